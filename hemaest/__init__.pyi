@@ -1,5 +1,4 @@
 from . import (
-    balance as balance,
     base as base,
     datasets as datasets,
     deep as deep,
