@@ -1,0 +1,236 @@
+"""What all estimators share: the gate, declared parameters, templates for the two transformers.
+
+Leaves stay small: an image-to-image step writes ``_transform_image``, a feature extractor writes
+``_feature_names`` and ``_features``, and either may write ``_fit``.
+"""
+
+import difflib
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Hidden,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from hemaest._parallel import map_images
+from hemaest.images import Channels, check_images, pack
+
+__all__ = [
+    "FeatureExtractor",
+    "HasMethods",
+    "Hidden",
+    "ImageEstimator",
+    "ImageTransformer",
+    "Interval",
+    "Options",
+    "StrOptions",
+    "checked_fit",
+    "did_you_mean",
+]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def checked_fit(fit: Method) -> Method:
+    """Check the declared parameters before a ``fit`` runs.
+
+    This and the constraint classes are private in scikit-learn; here is the one place that
+    knows their names.
+    """
+    return _fit_context(prefer_skip_nested_validation=True)(fit)
+
+
+def did_you_mean(got: object, allowed: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for a likely typo, or an empty string.
+
+    Examples
+    --------
+    >>> did_you_mean("reinhart", ["reinhard", "macenko"])
+    " Did you mean 'reinhard'?"
+    """
+    close = difflib.get_close_matches(str(got), list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class ImageEstimator(BaseEstimator):
+    """Base of every estimator that takes images."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    _channels: ClassVar[Channels] = "any"
+    _min_pixels: ClassVar[int] = 2
+    # whether there is nothing to learn, so that transform works without fit
+    _stateless: ClassVar[bool] = False
+
+    def _check_images(self, X: Any) -> NDArray[Any]:
+        return check_images(X, channels=self._channels, min_pixels=self._min_pixels, estimator=self)
+
+    def _validate_params(self) -> None:
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            raise InvalidParameterError(f"{error}{self._typo()}") from None
+
+    def _typo(self) -> str:
+        for name, value in self.get_params(deep=False).items():
+            constraints = self._parameter_constraints.get(name, [])
+            options = [o for c in constraints if isinstance(c, Options) for o in c.options]
+            if isinstance(value, str) and value not in options:
+                found = did_you_mean(value, [o for o in options if isinstance(o, str)])
+                if found:
+                    return found
+        return ""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; a misspelt name is answered with the likely one."""
+        try:
+            return super().set_params(**params)
+        except ValueError as error:
+            known = self.get_params(deep=True)
+            unknown = [name for name in params if name not in known]
+            hint = did_you_mean(unknown[0], known) if unknown else ""
+            raise ValueError(f"{error}{hint}") from None
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say that the input is images, not a table."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.requires_fit = not self._stateless
+        return tags
+
+
+class ImageTransformer(
+    TransformerMixin, ImageEstimator, auto_wrap_output_keys=None, metaclass=ABCMeta
+):
+    """Template of an image-to-image step.
+
+    A leaf writes ``_transform_image(image)``, which returns a new uint8 image of the same number
+    of channels (a segmenter adds the fourth), and ``_fit(X, y)`` when there is something to learn.
+    """
+
+    @checked_fit
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from training images.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        y : ignored
+            For pipelines.
+
+        Returns
+        -------
+        self : object
+        """
+        self._fit(self._check_images(X), y)
+        return self
+
+    def _fit(self, X: NDArray[Any], y: Any) -> None:
+        """Learn from checked images; stateless steps have nothing to do."""
+
+    @abstractmethod
+    def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a new image; the given one stays as it is."""
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the images after this step.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        images : uint8 array (n, H, W, C) or 1-D object array
+            Dense for dense input where the sizes allow, else an object array.
+        """
+        check_is_fitted(self)
+        X = self._check_images(X)
+        if self._stateless:
+            self._validate_params()
+        images = map_images(self._transform_image, X, n_jobs=getattr(self, "n_jobs", None))
+        return pack(images, dense=X.dtype != object)
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Accept and ignore a container: images stay images, only tables become DataFrames."""
+        return self
+
+
+class FeatureExtractor(TransformerMixin, ImageEstimator, metaclass=ABCMeta):
+    """Template of an image-to-row step: one named float row for every image, in order.
+
+    A leaf writes ``_feature_names()``, which depends on the parameters only, and
+    ``_features(image)``, which returns as many floats.
+    """
+
+    _stateless = True
+
+    @checked_fit
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check the images; there is nothing to learn.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        y : ignored
+            For pipelines.
+
+        Returns
+        -------
+        self : object
+        """
+        self._check_images(X)
+        return self
+
+    @abstractmethod
+    def _feature_names(self) -> list[str]:
+        """Return the column names, which depend on the parameters only."""
+
+    @abstractmethod
+    def _features(self, image: NDArray[np.uint8]) -> NDArray[np.floating]:
+        """Return the row of one image."""
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Return one row of features for each image.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        features : float array of shape (n, n_features)
+        """
+        self._validate_params()
+        X = self._check_images(X)
+        rows = map_images(self._features, X, n_jobs=getattr(self, "n_jobs", None))
+        return np.asarray(rows, dtype=np.float64).reshape(len(X), len(self._feature_names()))
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return the names of the columns.
+
+        Parameters
+        ----------
+        input_features : ignored
+            For pipelines.
+
+        Returns
+        -------
+        names : object array of str
+        """
+        return np.asarray(self._feature_names(), dtype=object)
