@@ -110,7 +110,7 @@ class ImageEstimator(BaseEstimator):
         return tags
 
 
-class ImageTransformer(
+class ImageTransformer(  # type: ignore[call-arg]
     TransformerMixin, ImageEstimator, auto_wrap_output_keys=None, metaclass=ABCMeta
 ):
     """Template of an image-to-image step.

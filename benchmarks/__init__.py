@@ -1,0 +1,1 @@
+"""Benchmarks: each prints tables and writes its section of RESULTS.md."""

@@ -1,0 +1,60 @@
+"""Write a benchmark's section into RESULTS.md, with date, device and versions."""
+
+import datetime
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+PACKAGES = ("numpy", "scikit-learn", "scikit-image", "opencv-python-headless", "torch", "xgboost")
+
+
+def data_folder() -> Path:
+    """Return the folder of the real sets, named by HEMAEST_DATA."""
+    folder = os.environ.get("HEMAEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        raise SystemExit(
+            "set HEMAEST_DATA to the folder that holds pbc, taleqani, segmentation_wbc and bccd "
+            f"(now: {folder!r})"
+        )
+    return Path(folder)
+
+
+def describe_machine() -> str:
+    """Return date, processor, accelerator and versions in one line."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    installed = []
+    for name in PACKAGES:
+        try:
+            installed.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            installed.append(f"{name} absent")
+    return (
+        f"{datetime.date.today()}; {platform.machine()}, {cores} cores; {accelerator()}; "
+        f"Python {platform.python_version()}, {', '.join(installed)}"
+    )
+
+
+def accelerator() -> str:
+    """Return the GPU's name, or 'no GPU'."""
+    try:
+        import torch
+    except ImportError:
+        return "no GPU"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def write_section(name: str, text: str, *, command: str = "") -> None:
+    """Replace or append the section ``name`` of RESULTS.md, and print it."""
+    how = f"`{command}`; " if command else ""
+    section = f"## {name}\n\n{how}{describe_machine()}\n\n{text.strip()}\n"
+    old = RESULTS.read_text() if RESULTS.exists() else "# Results\n\nWritten by the benchmarks.\n"
+    pattern = re.compile(rf"^## {re.escape(name)}\n.*?(?=^## |\Z)", re.M | re.S)
+    if pattern.search(old):
+        new = pattern.sub(lambda _: section + "\n", old)
+    else:
+        new = f"{old.rstrip()}\n\n{section}"
+    RESULTS.write_text(new.rstrip() + "\n")
+    print(section)
