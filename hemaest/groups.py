@@ -1,0 +1,404 @@
+"""Groups: what must stay together when data are split.
+
+Images of one patient, one smear or one photograph resemble each other for reasons that have nothing
+to do with the label. A split that puts some of them in training and some in test measures memory.
+Every function here keeps a group on one side, balances the classes as well as the groups allow, and
+works with ``groups=None`` (each image for itself) too.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import type_of_target
+
+__all__ = ["GroupedFolds", "Split", "grouped_holdout", "infer_groups", "split"]
+
+
+def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
+    """Return the groups as integer codes, or None; refuse a wrong length or a missing group.
+
+    Examples
+    --------
+    >>> check_groups(["ann", "bob", "ann"], 3)
+    array([0, 1, 0])
+    """
+    if groups is None:
+        return None
+    values = np.asarray(groups)
+    if values.ndim != 1 or len(values) != n_samples:
+        raise ValueError(
+            f"groups has shape {values.shape}, but there are {n_samples} images: "
+            "give one group for each image."
+        )
+    missing = [v is None or v != v for v in values.tolist()]
+    if any(missing):
+        raise ValueError(
+            f"{sum(missing)} of {n_samples} groups are missing (None or NaN). An image whose "
+            "patient is unknown needs a group of its own, for instance its file name."
+        )
+    if values.dtype == object:
+        values = values.astype(str)
+    return np.unique(values, return_inverse=True)[1]
+
+
+def _classes(y: Any, n_samples: int) -> np.ndarray:
+    """Class codes to stratify by; everything is one class where y is absent or continuous."""
+    if y is None or type_of_target(y).startswith("continuous"):
+        return np.zeros(n_samples, dtype=int)
+    return np.unique(np.asarray(y), return_inverse=True)[1]
+
+
+def _partition(
+    y: Any, groups: Any, sizes: Sequence[float], random_state: Any, n_samples: int | None = None
+) -> np.ndarray:
+    """Give each image a part number, parts being as large as `sizes` says and no group torn.
+
+    Groups are placed one by one, roughly the largest and most one-sided first, each where it brings
+    the class counts of all parts closest (in the chi-square sense) to what the sizes ask for.
+    """
+    n = len(y) if n_samples is None else n_samples
+    rng = check_random_state(random_state)
+    share = np.asarray(sizes, dtype=float)
+    share = share / share.sum()
+    classes = _classes(y, n)
+    codes = check_groups(groups, n)
+    if codes is None:
+        codes = np.arange(n)
+    n_groups = int(codes.max(initial=-1)) + 1
+    if n_groups < len(share):
+        raise ValueError(
+            f"{n_groups} group(s) cannot be split into {len(share)} parts. Ask for fewer parts, "
+            "or check that groups does not hold one value for everybody."
+        )
+    counts = np.zeros((n_groups, int(classes.max()) + 1))
+    np.add.at(counts, (codes, classes), 1)
+    if n_groups == n:
+        part = _deal_singles(counts.argmax(axis=1), share, rng)
+    else:
+        part = _deal_groups(counts, share, rng)
+    _fill_empty(part, counts.sum(axis=1), len(share))
+    return part[codes]
+
+
+def _deal_singles(classes: np.ndarray, share: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Deal single images, class after class, each to the part furthest behind its share."""
+    sizes = np.bincount(classes)[classes]
+    if sizes.max() == 1:
+        sizes, classes = np.full(len(classes), len(classes)), np.zeros_like(classes)
+    part = np.zeros(len(classes), dtype=int)
+    order = rng.permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    if share.max() > share.min():  # a class of one image can only be learnt: it goes where most go
+        part[sizes == 1] = share.argmax()
+        order = order[sizes[order] > 1]
+    owed = np.zeros(len(share))
+    for item in order:
+        owed += share
+        part[item] = owed.argmax()
+        owed[part[item]] -= 1
+    return part
+
+
+def _deal_groups(counts: np.ndarray, share: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    totals = np.maximum(counts.sum(axis=0), 1)
+    portion = counts / totals
+    order = rng.permutation(len(counts))
+    # coarse steps of size only: an exact order would leave the seed nothing to decide
+    weight = np.floor(np.log2(portion.std(axis=1) + portion.mean(axis=1)))
+    order = order[np.argsort(-weight[order], kind="stable")]
+    filled = np.zeros((len(share), counts.shape[1]))
+    part = np.zeros(len(counts), dtype=int)
+    for group in order:
+        gap = filled - share[:, None]
+        # the cost of adding this group to part p, less the cost of leaving p as it is
+        change = ((2 * gap * portion[group] + portion[group] ** 2) / share[:, None]).sum(axis=1)
+        best = np.flatnonzero(np.isclose(change, change.min()))
+        chosen = best[0] if len(best) == 1 else rng.choice(best)
+        part[group] = chosen
+        filled[chosen] += portion[group]
+    return part
+
+
+def _fill_empty(part: np.ndarray, group_sizes: np.ndarray, n_parts: int) -> None:
+    """Move the smallest group of the part that has most groups into each empty part."""
+    for p in range(n_parts):
+        if not np.any(part == p):
+            donor = np.bincount(part, minlength=n_parts).argmax()
+            members = np.flatnonzero(part == donor)
+            part[members[group_sizes[members].argmin()]] = p
+
+
+def grouped_holdout(
+    y: Any, groups: Any = None, fraction: float = 0.1, random_state: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out about `fraction` of the images, classes balanced and no group on both sides.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels to balance. A class that has a single group stays in training.
+    groups : array-like of shape (n_samples,) or None
+        What must stay together; None: every image for itself.
+    fraction : float, default=0.1
+        Share of the images to hold out, between 0 and 1.
+    random_state : int, RandomState instance or None
+        Seed.
+
+    Returns
+    -------
+    train, held_out : ndarray of int
+        Sorted positions of the two sides; neither is empty.
+
+    Examples
+    --------
+    >>> train, held_out = grouped_holdout(["a", "b"] * 5, groups=[0, 0, 1, 1, 2, 2, 3, 3, 4, 4],
+    ...                                   fraction=0.2, random_state=0)
+    >>> len(train), len(held_out)
+    (8, 2)
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction={fraction!r} must lie between 0 and 1, both excluded.")
+    part = _partition(y, groups, (1 - fraction, fraction), random_state)
+    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+
+
+class Split(tuple):
+    """Index arrays of one split: unpack it, or give it to ``compare(cv=...)``.
+
+    Attributes
+    ----------
+    train, validation, test : ndarray of int
+        Positions of the parts; `validation` is empty for a split into two.
+
+    Examples
+    --------
+    >>> parts = split(None, ["a", "b"] * 10, sizes=(0.7, 0.3), random_state=0)
+    >>> len(parts.train), len(parts.validation), len(parts.test)
+    (14, 0, 6)
+    """
+
+    @property
+    def train(self) -> np.ndarray:  # noqa: D102
+        return self[0]
+
+    @property
+    def validation(self) -> np.ndarray:  # noqa: D102
+        return self[1] if len(self) == 3 else np.empty(0, dtype=int)
+
+    @property
+    def test(self) -> np.ndarray:  # noqa: D102
+        return self[-1]
+
+    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return ``[(train, test)]``, the form that scikit-learn takes as ``cv``."""
+        return [(self.train, self.test)]
+
+
+def split(
+    X: Any,
+    y: Any,
+    groups: Any = None,
+    sizes: Sequence[float] = (0.8, 0.1, 0.1),
+    random_state: Any = None,
+) -> Split:
+    """Split once into train, validation and test, no group torn and the classes balanced.
+
+    Parameters
+    ----------
+    X : sequence of images or None
+        Only its length is looked at.
+    y : array-like of shape (n_samples,)
+        Labels.
+    groups : array-like of shape (n_samples,) or None
+        Patients, smears, photographs: what must not be torn apart.
+    sizes : sequence of float, default=(0.8, 0.1, 0.1)
+        Shares of train, validation and test, or of train and test. With groups they are met as
+        closely as the groups allow.
+    random_state : int, RandomState instance or None
+        Seed.
+
+    Returns
+    -------
+    Split
+        A tuple of sorted index arrays, with the names `train`, `validation` and `test`.
+
+    Examples
+    --------
+    >>> train, validation, test = split(None, ["a", "b"] * 50, random_state=0)
+    >>> len(train), len(validation), len(test)
+    (80, 10, 10)
+    """
+    if len(sizes) not in (2, 3) or min(sizes) <= 0:
+        raise ValueError(
+            f"sizes={sizes!r}: give the shares of train and test, or of train, validation and "
+            "test, all above 0."
+        )
+    if X is not None and len(X) != len(y):
+        raise ValueError(f"X has {len(X)} images and y has {len(y)} labels.")
+    part = _partition(y, groups, sizes, random_state)
+    return Split(np.flatnonzero(part == p) for p in range(len(sizes)))
+
+
+class GroupedFolds(StratifiedGroupKFold):
+    """Repeated, stratified folds that tear no group; every image for itself without groups.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds in each repeat.
+    n_repeats : int, default=1
+        How often to deal the folds anew.
+    random_state : int, RandomState instance or None
+        Seed.
+
+    Examples
+    --------
+    >>> folds = GroupedFolds(n_splits=2, n_repeats=3, random_state=0)
+    >>> folds.get_n_splits()
+    6
+    >>> patients = [1, 1, 2, 2, 3, 3, 4, 4]
+    >>> train, test = next(folds.split(None, list("abababab"), patients))
+    >>> len(set(train) & set(test)), len(test)
+    (0, 4)
+    """
+
+    def __init__(self, n_splits: int = 5, *, n_repeats: int = 1, random_state: Any = None):
+        super().__init__(n_splits=n_splits, shuffle=True, random_state=random_state)
+        self.n_repeats = n_repeats
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds, all repeats together."""
+        return self.n_splits * self.n_repeats
+
+    def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (train, test) positions, fold by fold."""
+        rng = check_random_state(self.random_state)
+        for _ in range(self.n_repeats):
+            part = _partition(y, groups, np.ones(self.n_splits), rng)
+            for p in range(self.n_splits):
+                yield np.flatnonzero(part != p), np.flatnonzero(part == p)
+
+
+class _Rule(NamedTuple):
+    source: str
+    pattern: str  # searched in the path without its ending; the groups that match name the group
+
+
+# What public sets write into their file names. Order matters: the first that fits all files wins.
+RULES: dict[str, _Rule] = {
+    # C-NMC 2019: UID_<subject>_<image>_<cell>_<all|hem>
+    "cnmc": _Rule("patient", r"(?:^|/)UID_(H?\d+)_\d+_\d+_(?:all|hem)$"),
+    # Kaggle blood cells: about 350 photographs, each turned into many copies _<n>_<random>; n
+    # starts anew in every split and class folder
+    "kaggle": _Rule("photograph", r"(?:^|/)([^/]+/[^/]+)/_(\d+)_\d+$"),
+    # Raabin: crops are named after their smear, or after the day and time of the photograph; one
+    # day is the finest unit that surely holds whole smears
+    "raabin": _Rule("smear", r"(?:^|/)(?:(\d{8})_\d{6}_\d+|(\d+(?:-\d+)+)_\d+(?:_\d+)?)$"),
+    # plain words, anywhere in the path
+    "named": _Rule(
+        "patient",
+        r"(?i)(?:^|[/_\- ])(?:patient|subject|donor|case|slide|smear)[_\- ]?0*(\d+)(?!\d)",
+    ),
+}
+
+
+def infer_groups(
+    filenames: Sequence[Any],
+    rule: str = "auto",
+    *,
+    images: Any = None,
+    return_source: bool = False,
+) -> Any:
+    """Read from file names which images belong together.
+
+    Parameters
+    ----------
+    filenames : sequence of str or path
+        Paths, best relative to the folder of the data set: the folders may matter.
+    rule : str, default="auto"
+        "auto" tries the known naming rules and takes the first that fits every file. A rule's name
+        ("cnmc", "kaggle", "raabin", "named"), "folder" (the folder of the file) or a regular
+        expression whose parts in parentheses name the group.
+    images : sequence of images or None
+        Where no rule fits, near-duplicates among these images become the groups.
+    return_source : bool, default=False
+        Also return how the groups were known.
+
+    Returns
+    -------
+    groups : ndarray of str
+        One group for each file. Where nothing is known, each file is its own.
+    source : str
+        "patient", "smear", "photograph", "folder", "file name", "near-duplicate" or "none"; only
+        with ``return_source=True``.
+
+    Examples
+    --------
+    >>> infer_groups(["UID_7_1_1_all.bmp", "UID_7_2_1_all.bmp", "UID_H3_1_1_hem.bmp"])
+    array(['7', '7', 'H3'], dtype='<U2')
+    >>> copies = ["TRAIN/MONOCYTE/_12_405.jpeg", "TEST/MONOCYTE/_12_77.jpeg"]
+    >>> infer_groups(copies, return_source=True)
+    (array(['TRAIN/MONOCYTE/12', 'TEST/MONOCYTE/12'], dtype='<U17'), 'photograph')
+    >>> infer_groups(["ann-1.png", "ann-2.png", "bob-1.png"], rule=r"^(.+)-")
+    array(['ann', 'ann', 'bob'], dtype='<U3')
+    """
+    stems = [PurePath(str(name)).with_suffix("").as_posix() for name in filenames]
+    if rule == "auto":
+        found: list[str | None] = []
+        source = "none"
+        for known in RULES.values():
+            found = [_apply(known.pattern, stem) for stem in stems]
+            if stems and None not in found:
+                source = known.source
+                break
+        else:
+            found = list(stems)
+            if images is not None:
+                from hemaest._near_duplicates import near_duplicate_groups
+
+                found = [str(g) for g in near_duplicate_groups(images)]
+                source = "near-duplicate"
+    elif rule == "folder":
+        found = [PurePath(stem).parent.as_posix() for stem in stems]
+        source = "folder"
+    else:
+        pattern, source = RULES[rule].pattern if rule in RULES else rule, "file name"
+        if rule in RULES:
+            source = RULES[rule].source
+        try:
+            found = [_apply(pattern, stem) for stem in stems]
+        except re.error as error:
+            raise ValueError(
+                f"rule={rule!r} is neither 'auto', 'folder', {', '.join(map(repr, RULES))} nor a "
+                f"regular expression ({error})."
+            ) from None
+        lost = [stem for stem, group in zip(stems, found, strict=True) if group is None]
+        if lost:
+            raise ValueError(
+                f"rule={rule!r} does not fit {len(lost)} of {len(stems)} file names, the first "
+                f"being {lost[0]!r}. The rule is searched in the path without its ending."
+            )
+    groups = np.asarray(found, dtype=str)
+    if source not in ("none", "near-duplicate") and len(groups) > 1 and len(np.unique(groups)) == 1:
+        warnings.warn(
+            f"rule={rule!r} puts all {len(groups)} files into one group {groups[0]!r}: such data "
+            "cannot be split.",
+            stacklevel=2,
+        )
+    return (groups, source) if return_source else groups
+
+
+def _apply(pattern: str, stem: str) -> str | None:
+    match = re.search(pattern, stem)
+    if match is None:
+        return None
+    named = [part for part in match.groups() if part is not None]
+    return "/".join(named) if named else match.group(0)

@@ -1,0 +1,170 @@
+"""Splits tear no group and balance the classes; file names are read as their makers wrote them."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from hemaest.groups import GroupedFolds, Split, check_groups, grouped_holdout, infer_groups, split
+
+
+@pytest.fixture
+def patients():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 60, 900)
+    y = np.array(["blast", "lymphocyte", "monocyte"])[
+        np.where(rng.random(900) < 0.7, groups % 3, rng.integers(0, 3, 900))
+    ]
+    return y, groups
+
+
+def shares(y, part):
+    return {c: np.mean(y[part] == c) for c in np.unique(y)}
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_holdout_is_a_balanced_partition(patients, fraction, grouped):
+    y, groups = patients
+    train, held = grouped_holdout(y, groups if grouped else None, fraction, random_state=3)
+    assert sorted([*train, *held]) == list(range(len(y)))
+    if grouped:
+        assert not set(groups[train]) & set(groups[held])
+    assert abs(len(held) / len(y) - fraction) < (0.04 if grouped else 0.002)
+    slack = 0.12 if grouped else 0.02
+    overall = shares(y, slice(None))
+    assert all(abs(v - overall[c]) < slack for c, v in shares(y, held).items())
+
+
+def test_holdout_keeps_a_class_of_one_group_in_training():
+    y = np.array(["rare"] * 3 + ["common"] * 40)
+    groups = np.array([0] * 3 + list(np.arange(40) // 2 + 1))
+    for seed, g in itertools.product(range(10), [groups, None]):
+        train, held = grouped_holdout(y, g, 0.2, random_state=seed)
+        assert "rare" in y[train] and len(held)
+    train, _ = grouped_holdout(["lonely"] + ["b"] * 10, None, 0.5, random_state=0)
+    assert 0 in train
+
+
+def test_holdout_small_and_odd_inputs():
+    for n in range(2, 8):
+        train, held = grouped_holdout(np.arange(n), None, 0.1, random_state=0)
+        assert len(train) >= 1 and len(held) >= 1
+    train, held = grouped_holdout([0.5, 1.5, 2.5, 7.1], None, 0.25, random_state=0)
+    assert len(held) == 1
+    for bad in (0, 1, -0.2):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            grouped_holdout([0, 1], None, bad)
+    with pytest.raises(ValueError, match="one value for everybody"):
+        grouped_holdout([0, 1, 1], ["ann"] * 3, 0.3)
+
+
+def test_same_seed_same_split_other_seed_other(patients):
+    y, groups = patients
+    for g in (groups, None):
+        first, again, other = (split(None, y, g, random_state=s) for s in (1, 1, 2))
+        assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+        assert not np.array_equal(first.test, other.test)
+
+
+@pytest.mark.parametrize("sizes", [(0.8, 0.1, 0.1), (0.7, 0.1, 0.2), (0.5, 0.5)])
+def test_split_meets_its_sizes_and_tears_no_group(patients, sizes):
+    y, groups = patients
+    for g, slack in ((groups, 0.04), (None, 0.002)):
+        parts = split(y, y, g, sizes=sizes, random_state=0)
+        assert isinstance(parts, Split) and sorted(np.concatenate(parts)) == list(range(len(y)))
+        for part, size in zip(parts, sizes, strict=True):
+            assert abs(len(part) / len(y) - size) < slack
+        if g is not None:
+            for a, b in itertools.combinations(parts, 2):
+                assert not set(g[a]) & set(g[b])
+    with pytest.raises(ValueError, match="sizes"):
+        split(None, y, sizes=(1.0,))
+
+
+def test_names_of_groups_do_not_matter(patients):
+    y, groups = patients
+    names = np.array([f"patient {g:03d}" for g in groups], dtype=object)
+    plain, named = (split(None, y, g, random_state=0) for g in (groups, names))
+    for a, b in zip(plain, named, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_folds_cover_each_image_once_a_repeat(patients):
+    y, groups = patients
+    folds = GroupedFolds(n_splits=4, n_repeats=2, random_state=0)
+    for g in (groups, None):
+        parts = list(folds.split(None, y, g))
+        assert len(parts) == folds.get_n_splits() == 8
+        for repeat in (parts[:4], parts[4:]):
+            assert sorted(np.concatenate([test for _, test in repeat])) == list(range(len(y)))
+        assert not np.array_equal(parts[0][1], parts[4][1])
+        for train, test in parts:
+            assert not set(train) & set(test)
+            assert g is None or not set(g[train]) & set(g[test])
+            assert set(y[test]) == set(y)
+
+
+def test_folds_serve_scikit_learn_under_both_routings(patients):
+    import sklearn
+    from sklearn.dummy import DummyClassifier
+    from sklearn.model_selection import cross_val_score
+
+    y, groups = patients
+    X = np.zeros((len(y), 1))
+    cv = GroupedFolds(n_splits=3, random_state=0)
+    plain = cross_val_score(DummyClassifier(), X, y, groups=groups, cv=cv)
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = cross_val_score(DummyClassifier(), X, y, params={"groups": groups}, cv=cv)
+    np.testing.assert_array_equal(plain, routed)
+    assert "n_repeats=1" in repr(cv)
+
+
+def test_check_groups_refuses_what_cannot_be_groups():
+    with pytest.raises(ValueError, match="one group for each image"):
+        check_groups([1, 2], 3)
+    with pytest.raises(ValueError, match="missing"):
+        check_groups(["a", None, "b"], 3)
+    with pytest.raises(ValueError, match="missing"):
+        check_groups([1.0, np.nan, 2.0], 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "groups", "source"),
+    [
+        (["a/UID_H10_3_2_hem.bmp", "b/UID_10_3_2_all.bmp"], ["H10", "10"], "patient"),
+        (
+            [
+                "TRAIN/EOSINOPHIL/_0_207.jpeg",
+                "TRAIN/EOSINOPHIL/_0_9.jpeg",
+                "TEST/EOSINOPHIL/_0_1.jpeg",
+            ],
+            ["TRAIN/EOSINOPHIL/0", "TRAIN/EOSINOPHIL/0", "TEST/EOSINOPHIL/0"],
+            "photograph",
+        ),
+        (["x/95-5-25-1_23_2.jpg", "y/95-5-25-1_24_1.jpg"], ["95-5-25-1"] * 2, "smear"),
+        (["20190527_162951_0.jpg", "20190528_1_0.jpg"], None, "none"),
+        (["patient_007/1.png", "Patient-7/2.png"], ["7", "7"], "patient"),
+        (["WBC-Benign-001.jpg", "WBC-Benign-002.jpg"], None, "none"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:rule='auto' puts all")
+def test_known_file_names(names, groups, source):
+    found, how = infer_groups(names, return_source=True)
+    assert how == source
+    if groups is None:
+        assert len(set(found)) == len(names)
+    else:
+        assert found.tolist() == groups
+
+
+def test_rules_of_the_user():
+    names = ["lab1/ann_1.png", "lab1/bob_1.png", "lab2/ann_1.png"]
+    assert infer_groups(names, r"^(.+?)/(.+)_").tolist() == ["lab1/ann", "lab1/bob", "lab2/ann"]
+    assert infer_groups(names, "folder").tolist() == ["lab1", "lab1", "lab2"]
+    with pytest.raises(ValueError, match="does not fit 3 of 3"):
+        infer_groups(names, r"^(\d+)_")
+    with pytest.raises(ValueError, match="regular"):
+        infer_groups(names, "(")
+    with pytest.warns(UserWarning, match="cannot be split"):
+        infer_groups(names[:2], "folder")
