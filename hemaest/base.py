@@ -35,6 +35,7 @@ __all__ = [
     "Interval",
     "Options",
     "StrOptions",
+    "TakesGroups",
     "checked_fit",
     "did_you_mean",
 ]
@@ -108,6 +109,18 @@ class ImageEstimator(BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.requires_fit = not self._stateless
         return tags
+
+
+class TakesGroups:
+    """Mixin for estimators whose ``fit`` has ``groups``: asks for them under metadata routing.
+
+    An estimator that holds out data in ``fit(X, y, groups=None, sample_indices=None)`` splits by
+    these groups. ``sample_indices`` comes from an ImagePipeline whose sampler ran before: the row
+    of the training data that each sample is, -1 where it is synthetic. Copies would then stand on
+    both sides of an inner split, so the estimator holds out nothing and says so.
+    """
+
+    __metadata_request__fit = {"groups": True}
 
 
 class ImageTransformer(  # type: ignore[call-arg]

@@ -1,0 +1,5 @@
+from ._crop import CropToCell as CropToCell
+from ._mask import MaskBackground as MaskBackground
+from ._resize import Resize as Resize
+
+__all__ = ["CropToCell", "MaskBackground", "Resize"]
