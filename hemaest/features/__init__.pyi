@@ -1,0 +1,3 @@
+from ._color import ColorFeatures as ColorFeatures
+
+__all__ = ["ColorFeatures"]
