@@ -1,0 +1,3 @@
+from ._cells import CellSegmenter as CellSegmenter
+
+__all__ = ["CellSegmenter"]

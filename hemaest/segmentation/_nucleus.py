@@ -1,0 +1,96 @@
+"""Five voters on where the nucleus is, and the joining of its lobes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest.segmentation._colors import kmeans, nearest, otsu3
+from hemaest.segmentation._scene import Scene
+
+Mask = NDArray[np.bool_]
+
+# an image with less spread of lightness (in L*) than this holds no stained nucleus
+MIN_CONTRAST = 6.0
+
+
+def voters(scene: Scene) -> list[Mask]:
+    """Return five candidate masks of everything that is stained like a nucleus.
+
+    The darkest class of three-class Otsu on green and on red, the darkest cluster of k-means in
+    CIELAB with 3 and with 4 clusters, and Otsu on the soft map of Mousavi Kouzehkanan and others
+    (2022): ``min(M, S) - max(K - M, 0)`` after grey-world scaling.
+    """
+    valid = scene.valid
+    if valid.sum() < 16 or np.ptp(np.percentile(scene.lab[valid][:, 0], [1, 99])) < MIN_CONTRAST:
+        return [np.zeros(valid.shape, bool)] * 5
+    green, red = scene.rgb[..., 1], scene.rgb[..., 0]
+    masks = [green <= otsu3(green[valid]), red <= otsu3(red[valid])]
+    points = scene.lab[valid]
+    sample = points[:: max(1, len(points) // 4000)]
+    for k in (3, 4):
+        centres = kmeans(sample, k)
+        member = nearest(scene.lab.reshape(-1, 3), centres).reshape(valid.shape)
+        masks.append(member == centres[:, 0].argmin())
+    masks.append(_violet(scene))
+    return [mask & valid for mask in masks]
+
+
+def _violet(scene: Scene) -> Mask:
+    """Otsu on the violet soft map."""
+    import cv2
+
+    soft = (violet_map(scene.rgb, scene.valid) * 255).astype(np.uint8)
+    threshold, _ = cv2.threshold(soft[scene.valid].reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
+    return soft > threshold
+
+
+def violet_map(rgb: NDArray[np.uint8], valid: Mask) -> NDArray[np.float32]:
+    """Return how violet each pixel is, 0 to 1, free of the light's colour."""
+    mean = np.maximum(rgb[valid].mean(axis=0), 1).astype(np.float32)
+    f = np.clip(rgb * (mean.mean() / mean), 0, 255).astype(np.float32) / 255
+    high, low = f.max(axis=2), f.min(axis=2)
+    black = 1 - high
+    magenta = (high - f[..., 1]) / np.maximum(high, 1e-6)
+    total = high + low
+    saturation = (high - low) / np.maximum(np.minimum(total, 2 - total), 1e-6)
+    return np.clip(np.minimum(magenta, saturation) - np.maximum(black - magenta, 0), 0, 1)
+
+
+def central_nucleus(mask: Mask) -> Mask:
+    """Keep the most central large component, and the lobes that belong to it.
+
+    Up to four rounds add components of at least a tenth of the seed's area that are near
+    (in units of the nucleus' own radius) and do not touch the border.
+    """
+    import cv2
+
+    height, width = mask.shape
+    n, labels, stats, centres = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=4
+    )
+    if n < 2:
+        return mask
+    area, centres = stats[1:, cv2.CC_STAT_AREA].astype(float), centres[1:]
+    x, y, w, h = stats[1:, :4].T
+    off = np.hypot(*(centres - [(width - 1) / 2, (height - 1) / 2]).T) / min(height, width)
+    seed = int((area * np.exp(-((off / 0.35) ** 2))).argmax())
+    border = (x == 0) | (y == 0) | (x + w >= width) | (y + h >= height)
+    chosen = np.arange(n - 1) == seed
+    candidate = (area >= 0.1 * area[seed]) & ~border & ~chosen
+    for _ in range(4):
+        rest = np.flatnonzero(candidate & ~chosen)
+        if not len(rest):
+            break
+        now = np.r_[False, chosen][labels]
+        total = area[chosen].sum()
+        radius = np.sqrt(total / np.pi)
+        middle = area[chosen] @ centres[chosen] / total
+        distance = cv2.distanceTransform((~now).astype(np.uint8), cv2.DIST_L2, 3)
+        before = chosen.sum()
+        for k in rest:
+            box = np.s_[y[k] : y[k] + h[k], x[k] : x[k] + w[k]]
+            gap = distance[box][labels[box] == k + 1].min()
+            if gap < 1.4 * radius and np.hypot(*(centres[k] - middle)) < 4 * radius:
+                chosen[k] = True
+        if chosen.sum() == before:
+            break
+    return np.r_[False, chosen][labels]
