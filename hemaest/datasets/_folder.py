@@ -1,0 +1,219 @@
+"""Folders of images: listing, labels from folder names, one Bunch for all loaders."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+from hemaest.groups import infer_groups
+from hemaest.images import EXTENSIONS, ImageRef, to_object_array
+
+# what file browsers and archives leave behind, besides names that begin with a dot
+DEBRIS = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+def is_debris(path: Path) -> bool:
+    """Return whether a path is hidden or left behind by a file browser.
+
+    Examples
+    --------
+    >>> is_debris(Path("._cell.jpg")), is_debris(Path("cell.jpg"))
+    (True, False)
+    """
+    return path.name.startswith(".") or path.name.lower() in DEBRIS
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files below a folder, sorted, without hidden files and debris."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not is_debris(Path(f)))
+        paths = (Path(root) / name for name in sorted(names))
+        found += [p for p in paths if p.suffix.lower() in EXTENSIONS and not is_debris(p)]
+    return found
+
+
+def existing_folder(path: str | os.PathLike[str], layout: str) -> Path:
+    """Return the folder, or an error that describes what was expected there."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder. Expected: {layout}")
+    return folder
+
+
+def describe_content(folder: Path, limit: int = 8) -> str:
+    """Return the first few names in a folder, for an error about its layout."""
+    names = sorted(
+        p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if not is_debris(p)
+    )
+    if not names:
+        return "nothing (the folder is empty)"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def layout_error(folder: Path, layout: str) -> FileNotFoundError:
+    """Return the error for a folder that is laid out otherwise than expected."""
+    return FileNotFoundError(
+        f"{folder} does not have the expected layout.\nExpected: {layout}\n"
+        f"Found: {describe_content(folder)}."
+    )
+
+
+def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """Return a CSV file as strings, empty where nothing stands; name missing columns."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [c for c in columns if c not in table.columns]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}."
+        )
+    return table
+
+
+def groups_of_duplicates(dup_group: Sequence[str], filenames: Sequence[str]) -> tuple[Any, str]:
+    """Return groups from a column of duplicate clusters; an empty one is a group of its own.
+
+    Examples
+    --------
+    >>> groups_of_duplicates(["", "7", "7"], ["a", "b", "c"])
+    (array(['a', '7', '7'], dtype='<U1'), 'near-duplicate')
+    """
+    groups = np.array([d or f for d, f in zip(dup_group, filenames, strict=True)])
+    return groups, "near-duplicate" if any(dup_group) else "none"
+
+
+def image_bunch(
+    folder: Path,
+    files: Sequence[Path],
+    target: Sequence[Any],
+    *,
+    class_names: Mapping[Any, str],
+    groups: Any,
+    group_source: str,
+    descr: str,
+    **more: Any,
+) -> Bunch:
+    """Return the Bunch that every loader returns."""
+    return Bunch(
+        images=to_object_array([ImageRef(f) for f in files]),
+        target=np.asarray(target),
+        class_names=dict(class_names),
+        groups=np.asarray(groups),
+        group_source=group_source,
+        filenames=relative_names(folder, files),
+        DESCR=descr.strip(),
+        **more,
+    )
+
+
+def relative_names(folder: Path, files: Iterable[Path]) -> list[str]:
+    """Return names below the folder, with forward slashes everywhere."""
+    return [f.relative_to(folder).as_posix() for f in files]
+
+
+def load_image_folder(
+    path: str | os.PathLike[str],
+    *,
+    groups: str | Sequence[Any] | None = "infer",
+    verify: bool = False,
+) -> Bunch:
+    """Load a folder with one subfolder for each class.
+
+    Hidden files, ``Thumbs.db`` and files that are no images are passed over. Images are not read
+    yet: each is an :class:`~hemaest.images.ImageRef`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder. An image's label is the name of the first folder on the way to it.
+    groups : {"infer"}, regular expression, sequence or None, default="infer"
+        What must stay together in a split. ``"infer"`` looks for a known rule in the file names;
+        another string is a regular expression whose first group is taken; a sequence gives the
+        groups themselves, in the order of ``filenames``; None makes every image its own group.
+    verify : bool, default=False
+        Read every file once, leave out those that are broken, and list them in ``failures``.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        ``images``, ``target``, ``class_names``, ``groups``, ``group_source``, ``filenames``,
+        ``DESCR``, and ``failures``: a DataFrame of file and reason.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for label in ["blast", "lymphocyte"]:
+    ...     (folder / label).mkdir()
+    ...     Image.new("RGB", (8, 8), "white").save(folder / label / "1.png")
+    >>> cells = load_image_folder(folder)
+    >>> cells.target
+    array(['blast', 'lymphocyte'], dtype='<U10')
+    """
+    layout = "one subfolder for each class, with images inside: FOLDER/<class>/<image>.jpg"
+    folder = existing_folder(path, layout)
+    files = [f for f in image_files(folder) if f.parent != folder]
+    if not files:
+        raise layout_error(folder, layout)
+    files, failures = _readable(folder, files) if verify else (files, _no_failures())
+    if not files:
+        raise ValueError(f"none of the images in {folder} can be read:\n{failures.to_string()}")
+    names = relative_names(folder, files)
+    target = [name.split("/", 1)[0] for name in names]
+    found, source = _groups(groups, names)
+    return image_bunch(
+        folder,
+        files,
+        target,
+        class_names={label: label for label in sorted(set(target))},
+        groups=found,
+        group_source=source,
+        descr=f"{len(files)} images of {len(set(target))} classes in {folder.name}/",
+        failures=failures,
+    )
+
+
+def _groups(groups: Any, names: list[str]) -> tuple[NDArray[Any], str]:
+    if groups is None:
+        return np.asarray(names), "none"
+    if isinstance(groups, str):
+        rule = "auto" if groups == "infer" else groups
+        return infer_groups(names, rule, return_source=True)
+    if len(groups) != len(names):
+        raise ValueError(f"groups has {len(groups)} entries, but there are {len(names)} images.")
+    return np.asarray(groups), "given"
+
+
+def _no_failures() -> pd.DataFrame:
+    return pd.DataFrame({"file": [], "reason": []}, dtype=str)
+
+
+def _readable(folder: Path, files: list[Path]) -> tuple[list[Path], pd.DataFrame]:
+    """Part the files that can be decoded from those that cannot, with the reason."""
+    with ThreadPoolExecutor() as pool:
+        reasons = list(pool.map(_failure, files))
+    broken = [(f, r) for f, r in zip(files, reasons, strict=True) if r]
+    table = pd.DataFrame(
+        {
+            "file": relative_names(folder, [f for f, _ in broken]),
+            "reason": [r for _, r in broken],
+        },
+        dtype=str,
+    )
+    return [f for f, r in zip(files, reasons, strict=True) if not r], table
+
+
+def _failure(file: Path) -> str:
+    try:
+        ImageRef(file).read()
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
