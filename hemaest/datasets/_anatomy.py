@@ -1,0 +1,231 @@
+"""From the traits of one cell to the shapes that the painters draw."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._kernels import OUTLINE, paint_grains, paint_leukocyte, scatter, spine_area
+from ._recipes import Recipe
+
+__all__ = ["Cell", "build_cell", "paint_cell"]
+
+_ANGLES = np.arange(OUTLINE) * (2 * np.pi / OUTLINE)
+_WAVES = np.arange(2, 10)
+_COS = np.cos(np.outer(_WAVES, _ANGLES))
+_SIN = np.sin(np.outer(_WAVES, _ANGLES))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The shapes and dyes of one cell, in micrometres about its own centre."""
+
+    outline: np.ndarray
+    spine: np.ndarray
+    nucleoli: np.ndarray
+    look: np.ndarray
+    granules: tuple[tuple[np.ndarray, np.ndarray, float, float], ...]
+    n_lobes: int
+    seed: int
+
+    @property
+    def radius(self) -> float:
+        """The farthest that the outline reaches."""
+        return float(self.outline.max())
+
+
+def build_cell(recipe: Recipe, rng: np.random.Generator, bias: np.ndarray | None = None) -> Cell:
+    """Draw one cell of a type; ``bias`` adds a patient's part to each trait's normal number."""
+    z = rng.standard_normal(64)
+    traits = recipe.values(
+        z if bias is None else bias[0] * bias[1:] + np.sqrt(1 - bias[0] ** 2) * z
+    )
+    n_lobes = recipe.n_lobes(rng.random())
+    seed = int(rng.integers(2**31))
+    outline = _outline(traits, rng)
+    spine = _nucleus(traits, n_lobes, outline, rng)
+    nucleoli = _nucleoli(traits, spine, rng)
+    return Cell(
+        outline=outline.astype(np.float32),
+        spine=spine.astype(np.float32),
+        nucleoli=nucleoli.astype(np.float32),
+        look=_look(traits, spine, rng),
+        granules=_granules(recipe, traits, outline, spine, rng),
+        n_lobes=n_lobes,
+        seed=seed,
+    )
+
+
+def paint_cell(
+    canvas: np.ndarray,
+    cell_map: np.ndarray,
+    number: int,
+    cell: Cell,
+    x: float,
+    y: float,
+    scale: float,
+) -> None:
+    """Paint the cell at pixel (x, y); number 0 leaves the map alone."""
+    paint_leukocyte(
+        canvas, cell_map, number, x, y, scale,
+        cell.outline, cell.spine, cell.nucleoli, cell.look, cell.seed,
+    )  # fmt: skip
+    for grains, dyes, cover, hollow in cell.granules:
+        paint_grains(canvas, x, y, scale, grains, dyes, cover, hollow, 0.12)
+
+
+def _count(mean: float, rng: np.random.Generator) -> int:
+    """Round up or down by chance, so that 0.3 is one in three in ten cells."""
+    return int(mean + rng.random())
+
+
+def _outline(traits: dict[str, float], rng: np.random.Generator) -> np.ndarray:
+    """Return the radius at each angle: an ellipse, waves, flat sides, buds; of the right area."""
+    stretch = np.sqrt(traits["cell.stretch"])
+    turn = rng.uniform(0, np.pi)
+    c, s = np.cos(_ANGLES - turn), np.sin(_ANGLES - turn)
+    radius = 1.0 / np.sqrt((c / stretch) ** 2 + (s * stretch) ** 2)
+    size = traits["cell.roughness"] * rng.standard_normal((2, len(_WAVES))) * (2.0 / _WAVES)
+    radius *= 1.0 + size[0] @ _COS + size[1] @ _SIN
+    for _ in range(_count(3 * traits["cell.squeeze"], rng)):
+        # a neighbour presses one side flat
+        facing = np.cos(_ANGLES - rng.uniform(0, 2 * np.pi))
+        wall = 1.0 - traits["cell.squeeze"] * rng.uniform(0.05, 0.35)
+        pressed = np.where(facing > 0.2, wall / np.maximum(facing, 0.2), 9.0)
+        radius = -0.06 * np.logaddexp(-radius / 0.06, -pressed / 0.06)
+    for _ in range(_count(traits["cell.blebs"], rng)):
+        off = np.angle(np.exp(1j * (_ANGLES - rng.uniform(0, 2 * np.pi))))
+        radius += rng.uniform(0.03, 0.12) * np.exp(-((off / rng.uniform(0.08, 0.2)) ** 2))
+    radius *= 1.0 / np.sqrt(np.mean(radius**2))
+    return radius * traits["cell.diameter"] / 2
+
+
+def _nucleus(
+    traits: dict[str, float], n_lobes: int, outline: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the nucleus as nodes (x, y, radius, pen): a bent chain that fits in the cell."""
+    if n_lobes == 0 or traits["nucleus.nc_ratio"] <= 0:
+        return np.zeros((1, 4))
+    target = traits["nucleus.nc_ratio"] * np.pi * np.mean(outline**2)
+    bend = np.deg2rad(traits["nucleus.bend"]) * rng.choice([-1.0, 1.0])
+    length = traits["nucleus.length"]
+    facing = rng.uniform(0, 2 * np.pi)
+    lobe_sizes = np.clip(1 + 0.16 * rng.standard_normal(n_lobes), 0.7, 1.35)
+    kinks = 0.35 * rng.standard_normal(n_lobes) if n_lobes > 1 else np.zeros(1)
+    for _ in range(8):
+        spine = _chain(length, bend, traits["nucleus.waist"], lobe_sizes, kinks)
+        area, x, y = spine_area(spine, spine[:, 2].max() / 6)
+        grow = np.sqrt(target / area)
+        spine[:, :2] = (spine[:, :2] - [x, y]) * grow
+        spine[:, 2] *= grow
+        spine[:, :2] = spine[:, :2] @ np.array(
+            [[np.cos(facing), np.sin(facing)], [-np.sin(facing), np.cos(facing)]]
+        )
+        room = _room(spine, outline)
+        if room > -0.05 * np.sqrt(target):
+            break
+        length *= 0.8
+        bend *= 1.08 if n_lobes > 1 else 1.0
+    way = rng.uniform(0, 2 * np.pi)
+    push = max(room, 0.0) * traits["nucleus.offset"]
+    spine[:, :2] += push * np.array([np.cos(way), np.sin(way)])
+    return spine
+
+
+def _chain(
+    length: float, bend: float, waist: float, lobe_sizes: np.ndarray, kinks: np.ndarray
+) -> np.ndarray:
+    n = len(lobe_sizes)
+    nodes: list[tuple[float, float, float, float]] = []
+    x = y = 0.0
+    step_nodes = 5 if n == 1 else 3
+    heading = 0.0
+    pieces = n * step_nodes - 1
+    for k in range(n):
+        width = lobe_sizes[k]
+        for t in np.linspace(0, 1, step_nodes):
+            if nodes:
+                stride = 2 * length / (step_nodes - 1) if t > 0 else 1.25 + 0.3 * length
+                turn = bend / pieces * (1.0 if n == 1 or t > 0 else step_nodes)
+                heading += turn / 2 + (kinks[k] if t == 0 else 0.0)
+                x += stride * np.cos(heading)
+                y += stride * np.sin(heading)
+                heading += turn / 2
+            middle = np.sin(np.pi * t)
+            if n == 1:
+                nodes.append((x, y, width * (1 - (1 - waist) * middle**2), 1.0))
+            else:
+                nodes.append((x, y, width * (0.78 + 0.22 * middle), 1.0))
+        if k + 1 < n:  # the thread to the next lobe: thin at both ends
+            nodes.append((x, y, waist * 0.6, 1.0))
+            gap = 1.25 + 0.3 * length
+            ahead = heading + bend / pieces * step_nodes / 2 + kinks[k + 1]
+            nodes.append((x + gap * np.cos(ahead), y + gap * np.sin(ahead), waist * 0.6, 1.0))
+    return np.array(nodes)
+
+
+def _room(spine: np.ndarray, outline: np.ndarray) -> float:
+    """Return the least distance between nucleus and outline; negative where it sticks out."""
+    angle = np.arctan2(spine[:, 1], spine[:, 0])
+    at = outline[np.round(angle / (2 * np.pi) * OUTLINE).astype(int) % OUTLINE]
+    return float(np.min(at - np.hypot(spine[:, 0], spine[:, 1]) - spine[:, 2]))
+
+
+def _nucleoli(traits: dict[str, float], spine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    number = _count(traits["chromatin.nucleoli"], rng)
+    rows = np.empty((number, 4))
+    for k in range(number):
+        node = spine[rng.integers(len(spine))]
+        away = node[2] * 0.6 * np.sqrt(rng.random())
+        angle = rng.uniform(0, 2 * np.pi)
+        size = 0.5 * traits["chromatin.nucleolus"] * rng.uniform(0.75, 1.2)
+        rows[k] = (
+            node[0] + away * np.cos(angle),
+            node[1] + away * np.sin(angle),
+            size,
+            traits["chromatin.clarity"],
+        )
+    return rows
+
+
+def _look(traits: dict[str, float], spine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the numbers that ``paint_leukocyte`` reads, in its order."""
+    centre = spine[:, :2].mean(axis=0)
+    away = -centre / (np.hypot(*centre) + 1e-6)
+    hof = centre + away * spine[:, 2].max()
+    order = "density contrast grain membrane"
+    tint = "violet azure eosin texture grain rim hof"
+    values = [traits[f"chromatin.{t}"] for t in order.split()]
+    values += [traits[f"cytoplasm.{t}"] for t in tint.split()]
+    values += [hof[0], hof[1], 0.3 * traits["cell.diameter"] / 2]
+    values += [traits["nucleus.roughness"], 0.12]
+    return np.array(values, np.float32)
+
+
+def _granules(
+    recipe: Recipe,
+    traits: dict[str, float],
+    outline: np.ndarray,
+    spine: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[tuple[np.ndarray, np.ndarray, float, float], ...]:
+    reach = outline.max()
+    kinds = []
+    names = [f"granules{k}" for k in range(recipe.n_granule_kinds)] + ["vacuoles"]
+    for name in names:
+        number = _count(traits[f"{name}.number"], rng)
+        if number == 0:
+            continue
+        tries = rng.random((4 * number + 8, 4)).astype(np.float32)
+        places = np.empty_like(tries)
+        places[:, :2] = (2 * tries[:, :2] - 1) * reach
+        places[:, 2] = traits[f"{name}.diameter"] / 2 * (0.75 + 0.5 * tries[:, 2])
+        places[:, 3] = tries[:, 3]
+        over = traits.get(f"{name}.over", 0.0)
+        kept = scatter(places, outline, spine, 0.8, over, number)
+        if name == "vacuoles":
+            dyes, cover, hollow = np.zeros(4), 0.85, 0.0
+        else:
+            dyes = np.array([traits[f"{name}.{d}"] for d in ("violet", "azure", "eosin")] + [0])
+            cover, hollow = traits[f"{name}.cover"], traits[f"{name}.hollow"]
+        kinds.append((places[:kept, :3].copy(), dyes.astype(np.float32), cover, hollow))
+    return tuple(kinds)

@@ -1,0 +1,330 @@
+"""Compiled painters: they add dye to a float canvas of shape (H, W, 4).
+
+The four dyes are nucleus (violet, DNA), azure (blue, RNA), eosin (pink) and red cell
+(hemoglobin); a stain style turns them into colour later. Positions are in pixels, sizes in
+micrometres. Every texture is a hash of the place and a seed, so an object looks the same in
+whichever tile it is drawn. numpy would need a full-size temporary for each of some forty terms.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_fast: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+N_DYES = 4
+OUTLINE = 128  # angles in an outline table
+
+
+@njit(inline="always", **_fast)
+def _hash(ix, iy, seed):
+    h = np.uint32(ix) * np.uint32(374761393) + np.uint32(iy) * np.uint32(668265263)
+    h = np.uint32(h + np.uint32(seed) * np.uint32(2246822519))
+    h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(1274126177))
+    h = np.uint32(h ^ (h >> np.uint32(16)))
+    return np.float32(h & np.uint32(0xFFFF)) * np.float32(1 / 32767.5) - np.float32(1.0)
+
+
+@njit(inline="always", **_fast)
+def value_noise(x, y, seed):
+    """Smooth noise in [-1, 1] with features one unit wide."""
+    fx = math.floor(x)
+    fy = math.floor(y)
+    ix = np.int32(fx)
+    iy = np.int32(fy)
+    tx = np.float32(x - fx)
+    ty = np.float32(y - fy)
+    tx = tx * tx * (np.float32(3) - np.float32(2) * tx)
+    ty = ty * ty * (np.float32(3) - np.float32(2) * ty)
+    a = _hash(ix, iy, seed)
+    b = _hash(ix + 1, iy, seed)
+    c = _hash(ix, iy + 1, seed)
+    d = _hash(ix + 1, iy + 1, seed)
+    top = a + (b - a) * tx
+    return top + (c + (d - c) * tx - top) * ty
+
+
+@njit(inline="always", **_fast)
+def fractal_noise(x, y, seed):
+    """Two turned octaves of value noise: no lattice shows."""
+    first = value_noise(x, y, seed)
+    second = value_noise(1.7 * x - 1.2 * y + 9.1, 1.2 * x + 1.7 * y - 4.3, seed + 1)
+    return np.float32(0.68) * first + np.float32(0.42) * second
+
+
+@njit(inline="always", **_fast)
+def _smooth(t):
+    t = min(max(t, 0.0), 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+@njit(inline="always", **_fast)
+def _outline_radius(outline, dx, dy):
+    t = (math.atan2(dy, dx) / (2 * math.pi) + 1.0) * OUTLINE
+    i = int(t)
+    f = t - i
+    return outline[i % OUTLINE] * (1.0 - f) + outline[(i + 1) % OUTLINE] * f
+
+
+@njit(**_fast)
+def nucleus_depth(x, y, spine):
+    """Return how deep (x, y) lies in a union of tapered capsules; negative outside."""
+    depth = -1e3
+    for k in range(spine.shape[0] - 1):
+        if spine[k, 3] < 0.5:  # the pen is lifted: no bridge to the next node
+            continue
+        ax = spine[k, 0]
+        ay = spine[k, 1]
+        bx = spine[k + 1, 0] - ax
+        by = spine[k + 1, 1] - ay
+        t = ((x - ax) * bx + (y - ay) * by) / (bx * bx + by * by + 1e-9)
+        t = min(max(t, 0.0), 1.0)
+        gap = math.sqrt((x - ax - t * bx) ** 2 + (y - ay - t * by) ** 2)
+        this = spine[k, 2] + t * (spine[k + 1, 2] - spine[k, 2]) - gap
+        blend = max(0.25 - abs(this - depth), 0.0) / 0.25  # melts the joints together
+        depth = max(this, depth) + 0.0625 * blend * blend
+    return depth
+
+
+@njit(**_fast)
+def spine_area(spine, step):
+    """Area and centroid of a nucleus by counting on a grid of the given step."""
+    x0 = 1e9
+    x1 = -1e9
+    y0 = 1e9
+    y1 = -1e9
+    for k in range(spine.shape[0]):
+        x0 = min(x0, spine[k, 0] - spine[k, 2])
+        x1 = max(x1, spine[k, 0] + spine[k, 2])
+        y0 = min(y0, spine[k, 1] - spine[k, 2])
+        y1 = max(y1, spine[k, 1] + spine[k, 2])
+    count = 0
+    sx = 0.0
+    sy = 0.0
+    for j in range(int((y1 - y0) / step) + 1):
+        for i in range(int((x1 - x0) / step) + 1):
+            x = x0 + i * step
+            y = y0 + j * step
+            if nucleus_depth(x, y, spine) > 0:
+                count += 1
+                sx += x
+                sy += y
+    count = max(count, 1)
+    return count * step * step, sx / count, sy / count
+
+
+@njit(**_fast)
+def paint_leukocyte(canvas, cell_map, number, cx, cy, scale, outline, spine, nucleoli, look, seed):
+    """Paint one leukocyte over what is there and write its cytoplasm and nucleus to the map.
+
+    ``look`` holds, in this order: nucleus density, chromatin contrast, chromatin grain (um),
+    membrane, cytoplasm nucleus-dye, azure, eosin, texture, texture grain (um), rim, hof
+    strength, hof x, hof y, hof radius (um), nuclear roughness (um), softness (um), glow.
+    """
+    height, width = cell_map.shape
+    reach = 0.0
+    for k in range(OUTLINE):
+        reach = max(reach, outline[k])
+    reach = (reach + 0.6) * scale
+    density, contrast, grain, membrane = look[0], look[1], look[2], look[3]
+    texture, texture_grain, rim = look[7], look[8], look[9]
+    hof, hof_x, hof_y, hof_r = look[10], look[11], look[12], look[13]
+    rough, soft = look[14], look[15]
+    edge = 1.0 / max(soft, 1.0 / scale)
+    for row in range(max(int(cy - reach), 0), min(int(cy + reach) + 2, height)):
+        y = (row - cy) / scale
+        for col in range(max(int(cx - reach), 0), min(int(cx + reach) + 2, width)):
+            x = (col - cx) / scale
+            cell_depth = _outline_radius(outline, x, y) - math.sqrt(x * x + y * y)
+            cover = _smooth(cell_depth * edge + 0.5)
+            if cover <= 0.0:
+                continue
+            wobble = rough * value_noise(x * 0.9, y * 0.9, seed + 11)
+            depth = min(nucleus_depth(x, y, spine) + wobble, cell_depth - 0.12)
+            inside = _smooth(depth * edge + 0.5)
+            if number > 0 and cell_depth > 0:
+                cell_map[row, col] = 2 * number if depth > 0 else 2 * number - 1
+            # cytoplasm: a tint with texture, a dark rim and a pale place beside the nucleus
+            tone = 1.0 + texture * fractal_noise(x / texture_grain, y / texture_grain, seed + 3)
+            tone += rim * math.exp(-max(cell_depth, 0.0) / 0.45)
+            pale = ((x - hof_x) ** 2 + (y - hof_y) ** 2) / (hof_r * hof_r + 1e-6)
+            tone *= 1.0 - hof * math.exp(-pale)
+            tone = max(tone, 0.0)
+            n = look[4] * tone
+            a = look[5] * tone
+            e = look[6] * tone
+            if inside > 0.0:
+                clump = fractal_noise(x / grain, y / grain, seed + 7)
+                clump = 2.0 * _smooth(0.5 + 0.9 * clump) - 1.0
+                chroma = density * (1.0 + contrast * clump)
+                chroma *= 1.0 + membrane * math.exp(-max(depth, 0.0) / 0.3)
+                na = 0.0
+                for k in range(nucleoli.shape[0]):
+                    dx = x - nucleoli[k, 0]
+                    dy = y - nucleoli[k, 1]
+                    hole = _smooth((nucleoli[k, 2] - math.sqrt(dx * dx + dy * dy)) / 0.35 + 0.5)
+                    chroma *= 1.0 - nucleoli[k, 3] * hole
+                    na += 0.25 * hole
+                n = n * (1.0 - inside) + chroma * inside
+                a = a * (1.0 - inside) + na * inside
+                e = e * (1.0 - inside)
+            keep = 1.0 - cover
+            canvas[row, col, 0] = canvas[row, col, 0] * keep + n * cover
+            canvas[row, col, 1] = canvas[row, col, 1] * keep + a * cover
+            canvas[row, col, 2] = canvas[row, col, 2] * keep + e * cover
+            canvas[row, col, 3] = canvas[row, col, 3] * keep
+
+
+@njit(**_fast)
+def scatter(candidates, outline, spine, margin, over, limit):
+    """Keep up to ``limit`` of the candidates (x, y, radius) that lie in the cell."""
+    kept = 0
+    for k in range(candidates.shape[0]):
+        x = candidates[k, 0]
+        y = candidates[k, 1]
+        inside = _outline_radius(outline, x, y) - math.sqrt(x * x + y * y)
+        if inside < margin * candidates[k, 2]:
+            continue
+        if candidates[k, 3] > over and nucleus_depth(x, y, spine) > -0.5 * candidates[k, 2]:
+            continue
+        candidates[kept, 0] = x
+        candidates[kept, 1] = y
+        candidates[kept, 2] = candidates[k, 2]
+        kept += 1
+        if kept == limit:
+            break
+    return kept
+
+
+@njit(**_fast)
+def paint_grains(canvas, cx, cy, scale, grains, dyes, cover, hollow, soft):
+    """Paint small discs (x, y, radius in um); a hollow one is paler in its centre."""
+    height, width, _ = canvas.shape
+    edge = 1.0 / max(soft, 1.0 / scale)
+    for k in range(grains.shape[0]):
+        gx = cx + grains[k, 0] * scale
+        gy = cy + grains[k, 1] * scale
+        radius = grains[k, 2]
+        reach = (radius + 0.6 / edge) * scale
+        for row in range(max(int(gy - reach), 0), min(int(gy + reach) + 2, height)):
+            for col in range(max(int(gx - reach), 0), min(int(gx + reach) + 2, width)):
+                r = math.sqrt((col - gx) ** 2 + (row - gy) ** 2) / scale
+                alpha = cover * _smooth((radius - r) * edge + 0.5)
+                if alpha <= 0.0:
+                    continue
+                tone = 1.0 - hollow * max(1.0 - r / (radius + 1e-6), 0.0)
+                for d in range(N_DYES):
+                    now = canvas[row, col, d]
+                    canvas[row, col, d] = now + alpha * (dyes[d] * tone - now)
+
+
+@njit(**_fast)
+def paint_red_cells(canvas, scale, cells, seed):
+    """Add red cells; they are clear, so where two overlap both are seen.
+
+    Rows of ``cells``: x and y (px), radius (um), stretch, angle, pallor, width of the pallor,
+    strength, ring, crenation, number of spikes.
+    """
+    height, width, _ = canvas.shape
+    for k in range(cells.shape[0]):
+        x0, y0, radius, stretch = cells[k, 0], cells[k, 1], cells[k, 2], cells[k, 3]
+        ca = math.cos(cells[k, 4])
+        sa = math.sin(cells[k, 4])
+        pallor, pallor_width, strength = cells[k, 5], cells[k, 6], cells[k, 7]
+        ring, crenation, spikes = cells[k, 8], cells[k, 9], cells[k, 10]
+        reach = radius * stretch * (1.12 + crenation) * scale + 1
+        for row in range(max(int(y0 - reach), 0), min(int(y0 + reach) + 2, height)):
+            for col in range(max(int(x0 - reach), 0), min(int(x0 + reach) + 2, width)):
+                dx = (col - x0) / scale
+                dy = (row - y0) / scale
+                u = (ca * dx + sa * dy) / stretch
+                v = (ca * dy - sa * dx) * stretch
+                r2 = u * u + v * v
+                if r2 > (radius * (1.1 + crenation)) ** 2:
+                    continue
+                r = math.sqrt(r2)
+                wave = value_noise(2.0 * u / (r + 0.05) + 7.0 * k, 2.0 * v / (r + 0.05), seed)
+                rim = radius * (1.0 + 0.05 * wave)
+                if crenation > 0.0:
+                    rim *= 1.0 + crenation * math.cos(spikes * math.atan2(v, u) + 3.0 * wave)
+                depth = rim - r
+                alpha = _smooth(depth * min(scale, 3.5) + 0.5)
+                if alpha <= 0.0:
+                    continue
+                s = r / (pallor_width * rim)
+                body = 1.0 - pallor * math.exp(-(s**4))
+                body += ring * math.exp(-((depth - 0.2) ** 2) / 0.06)
+                canvas[row, col, 3] += strength * alpha * body
+
+
+@njit(**_fast)
+def settle(candidates, spacing, blockers, limit):
+    """Throw darts: keep candidates (x, y, radius) that stay clear of those already lying.
+
+    ``spacing`` 1 lets discs touch, less lets them overlap; blockers are kept clear of.
+    """
+    kept = 0
+    for k in range(candidates.shape[0]):
+        x = candidates[k, 0]
+        y = candidates[k, 1]
+        r = candidates[k, 2]
+        free = True
+        for b in range(blockers.shape[0]):
+            gap = blockers[b, 2] + blockers[b, 3] * r
+            if (x - blockers[b, 0]) ** 2 + (y - blockers[b, 1]) ** 2 < gap * gap:
+                free = False
+                break
+        if free:
+            for j in range(kept):
+                gap = candidates[k, 3] * spacing * (r + candidates[j, 2])
+                if (x - candidates[j, 0]) ** 2 + (y - candidates[j, 1]) ** 2 < gap * gap:
+                    free = False
+                    break
+        if free:
+            candidates[kept, 0] = x
+            candidates[kept, 1] = y
+            candidates[kept, 2] = r
+            kept += 1
+            if kept == limit:
+                break
+    return kept
+
+
+@njit(**_fast)
+def develop(canvas, density, light, glow, vignette):
+    """Turn dye into light: Beer-Lambert for three channels, in place of a float image."""
+    height, width, _ = canvas.shape
+    out = np.empty((height, width, 3), np.float32)
+    for row in range(height):
+        v = 2.0 * row / height - 1.0
+        for col in range(width):
+            u = 2.0 * col / width - 1.0
+            shade = 1.0 - vignette * (u * u + v * v) * 0.5
+            for c in range(3):
+                od = np.float32(0.0)
+                for d in range(N_DYES):
+                    od += canvas[row, col, d] * density[d, c]
+                # stray light keeps the darkest places from being black
+                out[row, col, c] = light[c] * shade * (glow + (1.0 - glow) * math.exp(-od))
+    return out
+
+
+@njit(**_fast)
+def expose(image, grain, strength):
+    """Add shot-like noise from a pool of normal numbers and round to bytes."""
+    height, width, channels = image.shape
+    out = np.empty((height, width, channels), np.uint8)
+    size = grain.shape[0]
+    for row in range(height):
+        at = (row * 2503) % size
+        for col in range(width):
+            for c in range(channels):
+                value = image[row, col, c]
+                spread = strength * (0.4 + 0.6 * math.sqrt(max(value, 0.0) / 255.0))
+                value += spread * grain[at]
+                at += 1
+                if at == size:
+                    at = 0
+                out[row, col, c] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
+    return out

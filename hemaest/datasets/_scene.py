@@ -1,0 +1,115 @@
+"""What lies around a cell, and the camera that looks at it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._kernels import N_DYES, develop, expose, paint_grains, paint_red_cells, settle
+from ._stains import Stain
+
+__all__ = ["Camera", "draw_camera", "photograph", "lay_red_cells", "sprinkle"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Focus (um), sensor noise (grey levels), vignetting and JPEG quality."""
+
+    blur: float
+    noise: float
+    vignette: float
+    jpeg: int
+
+
+def draw_camera(rng: np.random.Generator, blur: float, strength: float) -> Camera:
+    """Draw the camera of one lab."""
+    return Camera(
+        blur=blur * float(np.exp(0.3 * strength * rng.standard_normal())),
+        noise=float(rng.uniform(0.8, 2.5)),
+        vignette=float(rng.uniform(0.0, 0.1) * strength),
+        jpeg=int(rng.integers(88, 98)),
+    )
+
+
+def lay_red_cells(
+    canvas: np.ndarray,
+    scale: float,
+    rng: np.random.Generator,
+    ring: float,
+    blockers: np.ndarray,
+    moved: tuple[float, float] | np.ndarray = (0.0, 0.0),
+) -> None:
+    """Cover the glass with red cells: as dense, pale and overlapping as this film has them."""
+    height, width, _ = canvas.shape
+    margin = 5.0 * scale
+    area = (height + 2 * margin) * (width + 2 * margin) / scale**2
+    cover = rng.uniform(0.25, 0.75)
+    size = rng.uniform(3.4, 3.9)
+    number = max(int(cover * area / (np.pi * size**2)), 1)
+    u = rng.random((3 * number, 4)).astype(np.float32)
+    darts = np.empty_like(u)
+    darts[:, 0] = u[:, 0] * (width + 2 * margin) - margin
+    darts[:, 1] = u[:, 1] * (height + 2 * margin) - margin
+    darts[:, 2] = size * (0.92 + 0.16 * u[:, 2]) * scale
+    clumping = rng.uniform(0.0, 0.5)
+    darts[:, 3] = np.where(u[:, 3] < clumping, 0.62, 0.97)
+    blockers = blockers - np.array([moved[0], moved[1], 0, 0], np.float32)
+    kept = settle(darts, 1.0, blockers, number)
+    darts[:, :2] += np.asarray(moved, np.float32)
+    crenated = rng.random() < 0.08
+    pallor = rng.uniform(0.2, 0.95)
+    v = rng.random((kept, 7))
+    cells = np.empty((kept, 11), np.float32)
+    cells[:, :2] = darts[:kept, :2]
+    cells[:, 2] = darts[:kept, 2] / scale
+    cells[:, 3] = 1.0 + 0.12 * v[:, 0] ** 3
+    cells[:, 4] = v[:, 1] * np.pi
+    cells[:, 5] = pallor * (0.6 + 0.5 * v[:, 2])
+    cells[:, 6] = 0.3 + 0.25 * v[:, 3]
+    cells[:, 7] = 0.9 + 0.25 * v[:, 4]
+    cells[:, 8] = ring
+    cells[:, 9] = np.where((v[:, 5] < 0.5) & crenated, 0.06, 0.0)
+    cells[:, 10] = 9 + np.floor(6 * v[:, 6])
+    paint_red_cells(canvas, scale, cells, int(rng.integers(2**31)))
+
+
+def sprinkle(canvas: np.ndarray, scale: float, rng: np.random.Generator) -> None:
+    """Add stain precipitate and dust: few, small, dark."""
+    height, width, _ = canvas.shape
+    number = int(rng.exponential(1.2) * height * width / scale**2 / 900)
+    if number == 0:
+        return
+    grains = np.empty((number, 3), np.float32)
+    grains[:, 0] = rng.uniform(0, width, number) / scale
+    grains[:, 1] = rng.uniform(0, height, number) / scale
+    grains[:, 2] = rng.uniform(0.12, 0.4, number)
+    dyes = np.array([1.1, 0.3, 0.0, 0.0], np.float32)
+    paint_grains(canvas, 0.0, 0.0, scale, grains, dyes, 0.8, 0.0, 0.12)
+
+
+def new_canvas(height: int, width: int) -> np.ndarray:
+    """Return clean glass."""
+    return np.zeros((height, width, N_DYES), np.float32)
+
+
+def photograph(
+    canvas: np.ndarray,
+    scale: float,
+    stain: Stain,
+    camera: Camera,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Turn dye into a picture: light, lens, sensor, JPEG."""
+    import cv2
+
+    light = develop(canvas, stain.density, stain.light, stain.glow, camera.vignette)
+    sigma = camera.blur * scale * float(rng.uniform(0.8, 1.4))
+    if sigma > 0.25:
+        light = cv2.GaussianBlur(light, (0, 0), sigma)
+    pool = rng.standard_normal(4099, dtype=np.float32)
+    picture = expose(light, pool, camera.noise)
+    if camera.jpeg < 100:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg]
+        blue_first = np.ascontiguousarray(picture[..., ::-1])
+        blob = cv2.imencode(".jpg", blue_first, quality)[1]
+        picture = np.asarray(cv2.imdecode(blob, cv2.IMREAD_COLOR))[..., ::-1]
+    return picture
