@@ -1,0 +1,5 @@
+"""Named, complete pipelines: from images to labels in one estimator."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,87 @@
+"""Classical recipes: the shortcut controls, and handcrafted features with a classical model."""
+
+from typing import Any
+
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from hemaest.base import did_you_mean
+from hemaest.recipes._registry import Options, Steps, register
+
+HANDCRAFTED = ("stain", "segmenter", "balance")
+
+
+def color_steps() -> Steps:
+    """Return colour statistics of the whole picture, scaled: nothing about shape."""
+    from hemaest.features import ColorFeatures
+
+    return [("features", ColorFeatures()), ("scale", StandardScaler())]
+
+
+def handcrafted_steps(options: Options) -> Steps:
+    """Return segmentation, all handcrafted features, and a value where a mask was empty."""
+    from hemaest.features import HandcraftedFeatures
+    from hemaest.segmentation import CellSegmenter
+
+    segmenter = (
+        CellSegmenter(n_jobs=options.n_jobs) if options.segmenter is None else options.segmenter
+    )
+    return [
+        ("segment", segmenter),
+        ("features", HandcraftedFeatures(n_jobs=options.n_jobs)),
+        ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+    ]
+
+
+def feature_sampler(options: Options) -> Steps:
+    """Return the step that balances rows of features, if one is asked for."""
+    balance = options.balance
+    if balance is None:
+        return []
+    if not isinstance(balance, str):
+        return [("balance", balance)]
+    samplers: dict[str, Any] = {"oversample": RandomOverSampler, "smote": SMOTE}
+    if balance not in samplers:
+        raise ValueError(
+            f"balance={balance!r}; it must be one of {', '.join(samplers)}, or a sampler."
+            f"{did_you_mean(balance, samplers)}"
+        )
+    return [("balance", samplers[balance](random_state=options.random_state))]
+
+
+@register(
+    "color-knn",
+    "control: 5 nearest neighbours on colour statistics of the whole picture",
+    accepts=("stain",),
+    param_grid={"classify__n_neighbors": [1, 5, 15]},
+    control=True,
+)
+def _color_knn(options: Options) -> Steps:
+    return [*color_steps(), ("classify", KNeighborsClassifier(5))]
+
+
+@register(
+    "color-logistic",
+    "control: logistic regression on colour statistics of the whole picture",
+    accepts=("stain",),
+    param_grid={"classify__C": [0.1, 1.0, 10.0]},
+    control=True,
+)
+def _color_logistic(options: Options) -> Steps:
+    model = LogisticRegression(max_iter=5000, random_state=options.random_state)
+    return [*color_steps(), ("classify", model)]
+
+
+@register(
+    "handcrafted-forest",
+    "random forest on shape, chromatin and colour of the segmented cell",
+    accepts=HANDCRAFTED,
+    param_grid={"classify__max_features": ["sqrt", 0.2], "classify__min_samples_leaf": [1, 3]},
+)
+def _handcrafted_forest(options: Options) -> Steps:
+    model = RandomForestClassifier(300, n_jobs=options.n_jobs, random_state=options.random_state)
+    return [*handcrafted_steps(options), *feature_sampler(options), ("classify", model)]

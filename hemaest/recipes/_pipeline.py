@@ -1,0 +1,180 @@
+"""A pipeline that carries groups to the steps that need them, through samplers too."""
+
+import inspect
+from typing import Any, Self
+
+import numpy as np
+from imblearn.pipeline import Pipeline
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import check_memory
+
+from hemaest.base import TakesGroups
+
+SYNTHETIC = -1
+
+
+def takes(step: Any, name: str) -> bool:
+    """Return whether ``step.fit`` has a parameter of this name.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> takes(LogisticRegression(), "sample_weight"), takes(LogisticRegression(), "groups")
+    (True, False)
+    """
+    return name in inspect.signature(step.fit).parameters
+
+
+def rows_kept(sampler: Any, before: Any, after: Any) -> NDArray[np.intp]:
+    """Return for each row after resampling the row before that it is, -1 where it is new.
+
+    A sampler that keeps ``sample_indices_`` says so itself; for the others (the SMOTE family) the
+    rows are recognized by their bytes.
+
+    Examples
+    --------
+    >>> rows_kept(None, np.array([[1.0], [2.0]]), np.array([[2.0], [1.5], [1.0]]))
+    array([ 1, -1,  0])
+    """
+    indices = getattr(sampler, "sample_indices_", None)
+    if indices is not None:
+        return np.asarray(indices, dtype=np.intp)
+    known = {row: i for i, row in reversed(list(enumerate(_row_bytes(before))))}
+    return np.array([known.get(row, SYNTHETIC) for row in _row_bytes(after)], dtype=np.intp)
+
+
+def _row_bytes(X: Any) -> list[bytes]:
+    values = np.ascontiguousarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+    return [row.tobytes() for row in values]
+
+
+def regroup(groups: Any, kept: NDArray[np.intp]) -> NDArray[Any]:
+    """Return the groups of resampled rows; all synthetic rows share one group of their own.
+
+    Examples
+    --------
+    >>> regroup(["ann", "bob"], np.array([0, 1, 1, -1])).tolist()
+    [0, 1, 1, 2]
+    """
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    return np.where(kept == SYNTHETIC, len(names), codes[kept])
+
+
+def _fit_transform(step: Any, X: Any, y: Any, params: Any) -> tuple[Any, Any]:
+    if hasattr(step, "fit_transform"):
+        return step.fit_transform(X, y, **params["fit_transform"]), step
+    return step.fit(X, y, **params["fit"]).transform(X, **params["transform"]), step
+
+
+def _fit_resample(step: Any, X: Any, y: Any, params: Any) -> tuple[Any, Any, Any]:
+    X_new, y_new = step.fit_resample(X, y, **params["fit_resample"])
+    return X_new, y_new, step
+
+
+class ImagePipeline(TakesGroups, Pipeline):
+    """imbalanced-learn's Pipeline, with groups.
+
+    ``fit(X, y, groups=...)`` hands the groups to each step whose ``fit`` takes them. Behind a
+    sampler they are those of the resampled rows, and a step that takes ``sample_indices`` learns
+    which rows are copies and which are synthetic.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator)
+        Transformers, samplers (they run in ``fit`` only), and a final estimator.
+    transform_input : list of str, optional
+        See scikit-learn's Pipeline.
+    memory : str or joblib.Memory, optional
+        Keeps the fitted steps, so that a grid over the last step segments each image once.
+    verbose : bool, default=False
+        Whether to print the time of each step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GroupKFold, cross_val_score
+    >>> from hemaest.features import ColorFeatures
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat(["dark", "light"], 12)
+    >>> X = rng.integers(0, 100, (24, 8, 8, 3)).astype(np.uint8)
+    >>> X[y == "light"] += 90
+    >>> patients = np.arange(24) % 6
+    >>> pipeline = ImagePipeline(
+    ...     [("features", ColorFeatures()), ("classify", LogisticRegression(max_iter=5000))]
+    ... )
+    >>> scores = cross_val_score(
+    ...     pipeline, X, y, groups=patients, cv=GroupKFold(3), params={"groups": patients}
+    ... )
+    >>> scores.mean()
+    np.float64(1.0)
+    """
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> Self:
+        """Fit the steps one after the other.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        y : array-like of shape (n,)
+            Labels.
+        groups : array-like of shape (n,), optional
+            What must not be torn apart by a split inside a step: patients, smears.
+        **params
+            For single steps, as ``step__name``.
+
+        Returns
+        -------
+        self : object
+        """
+        if groups is not None:
+            if len(groups) != len(X):
+                raise ValueError(f"groups has {len(groups)} entries, but X has {len(X)} images.")
+            params["groups"] = groups
+        return super().fit(X, y, **params)
+
+    def _check_method_params(self, method: str, props: Any, **kwargs: Any) -> Any:
+        # groups go to steps by what _fit knows of them, under either setting of metadata routing
+        others = {name: value for name, value in props.items() if name != "groups"}
+        return super()._check_method_params(method, others, **kwargs)
+
+    def _fit(
+        self, X: Any, y: Any = None, routed_params: Any = None, raw_params: Any = None
+    ) -> tuple[Any, Any]:
+        """Run all steps but the last, and leave the last one's groups among its parameters."""
+        self.steps = list(self.steps)
+        self._validate_steps()
+        groups = (raw_params or {}).get("groups")
+        kept = None
+        memory = check_memory(self.memory)
+        caching = getattr(memory, "location", None) is not None
+        for i, name, step in self._iter(
+            with_final=False, filter_passthrough=True, filter_resample=False
+        ):
+            step = clone(step) if caching else step
+            params = self._get_metadata_for_step(
+                step_idx=i, step_params=routed_params[name], all_params=raw_params
+            )
+            if hasattr(step, "fit_resample"):
+                X_new, y_new, fitted = memory.cache(_fit_resample)(step, X, y, params)
+                rows = rows_kept(fitted, X, X_new)
+                kept = rows if kept is None else np.where(rows == SYNTHETIC, rows, kept[rows])
+                groups = None if groups is None else regroup(groups, rows)
+                X, y = X_new, y_new
+            else:
+                self._add_inner_split(step, params, groups, kept)
+                X, fitted = memory.cache(_fit_transform)(step, X, y, params)
+            self.steps[i] = (name, fitted)
+        last_name, last = self.steps[-1]
+        if last not in (None, "passthrough"):
+            self._add_inner_split(last, routed_params[last_name], groups, kept)
+        return X, y
+
+    @staticmethod
+    def _add_inner_split(step: Any, params: Any, groups: Any, kept: Any) -> None:
+        for name, value in (("groups", groups), ("sample_indices", kept)):
+            if value is not None and hasattr(step, "fit") and takes(step, name):
+                for method in ("fit", "fit_transform", "fit_predict"):
+                    params[method][name] = value

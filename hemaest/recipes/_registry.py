@@ -1,0 +1,225 @@
+"""The list of recipes and the one function that makes them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from hemaest.base import did_you_mean
+from hemaest.recipes._pipeline import ImagePipeline
+
+Steps = list[tuple[str, Any]]
+
+# each module registers its recipes when it is imported
+MODULES = ("_classical",)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asked of a recipe; a builder reads what it needs."""
+
+    stain: Any = None
+    segmenter: Any = None
+    balance: Any = None
+    image_size: Any = None
+    max_epochs: int | None = None
+    device: str = "auto"
+    n_jobs: int | None = None
+    random_state: Any = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One named pipeline: what it is, what it can be asked, and the grid that tunes it."""
+
+    name: str
+    summary: str
+    build: Callable[[Options], Steps]
+    accepts: frozenset[str]
+    param_grid: dict[str, list[Any]] = field(default_factory=dict)
+    control: bool = False
+
+
+_RECIPES: dict[str, Recipe] = {}
+
+
+def register(
+    name: str,
+    summary: str,
+    *,
+    accepts: tuple[str, ...] = (),
+    param_grid: dict[str, list[Any]] | None = None,
+    control: bool = False,
+) -> Callable[[Callable[[Options], Steps]], Callable[[Options], Steps]]:
+    """Add the decorated builder of steps to the list of recipes.
+
+    Parameters
+    ----------
+    name : str
+        As users write it.
+    summary : str
+        One line.
+    accepts : tuple of str
+        Those of stain, segmenter, balance and image_size that change this recipe; another one
+        that is given is an error, never ignored.
+    param_grid : dict, optional
+        A small grid for a nested search.
+    control : bool, default=False
+        Whether it is a shortcut control rather than a model to use.
+    """
+
+    def add(build: Callable[[Options], Steps]) -> Callable[[Options], Steps]:
+        _RECIPES[name] = Recipe(name, summary, build, frozenset(accepts), param_grid or {}, control)
+        return build
+
+    return add
+
+
+def all_recipes() -> dict[str, Recipe]:
+    """Return the recipes by name."""
+    for module in MODULES:
+        import_module(f"hemaest.recipes.{module}")
+    return _RECIPES
+
+
+def get_recipe(name: str) -> Recipe:
+    """Return one recipe; an unknown name is answered with the nearest."""
+    recipes = all_recipes()
+    if name not in recipes:
+        known = ", ".join(recipes)
+        raise ValueError(
+            f"There is no recipe {name!r}.{did_you_mean(name, recipes)} Known: {known}."
+        )
+    return recipes[name]
+
+
+def list_recipes() -> list[str]:
+    """Return the names of all recipes.
+
+    Returns
+    -------
+    names : list of str
+
+    Examples
+    --------
+    >>> "color-logistic" in list_recipes()
+    True
+    """
+    return list(all_recipes())
+
+
+def make_recipe(
+    name: str,
+    *,
+    stain: Any = None,
+    segmenter: Any = None,
+    balance: Any = None,
+    image_size: int | None = None,
+    max_epochs: int | None = None,
+    device: str = "auto",
+    memory: Any = None,
+    n_jobs: int | None = None,
+    random_state: Any = None,
+) -> ImagePipeline:
+    """Make a named pipeline, from images to labels.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`list_recipes`.
+    stain : {"reinhard", "macenko", "vahadane"} or transformer, optional
+        Stain normalization in front, fitted on the training fold.
+    segmenter : segmenter, optional
+        For recipes that measure cells; by default the label-free
+        :class:`hemaest.segmentation.CellSegmenter`. A fitted one goes in as
+        ``FrozenEstimator(segmenter)``.
+    balance : str or sampler, optional
+        How the training fold is balanced, where the recipe can.
+    image_size : int, optional
+        Side of the images that a deep net sees.
+    max_epochs : int, optional
+        Of deep recipes; the others train without epochs.
+    device : str, default="auto"
+        Of deep recipes.
+    memory : str or joblib.Memory, optional
+        Keeps fitted steps between the points of a grid.
+    n_jobs : int, optional
+        Threads.
+    random_state : int or RandomState, optional
+        Seed of everything random inside.
+
+    Returns
+    -------
+    pipeline : ImagePipeline
+        Unfitted. ``pipeline.set_params`` reaches every parameter of every step.
+
+    Examples
+    --------
+    >>> make_recipe("color-logistic").steps[-1][0]
+    'classify'
+    >>> make_recipe("color-logistik")
+    Traceback (most recent call last):
+    ...
+    ValueError: There is no recipe 'color-logistik'. Did you mean 'color-logistic'? ...
+    """
+    recipe = get_recipe(name)
+    asked = {
+        "stain": stain,
+        "segmenter": segmenter,
+        "balance": balance,
+        "image_size": image_size,
+    }
+    for option, value in asked.items():
+        if value is not None and option not in recipe.accepts:
+            accepted = ", ".join(sorted(recipe.accepts)) or "none of these options"
+            raise ValueError(
+                f"The recipe {name!r} has no step that {option}={value!r} could change; it takes "
+                f"{accepted}."
+            )
+        _refuse_bare_fitted(option, value)
+    options = Options(
+        **asked, max_epochs=max_epochs, device=device, n_jobs=n_jobs, random_state=random_state
+    )
+    return ImagePipeline([*_stain_steps(stain), *recipe.build(options)], memory=memory)
+
+
+def _refuse_bare_fitted(option: str, value: Any) -> None:
+    """Refuse a fitted part that ``clone`` would silently empty."""
+    if not isinstance(value, BaseEstimator) or isinstance(value, FrozenEstimator):
+        return
+    if not value.__sklearn_tags__().requires_fit:
+        return
+    try:
+        check_is_fitted(value)
+    except NotFittedError:
+        return
+    raise ValueError(
+        f"{option} is a fitted {type(value).__name__}; every split clones the pipeline and would "
+        f"lose what it learned. Give FrozenEstimator({option}) to keep it as it is, or an unfitted "
+        "one to fit it on each training fold."
+    )
+
+
+def _stain_steps(stain: Any) -> Steps:
+    if stain is None:
+        return []
+    if not isinstance(stain, str):
+        return [("stain", stain)]
+    from hemaest import stain as normalizers
+
+    names = {
+        "reinhard": "ReinhardNormalizer",
+        "macenko": "MacenkoNormalizer",
+        "vahadane": "VahadaneNormalizer",
+    }
+    if stain not in names:
+        raise ValueError(
+            f"stain={stain!r}; it must be one of {', '.join(names)}, or a transformer."
+            f"{did_you_mean(stain, names)}"
+        )
+    return [("stain", getattr(normalizers, names[stain])())]
