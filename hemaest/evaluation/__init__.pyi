@@ -1,0 +1,5 @@
+from ._compare import compare as compare
+from ._groups import infer_groups as infer_groups, split as split
+from ._statistics import corrected_ttest as corrected_ttest
+
+__all__ = ["compare", "corrected_ttest", "infer_groups", "split"]

@@ -1,0 +1,280 @@
+"""Compare recipes on the same folds, none of which tears a group apart."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+
+from hemaest._progress import track
+from hemaest._seeds import seed_of
+from hemaest.evaluation._comparison import Comparison, Design
+from hemaest.evaluation._folds import FoldResult, fold_key, hash_images, run_fold
+from hemaest.groups import GroupedFolds, Split, check_groups
+from hemaest.images import check_images
+
+CONTROL = "color-logistic"
+ALL_RECIPES_TAKE = frozenset({"max_epochs", "device", "memory", "n_jobs", "random_state"})
+
+
+def compare(
+    recipes: Any,
+    X: Any,
+    y: Any,
+    groups: Any = None,
+    cv: Any = 5,
+    *,
+    n_repeats: int = 1,
+    group_source: str | None = None,
+    positive: Sequence[Any] | None = None,
+    search: bool | Mapping[str, Any] = False,
+    control: bool = True,
+    recipe_params: Mapping[str, Any] | None = None,
+    level: float = 0.95,
+    n_jobs: int | None = None,
+    cache_dir: Any = None,
+    random_state: Any = 0,
+    verbose: bool | None = None,
+) -> Comparison:
+    """Compare recipes fairly: the same group-aware folds for all, intervals, tests, a control.
+
+    Parameters
+    ----------
+    recipes : str, list of str, estimator or dict of str to estimator
+        Names from :func:`hemaest.recipes.list_recipes`, or your own estimators under names of your
+        own; a dict may also map to a recipe's name. All are cloned, none is changed.
+    X : images
+        As :func:`hemaest.images.check_images` takes them.
+    y : array-like of shape (n_samples,)
+        Labels of any kind.
+    groups : array-like of shape (n_samples,), "image" or None
+        Patient, smear or photograph of each image. None finds near-duplicates and keeps those
+        together; ``"image"`` splits image by image and the result says so.
+    cv : int, Split or splitter, default=5
+        Number of stratified group folds; a split made by :func:`split` (fit on train, tune on
+        validation, score on test); or a scikit-learn splitter or list of (train, test).
+    n_repeats : int, default=1
+        How often to deal the folds anew, when `cv` is a number.
+    group_source : str, optional
+        What a group is ("patient", "smear"), for the report.
+    positive : sequence of labels, optional
+        The labels that count as positive in a two-sided view (malignant against benign).
+    search : bool or dict, default=False
+        Tune inside each training fold: True uses the recipes' own ``param_grid``, a dict maps names
+        to grids.
+    control : bool, default=True
+        Add ``color-logistic``, a logistic regression on mean and spread of the colours alone. What
+        it reaches needs no morphology.
+    recipe_params : dict, optional
+        Options of :func:`hemaest.recipes.make_recipe`, given to each named recipe that takes them.
+    level : float, default=0.95
+        Level of all intervals.
+    n_jobs : int, optional
+        Processes over recipes and folds.
+    cache_dir : path, optional
+        Keep each finished fold here; the same call later starts from what is there.
+    random_state : int, RandomState instance or None, default=0
+        Seed of folds, recipes made by name, and bootstrap. With None one is drawn and reported.
+    verbose : bool, optional
+        Show progress; by default only to a person at a terminal.
+
+    Returns
+    -------
+    Comparison
+        With ``.table``, ``.tests``, ``.per_class``, ``.binary``, ``.predictions``, ``.plot()``,
+        ``.to_html(path)`` and ``.claim()``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.dummy import DummyClassifier
+    >>> X = np.zeros((12, 8, 8, 3), np.uint8)
+    >>> y = np.repeat(["blast", "lymphocyte"], 6)
+    >>> result = compare({"chance": DummyClassifier()}, X, y, groups=np.arange(12) // 2, cv=3,
+    ...                  control=False)
+    >>> float(result.table.loc[0, "balanced accuracy"])
+    0.5
+    """
+    X = check_images(X, estimator="compare")
+    y = np.asarray(y)
+    if y.shape != (len(X),):
+        raise ValueError(f"y has shape {y.shape}, but there are {len(X)} images: one label each.")
+    classes, true = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y holds one class only, {classes[0]!r}: there is nothing to tell apart.")
+    seed = seed_of(random_state) if not isinstance(random_state, int) else random_state
+    groups, unit = _groups(groups, group_source, X)
+    named, grids = _recipes(recipes, control, recipe_params or {}, search, seed)
+    folds, validation, protocol = _folds(cv, n_repeats, seed, X, y, groups)
+    digest = hash_images(X)
+    jobs = [(name, f) for f in range(len(folds)) for name in named]
+    caches = _caches(cache_dir, jobs, named, grids, folds, (digest, y, groups), seed)
+    work = (
+        delayed(run_fold)(
+            clone(named[name]),
+            X,
+            y,
+            groups,
+            *folds[f],
+            validation=validation,
+            grid=grids.get(name),
+            seed=seed,
+            cache=cache,
+        )
+        for (name, f), cache in zip(jobs, caches, strict=True)
+    )
+    done = Parallel(n_jobs=n_jobs, return_as="generator")(work)
+    results: dict[str, list[FoldResult]] = {name: [] for name in named}
+    shown = track(done, f"comparing {len(named)} recipes", total=len(jobs), show=verbose)
+    for (name, _), result in zip(jobs, shown, strict=True):
+        results[name].append(result)
+    _report_failures(results)
+    design = Design(
+        folds=folds,
+        validation=validation,
+        protocol=protocol,
+        unit=unit,
+        groups=groups,
+        seed=seed,
+        level=level,
+        data_hash=digest,
+        searched=list(grids),
+        control=CONTROL if CONTROL in named else None,
+        positive=_positive(positive, classes),
+        estimators=named,
+    )
+    return Comparison(results, true, classes, design)
+
+
+def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] | None, str]:
+    """Return the group codes and what a group is."""
+    if isinstance(groups, str):
+        if groups != "image":
+            raise ValueError(f"groups={groups!r}: give one group for each image, 'image' or None.")
+        return None, "image"
+    if groups is not None:
+        return check_groups(groups, len(X)), source or "group"
+    from hemaest._near_duplicates import near_duplicate_groups
+
+    return check_groups(near_duplicate_groups(X), len(X)), "near-duplicate cluster"
+
+
+def _recipes(
+    recipes: Any, control: bool, params: Mapping[str, Any], search: Any, seed: int
+) -> tuple[dict[str, BaseEstimator], dict[str, Any]]:
+    """Return the estimators by name, and their grids where there is something to tune."""
+    if isinstance(recipes, str):
+        recipes = [recipes]
+    if hasattr(recipes, "fit"):
+        recipes = {type(recipes).__name__: recipes}
+    if not isinstance(recipes, Mapping):
+        recipes = {name: name for name in recipes}
+    if control and CONTROL not in recipes:
+        recipes = {**recipes, CONTROL: CONTROL}
+    if not recipes:
+        raise ValueError("There is no recipe to compare: give at least one name or estimator.")
+    made, grids = {}, dict(search) if isinstance(search, Mapping) else {}
+    unused = set(params)
+    for name, recipe in recipes.items():
+        if isinstance(recipe, str):
+            from hemaest.recipes._registry import get_recipe, make_recipe
+
+            known = get_recipe(recipe)
+            if search is True and known.param_grid:
+                grids[name] = known.param_grid
+            allowed = ALL_RECIPES_TAKE | known.accepts
+            options = {} if known.control else {k: v for k, v in params.items() if k in allowed}
+            unused -= set(options)
+            recipe = make_recipe(recipe, **{"random_state": seed, **options})
+        elif not hasattr(recipe, "predict"):
+            raise TypeError(
+                f"recipe {name!r} is a {type(recipe).__name__}; a recipe is a classifier or the "
+                "name of one (see hemaest.recipes.list_recipes)."
+            )
+        made[str(name)] = recipe
+    if unused:
+        raise ValueError(f"recipe_params {sorted(unused)} would change none of {list(recipes)}.")
+    if unknown := set(grids) - set(made):
+        raise ValueError(f"search names {sorted(unknown)}, but the recipes are {list(made)}.")
+    return made, grids
+
+
+def _folds(
+    cv: Any, n_repeats: int, seed: int, X: Any, y: Any, groups: Any
+) -> tuple[list[tuple[Any, Any]], Any, str]:
+    """Return (train, test) pairs, a validation part, and the protocol in words."""
+    if isinstance(cv, Split):
+        sizes = " / ".join(str(len(part)) for part in cv)
+        words = "train / validation / test" if len(cv) == 3 else "train / test"
+        _refuse_torn(cv.folds(), groups)
+        if len(cv) == 3:
+            _refuse_torn([(cv.validation, cv.test)], groups)
+        return cv.folds(), cv.validation, f"one split into {words} of {sizes} images"
+    if isinstance(cv, int):
+        folds = list(GroupedFolds(cv, n_repeats=n_repeats, random_state=seed).split(X, y, groups))
+        times = f", dealt {n_repeats} times" if n_repeats > 1 else ""
+        return folds, None, f"{cv} stratified folds{times}"
+    with warnings.catch_warnings():  # a splitter that ignores groups is refused below, by its folds
+        warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+        folds = list(cv.split(X, y, groups)) if hasattr(cv, "split") else [tuple(f) for f in cv]
+    _refuse_torn(folds, groups)
+    return folds, None, f"{len(folds)} folds of {type(cv).__name__}"
+
+
+def _refuse_torn(folds: list[tuple[Any, Any]], groups: Any) -> None:
+    for number, (train, test) in enumerate(folds):
+        if len(np.intersect1d(train, test)):
+            raise ValueError(f"fold {number} of cv has images in training and in test at once.")
+        if groups is not None:
+            torn = np.intersect1d(groups[train], groups[test])
+            if len(torn):
+                raise ValueError(
+                    f"fold {number} of cv tears {len(torn)} group(s) between training and test. "
+                    "Use a number of folds, hemaest.evaluation.split with the same groups, or a "
+                    "splitter that respects groups; groups='image' if images are truly unrelated."
+                )
+
+
+def _caches(
+    folder: Any, jobs: Any, named: Any, grids: Any, folds: Any, data: Any, seed: int
+) -> list[Path | None]:
+    if folder is None:
+        return [None] * len(jobs)
+    import joblib
+
+    key = joblib.hash(data)
+    paths: list[Path | None] = []
+    for name, f in jobs:
+        work = fold_key(named[name], grids.get(name), key, seed, *folds[f])
+        paths.append(Path(folder) / f"{name.replace('/', '-')}-{f}-{work}.joblib")
+    return paths
+
+
+def _positive(positive: Any, classes: NDArray[Any]) -> list[int]:
+    if positive is None:
+        return []
+    wanted = [positive] if isinstance(positive, str) else list(positive)
+    unknown = [p for p in wanted if p not in classes.tolist()]
+    if unknown or len(wanted) >= len(classes):
+        raise ValueError(
+            f"positive={positive!r} must name some, but not all, of the classes {classes.tolist()}."
+        )
+    return [int(np.flatnonzero(classes == p)[0]) for p in wanted]
+
+
+def _report_failures(results: dict[str, list[FoldResult]]) -> None:
+    failed = {name: [r.error for r in rs if r.error] for name, rs in results.items()}
+    failed = {name: errors for name, errors in failed.items() if errors}
+    if not failed:
+        return
+    lines = [f"{name}: {len(errors)} fold(s), {errors[0]}" for name, errors in failed.items()]
+    text = "These recipes failed and have no score:\n" + "\n".join(lines)
+    if len(failed) == len(results):
+        raise RuntimeError(text)
+    warnings.warn(text, stacklevel=3)

@@ -1,0 +1,171 @@
+"""Fit and score one recipe on one fold, and keep the result on disk so that a stop costs little."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import ParameterGrid
+from sklearn.utils.validation import has_fit_parameter
+
+import hemaest
+from hemaest.groups import GroupedFolds
+from hemaest.images import ImageRef
+
+
+@dataclass
+class FoldResult:
+    """What one recipe did on one fold."""
+
+    predicted: NDArray[np.intp] | None
+    probability: NDArray[np.float64] | None
+    fit_seconds: float = float("nan")
+    predict_seconds: float = float("nan")
+    best_params: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
+    """Fit, handing groups to estimators whose ``fit`` takes them."""
+    if groups is not None and has_fit_parameter(estimator, "groups"):
+        return estimator.fit(X, y, groups=groups)
+    return estimator.fit(X, y)
+
+
+def probabilities(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Return class probabilities in the order of `classes`, or None where there are none."""
+    if not hasattr(estimator, "predict_proba"):
+        return None
+    found = np.asarray(estimator.predict_proba(X), dtype=float)
+    full = np.zeros((len(found), len(classes)))
+    full[:, np.searchsorted(classes, estimator.classes_)] = found
+    return full
+
+
+def search_grid(
+    estimator: Any, grid: Any, X: Any, y: Any, groups: Any, inner: list[tuple[Any, Any]]
+) -> dict[str, Any]:
+    """Return the best parameters by balanced accuracy on inner folds.
+
+    scikit-learn's own search keeps groups for its splitter and does not pass them on to ``fit``.
+    """
+    best: tuple[float, dict[str, Any]] = (-np.inf, {})
+    for params in ParameterGrid(grid):
+        scores = []
+        for train, test in inner:
+            candidate = clone(estimator).set_params(**params)
+            fit_with_groups(candidate, X[train], y[train], take(groups, train))
+            scores.append(balanced_accuracy_score(y[test], candidate.predict(X[test])))
+        score = float(np.mean(scores))
+        if score > best[0]:
+            best = (score, params)
+    return best[1]
+
+
+def take(values: Any, index: NDArray[np.intp]) -> Any:
+    """Index an optional array."""
+    return None if values is None else values[index]
+
+
+def run_fold(
+    estimator: Any,
+    X: Any,
+    y: NDArray[Any],
+    groups: NDArray[Any] | None,
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+    *,
+    validation: NDArray[np.intp] | None = None,
+    grid: Any = None,
+    seed: int = 0,
+    cache: Path | None = None,
+) -> FoldResult:
+    """Fit a clone on `train`, predict `test`; tune inside `train` when there is a grid."""
+    if cache is not None and cache.exists():
+        return joblib.load(cache)
+    classes = np.unique(y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = _fit_and_predict(
+                estimator, X, y, groups, train, test, validation, grid, seed, classes
+            )
+        except Exception as error:  # the other recipes and folds go on; the table names this one
+            result = FoldResult(None, None, error=f"{type(error).__name__}: {error}")
+    said = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
+    result.warnings = tuple(said)[:5]
+    if cache is not None and not result.error:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = cache.with_suffix(f".{os.getpid()}.part")
+        joblib.dump(result, unfinished)
+        os.replace(unfinished, cache)
+    return result
+
+
+def _fit_and_predict(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    groups: Any,
+    train: Any,
+    test: Any,
+    validation: Any,
+    grid: Any,
+    seed: int,
+    classes: Any,
+) -> FoldResult:
+    model = clone(estimator)
+    start = time.perf_counter()
+    best = None
+    if grid:
+        if validation is not None and len(validation):
+            both = np.concatenate([train, validation])
+            at = np.arange(len(both))
+            inner = [(at[: len(train)], at[len(train) :])]
+        else:
+            both = train
+            folds = GroupedFolds(3, random_state=seed)
+            inner = list(folds.split(None, y[train], take(groups, train)))
+        best = search_grid(model, grid, X[both], y[both], take(groups, both), inner)
+        model = model.set_params(**best)
+    fit_with_groups(model, X[train], y[train], take(groups, train))
+    fitted = time.perf_counter()
+    predicted = np.asarray(model.predict(X[test]))
+    done = time.perf_counter()
+    codes = np.searchsorted(classes, predicted)
+    strange = (codes >= len(classes)) | (classes[np.minimum(codes, len(classes) - 1)] != predicted)
+    if strange.any():
+        raise ValueError(
+            f"predict gave {predicted[strange][0]!r}, which is none of the classes {list(classes)}."
+        )
+    probability = probabilities(model, X[test], classes)
+    return FoldResult(codes, probability, fitted - start, done - fitted, best)
+
+
+def hash_images(X: Any) -> str:
+    """Hash pixels, and the bytes of files: the same data have the same hash on any machine."""
+    digest = hashlib.sha256()
+    for item in X:
+        if isinstance(item, ImageRef):
+            digest.update(Path(item.path).read_bytes())
+        else:
+            digest.update(repr(item.shape).encode())
+            digest.update(np.ascontiguousarray(item).data)
+    return digest.hexdigest()
+
+
+def fold_key(estimator: Any, grid: Any, data: str, seed: int, *index: Any) -> str:
+    """Name one piece of work: recipe, data, fold and version."""
+    parts = (estimator, grid, data, seed, [np.asarray(i) for i in index], hemaest.__version__)
+    return joblib.hash(parts)

@@ -1,0 +1,118 @@
+"""Scores from confusion matrices and probabilities, for one table or for thousands at once.
+
+Everything that can be read off a confusion matrix is computed on arrays of shape ``(..., k, k)``
+(true class first), so that a bootstrap of 2,000 draws is one call.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+Array = NDArray[np.float64]
+
+
+def _ratio(a: Array, b: Array, empty: float = np.nan) -> Array:
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, empty), where=b > 0)
+
+
+def confusions(true: NDArray[np.intp], predicted: NDArray[np.intp], n_classes: int) -> Array:
+    """Return the confusion matrix, rows being the true classes."""
+    flat = np.bincount(true * n_classes + predicted, minlength=n_classes**2)
+    return flat.reshape(n_classes, n_classes).astype(float)
+
+
+def accuracy(c: Array) -> Array:
+    """Share of right answers."""
+    return _ratio(np.trace(c, axis1=-2, axis2=-1), c.sum((-2, -1)))
+
+
+def sensitivity(c: Array) -> Array:
+    """Recall of each class; NaN where the class is absent."""
+    return _ratio(np.diagonal(c, axis1=-2, axis2=-1), c.sum(-1))
+
+
+def precision(c: Array) -> Array:
+    """Precision of each class; 0 where the class is never predicted."""
+    return _ratio(np.diagonal(c, axis1=-2, axis2=-1), c.sum(-2), empty=0.0)
+
+
+def specificity(c: Array) -> Array:
+    """Share of the other classes' images that are not called this class."""
+    right = np.diagonal(c, axis1=-2, axis2=-1)
+    others = c.sum((-2, -1))[..., None] - c.sum(-1)
+    return _ratio(others - (c.sum(-2) - right), others)
+
+
+def f1(c: Array) -> Array:
+    """F1 of each class; NaN where the class is neither present nor predicted."""
+    return _ratio(2 * np.diagonal(c, axis1=-2, axis2=-1), c.sum(-1) + c.sum(-2))
+
+
+def _mean(values: Array) -> Array:
+    """Mean over the classes that are there."""
+    return _ratio(np.nansum(values, -1), np.sum(~np.isnan(values), -1).astype(float))
+
+
+def balanced_accuracy(c: Array) -> Array:
+    """Mean sensitivity over the classes."""
+    return _mean(sensitivity(c))
+
+
+def macro_f1(c: Array) -> Array:
+    """Mean F1 over the classes."""
+    return _mean(f1(c))
+
+
+def macro_precision(c: Array) -> Array:
+    """Mean precision over the classes that occur."""
+    return _mean(np.where(c.sum(-1) > 0, precision(c), np.nan))
+
+
+def mcc(c: Array) -> Array:
+    """Matthews correlation, for any number of classes; 0 where one side is constant."""
+    n, right = c.sum((-2, -1)), np.trace(c, axis1=-2, axis2=-1)
+    t, p = c.sum(-1), c.sum(-2)
+    top = right * n - (t * p).sum(-1)
+    return _ratio(top, np.sqrt((n**2 - (t**2).sum(-1)) * (n**2 - (p**2).sum(-1))), empty=0.0)
+
+
+SCORES = {
+    "accuracy": accuracy,
+    "balanced accuracy": balanced_accuracy,
+    "macro precision": macro_precision,
+    "macro F1": macro_f1,
+    "MCC": mcc,
+}
+
+
+def auc(true: NDArray[np.intp], probability: Array) -> float:
+    """Macro one-against-rest area under the ROC curve; NaN where a class is missing."""
+    present = np.unique(true)
+    n_classes = probability.shape[1]
+    if len(present) < n_classes or n_classes < 2 or np.isnan(probability).any():
+        return float("nan")
+    each = [roc_auc_score(true == c, probability[:, c]) for c in range(n_classes)]
+    return float(np.mean(each))
+
+
+def calibration_bins(
+    right: NDArray[np.bool_], confidence: Array, n_bins: int = 10
+) -> tuple[Array, Array, Array]:
+    """Return mean confidence, accuracy and share of the images in bins of equal count."""
+    order = np.argsort(confidence, kind="stable")
+    bins = [b for b in np.array_split(order, min(n_bins, max(len(order), 1))) if len(b)]
+    mean = np.array([confidence[b].mean() for b in bins])
+    share_right = np.array([right[b].mean() for b in bins])
+    weight = np.array([len(b) / len(order) for b in bins])
+    return mean, share_right, weight
+
+
+def calibration_error(true: NDArray[np.intp], probability: Array, n_bins: int = 10) -> float:
+    """Return the expected calibration error of the top class, in bins of equal count."""
+    if np.isnan(probability).any() or not len(true):
+        return float("nan")
+    right = probability.argmax(1) == true
+    mean, share_right, weight = calibration_bins(right, probability.max(1), n_bins)
+    return float((weight * np.abs(mean - share_right)).sum())

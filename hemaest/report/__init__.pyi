@@ -1,0 +1,3 @@
+from ._report import Report as Report
+
+__all__ = ["Report"]

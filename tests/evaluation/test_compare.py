@@ -1,0 +1,249 @@
+"""The comparison: same folds for all, no torn group, figures that scikit-learn gives as well."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from hemaest.evaluation import compare, split
+
+
+def means(X):
+    return np.asarray([image.mean((0, 1)) / 255 for image in X])
+
+
+def colour(C=1.0):
+    return make_pipeline(FunctionTransformer(means), LogisticRegression(C=C, max_iter=2000))
+
+
+@pytest.fixture(scope="module")
+def cells():
+    rng = np.random.default_rng(0)
+    y = np.array(["blast", "lymphocyte", "monocyte"])[np.arange(120) % 3]
+    groups = np.arange(120) // 4
+    X = rng.integers(0, 150, (120, 8, 8, 3))
+    X[..., 0] += (20 * (np.arange(120) % 3) + rng.integers(0, 30, 120))[:, None, None]
+    return X.astype(np.uint8), y, groups
+
+
+@pytest.fixture(scope="module")
+def result(cells):
+    X, y, groups = cells
+    recipes = {"colour": colour(), "weak": colour(1e-4), "chance": DummyClassifier()}
+    return compare(
+        recipes, X, y, groups, cv=4, n_repeats=2, group_source="patient", positive=["blast"]
+    )
+
+
+def test_scores_are_those_of_scikit_learn(result):
+    assert set(result.table["recipe"]) == {"colour", "weak", "chance", "color-logistic"}
+    for name, rows in result.predictions.groupby("recipe"):
+        row = result.table.set_index("recipe").loc[name]
+        true, predicted = rows["true"], rows["predicted"]
+        expected = {
+            "accuracy": reference.accuracy_score(true, predicted),
+            "balanced accuracy": reference.balanced_accuracy_score(true, predicted),
+            "macro F1": reference.f1_score(true, predicted, average="macro"),
+            "macro precision": reference.precision_score(
+                true, predicted, average="macro", zero_division=0
+            ),
+            "MCC": reference.matthews_corrcoef(true, predicted),
+        }
+        for key, value in expected.items():
+            assert row[key] == pytest.approx(value), (name, key)
+        assert row["low"] <= row["balanced accuracy"] <= row["high"]
+        own = result.per_class.set_index(["recipe", "class"]).loc[name]
+        report = reference.classification_report(true, predicted, output_dict=True, zero_division=0)
+        for label in own.index:
+            assert own.loc[label, "sensitivity"] == pytest.approx(report[label]["recall"])
+            assert own.loc[label, "precision"] == pytest.approx(report[label]["precision"])
+            assert own.loc[label, "F1"] == pytest.approx(report[label]["f1-score"])
+            assert own.loc[label, "specificity"] == pytest.approx(
+                reference.recall_score(true != label, predicted != label)
+            )
+        two = result.binary.set_index("recipe").loc[name]
+        assert two["sensitivity"] == pytest.approx(report["blast"]["recall"])
+        assert two["specificity"] == pytest.approx(
+            reference.recall_score(true != "blast", predicted != "blast")
+        )
+
+
+def test_folds_are_shared_and_whole(result, cells):
+    _, _, groups = cells
+    for train, test in result.design.folds:
+        assert not set(groups[train]) & set(groups[test])
+    by_recipe = [
+        rows.set_index("fold")["image"].tolist() for _, rows in result.predictions.groupby("recipe")
+    ]
+    assert all(images == by_recipe[0] for images in by_recipe)
+
+
+def test_control_is_found_out_and_chance_is_beaten(result):
+    table = result.table.set_index("recipe")
+    assert "control" in table.loc["color-logistic", "note"]
+    verdicts = result.tests.set_index(["recipe", "against"])["verdict"]
+    best = result.table["recipe"].iloc[0]
+    assert verdicts[best, "chance"] == f"{best} is better"
+    assert any(flag["name"] == "colour shortcut" for flag in result.claim().flags)
+    assert table.loc["chance", "AUC"] == 0.5
+
+
+def test_first_line_names_the_split_unit(result, cells):
+    X, y, _ = cells
+    assert repr(result).startswith("Split by patient: 30 patients, 120 images tested; 4 stratified")
+    alone = compare({"chance": DummyClassifier()}, X, y, "image", cv=3, control=False)
+    assert alone.summary().startswith("Split by image") and "inflated" in alone.summary()
+    assert any(flag["name"] == "split by image" for flag in alone.claim().flags)
+
+
+def test_same_call_same_result_and_input_untouched(cells):
+    X, y, groups = cells
+    before = X.copy(), y.copy(), groups.copy()
+    model = colour()
+    first, again = (compare({"m": model}, X, y, groups, cv=3, control=False) for _ in range(2))
+    drop = ["fit s", "predict ms"]
+    assert first.table.drop(columns=drop).equals(again.table.drop(columns=drop))
+    for kept, now in zip(before, (X, y, groups), strict=True):
+        np.testing.assert_array_equal(kept, now)
+    assert not hasattr(model, "classes_") and not hasattr(model[-1], "coef_")
+
+
+class Breaks(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        raise RuntimeError("no memory left")
+
+    def predict(self, X): ...
+
+
+class Recorder(ClassifierMixin, BaseEstimator):
+    """Notes on disk that it was fitted, and with which groups."""
+
+    def __init__(self, log=None):
+        self.log = log
+
+    def fit(self, X, y, groups=None):
+        self.classes_ = np.unique(y)
+        assert groups is not None and len(groups) == len(X)
+        with open(self.log, "a") as file:
+            file.write(f"{len(X)}\n")
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+
+def test_a_failing_recipe_is_named_and_the_rest_goes_on(cells):
+    X, y, groups = cells
+    with pytest.warns(UserWarning, match="no memory left"):
+        result = compare({"b": Breaks(), "ok": colour()}, X, y, groups, cv=2, control=False)
+    table = result.table.set_index("recipe")
+    assert "no memory left" in table.loc["b", "note"] and np.isnan(table.loc["b", "accuracy"])
+    assert table.loc["ok", "accuracy"] > 0
+    assert "no memory left" in result.to_html()
+    with pytest.raises(RuntimeError, match="no memory left"):
+        compare({"b": Breaks()}, X, y, groups, cv=2, control=False)
+
+
+def test_cache_resumes_where_it_stopped(cells, tmp_path):
+    X, y, groups = cells
+    log, cache = tmp_path / "log", tmp_path / "cache"
+    recipes = {"r": Recorder(str(log))}
+    options = {"cv": 4, "control": False, "cache_dir": cache}
+    first = compare(recipes, X, y, groups, **options)
+    assert len(log.read_text().split()) == 4
+    sorted(cache.iterdir())[0].unlink()
+    (cache / "r-0-left.123.part").write_bytes(b"half")
+    again = compare(recipes, X, y, groups, **options)
+    assert len(log.read_text().split()) == 5
+    assert first.predictions.equals(again.predictions)
+    compare(recipes, X, np.roll(y, 1), groups, **options)
+    assert len(log.read_text().split()) == 9
+
+
+def test_search_tunes_inside_the_training_part(cells, tmp_path):
+    X, y, groups = cells
+    grid = {"logisticregression__C": [1e-6, 1.0]}
+    result = compare(
+        {"tuned": colour(1e-6)}, X, y, groups, cv=3, search={"tuned": grid}, control=False
+    )
+    picked = [r.best_params["logisticregression__C"] for r in result.results_["tuned"]]
+    assert picked == [1.0] * 3
+    parts = split(X, y, groups, random_state=0)
+    log = tmp_path / "log"
+    once = compare(
+        {"r": Recorder(str(log))},
+        X,
+        y,
+        groups,
+        cv=parts,
+        search={"r": {"log": [str(log)]}},
+        control=False,
+    )
+    assert log.read_text().split() == [str(len(parts.train))] * 2
+    assert set(once.predictions["image"]) == set(parts.test)
+
+
+def test_single_split_gives_an_interval_but_no_test(cells):
+    X, y, groups = cells
+    parts = split(X, y, groups, sizes=(0.6, 0.4), random_state=1)
+    result = compare({"a": colour(), "c": DummyClassifier()}, X, y, groups, cv=parts, control=False)
+    row = result.tests.iloc[0]
+    assert np.isnan(row["p"]) and row["low"] < row["difference"] < row["high"]
+    assert "one split" in result.summary()
+
+
+def test_torn_or_overlapping_folds_are_refused(cells):
+    X, y, groups = cells
+    model = {"c": DummyClassifier()}
+    with pytest.raises(ValueError, match=r"tears \d+ group"):
+        compare(model, X, y, groups, cv=KFold(3, shuffle=True, random_state=0), control=False)
+    with pytest.raises(ValueError, match="at once"):
+        compare(model, X, y, "image", cv=[([0, 1, 2], [2, 3])], control=False)
+    with pytest.raises(ValueError, match="tears"):
+        compare(model, X, y, groups, cv=split(X, y, random_state=0), control=False)
+
+
+def test_wrong_input_is_explained(cells):
+    X, y, groups = cells
+    model = {"c": DummyClassifier()}
+    with pytest.raises(ValueError, match="one label each"):
+        compare(model, X, y[:-1], groups)
+    with pytest.raises(ValueError, match="one class only"):
+        compare(model, X, np.zeros(len(X)), groups)
+    with pytest.raises(ValueError, match="some, but not all"):
+        compare(model, X, y, groups, cv=2, positive=["blats"], control=False)
+    with pytest.raises(ValueError, match="color-logistic"):
+        compare("color-logistik", X, y, groups)
+    with pytest.raises(TypeError, match="classifier"):
+        compare({"c": 3}, X, y, groups)
+    with pytest.raises(ValueError, match="would change none"):
+        compare(model, X, y, groups, recipe_params={"image_size": 8})
+
+
+def test_page_and_card_say_the_same(result, tmp_path):
+    html = result.to_html(tmp_path / "page.html")
+    best = result.table.iloc[0]
+    assert f"{best['balanced accuracy']:.3f}" in html
+    assert result.design.data_hash in html
+    card = result.claim()
+    assert result.design.data_hash in card.to_markdown() and "patient" in card.to_json()
+
+
+def test_images_by_other_paths_have_one_hash(cells, tmp_path):
+    from PIL import Image
+
+    from hemaest.evaluation._folds import hash_images
+    from hemaest.images import ImageRef
+
+    X, _, _ = cells
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(X[0]).save(tmp_path / folder / "cell.png")
+    refs = [[ImageRef(tmp_path / folder / "cell.png")] for folder in ("a", "b")]
+    assert hash_images(refs[0]) == hash_images(refs[1])
+    assert hash_images(X) != hash_images(X[::-1])
