@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._parallel import map_images
 from hemaest.base import FeatureExtractor, StrOptions
+from hemaest.images import Channels
 
 MISSING = {
     "cell_missing": "1 where the map holds no cell (all other features are then NaN), else 0",
@@ -66,7 +67,7 @@ def summarize(values: NDArray[np.float64], areas: NDArray[np.int64]) -> NDArray[
 class CellFeatures(FeatureExtractor):
     """Template of an extractor that reads the cell map; a leaf writes ``_families``."""
 
-    _channels = "map"
+    _channels: ClassVar[Channels] = "map"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "cells": [StrOptions({"central", "all"})],
         "n_jobs": [int, None],

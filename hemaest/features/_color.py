@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest.base import checked_fit
 from hemaest.features._cells import CellFeatures, Family
+from hemaest.images import Channels
 
 REGIONS = ("surround", "cytoplasm", "nucleus")
 CONTRASTS = (("nucleus", "cytoplasm"), ("cytoplasm", "surround"))
@@ -94,7 +95,7 @@ class ColorFeatures(CellFeatures):
     1         200.0                  80.6
     """
 
-    _channels = "any"
+    _channels: ClassVar[Channels] = "any"
     _stateless: ClassVar[bool] = False
 
     @checked_fit

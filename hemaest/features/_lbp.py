@@ -1,0 +1,105 @@
+"""Local binary patterns inside a region: uniform, rotation invariant, 8 points and 16 points.
+
+The neighbours on the circle are interpolated as scikit-image does, with coordinates of five
+decimals, but in whole numbers: the weights are integers over 10^10, so that no comparison with the
+centre falls the wrong way by rounding, least of all where the neighbourhood is flat.
+"""
+
+import numpy as np
+from numba import njit
+
+CIRCLES = ((8, 1), (16, 2))
+PAD = 3
+
+
+def definitions() -> dict[str, str]:
+    """Return the name and one-line definition of the features of a region, in order."""
+    lines = {}
+    for points, radius in CIRCLES:
+        where = f"{points} points at radius {radius}"
+        for bits in range(points + 1):
+            lines[f"lbp_{points}_{bits}"] = (
+                f"share of pixels with a uniform pattern of {bits} points >= centre, {where}"
+            )
+        lines[f"lbp_{points}_other"] = f"share of pixels whose pattern is not uniform, {where}"
+    return lines
+
+
+SIZE = len(definitions())
+
+
+def _circle(points: int, radius: int):
+    """Return integer corners (y, x) and the four integer weights of each neighbour."""
+    angles = 2 * np.pi * np.arange(points) / points
+    ys = np.rint(-radius * np.sin(angles) * 1e5).astype(np.int64)
+    xs = np.rint(radius * np.cos(angles) * 1e5).astype(np.int64)
+    y0, x0 = ys // 100_000, xs // 100_000
+    fy, fx = ys - y0 * 100_000, xs - x0 * 100_000
+    gy, gx = 100_000 - fy, 100_000 - fx
+    weights = np.stack([gy * gx, gy * fx, fy * gx, fy * fx], axis=1).astype(float)
+    return np.stack([y0, x0], axis=1), weights
+
+
+def _bins(points: int):
+    """Return the bin of each pattern: its number of ones if uniform, else points + 1."""
+    codes = np.arange(1 << points)
+    bits = codes[:, None] >> np.arange(points) & 1
+    changes = (bits != np.roll(bits, 1, axis=1)).sum(axis=1)
+    return np.where(changes <= 2, bits.sum(axis=1), points + 1).astype(np.uint8)
+
+
+TABLES = tuple((*_circle(points, radius), _bins(points)) for points, radius in CIRCLES)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def patterns(grey, corners, weights):
+    """Return the pattern of each pixel of a float picture with a frame of PAD."""
+    height, width = grey.shape
+    codes = np.zeros((height, width), np.uint16)
+    for p in range(len(corners)):
+        dy, dx = corners[p]
+        a, b, c, d = weights[p]
+        bit = np.uint16(1 << p)
+        for y in range(3, height - 3):
+            above = grey[y + dy]
+            below = grey[y + dy + 1]
+            centre = grey[y]
+            line = codes[y]
+            for x in range(3, width - 3):
+                value = (
+                    a * above[x + dx]
+                    + b * above[x + dx + 1]
+                    + c * below[x + dx]
+                    + d * below[x + dx + 1]
+                )
+                if value >= centre[x] * 1e10:
+                    line[x] |= bit
+    return codes
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _shares(codes, regions, bins, out):
+    """Write the share of each bin among the pixels of cytoplasm and nucleus."""
+    counts = np.zeros((2, out.shape[1]), np.int64)
+    for y in range(regions.shape[0]):
+        for x in range(regions.shape[1]):
+            region = regions[y, x]
+            if region:
+                counts[region - 1, bins[codes[y + 3, x + 3]]] += 1
+    for region in range(2):
+        n = counts[region].sum()
+        for k in range(out.shape[1]):
+            out[region, k] = counts[region, k] / n if n else np.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def measure_lbp(framed, regions, tables, out):
+    """Write the features of cytoplasm (region 1) and nucleus (region 2): out is (2, SIZE).
+
+    ``framed`` is the grey picture as floats with a frame of PAD pixels of what lies around it.
+    """
+    eight, sixteen = tables
+    codes = patterns(framed, eight[0], eight[1])
+    _shares(codes, regions, eight[2], out[:, :10])
+    codes = patterns(framed, sixteen[0], sixteen[1])
+    _shares(codes, regions, sixteen[2], out[:, 10:])

@@ -1,0 +1,108 @@
+"""All shape features of one cell, in one call without the GIL."""
+
+import numpy as np
+from numba import njit
+
+from hemaest.features._lobes import SIZE as N_LOBES, measure_lobes
+from hemaest.features._outline import (
+    N_FOURIER,
+    N_INDENTATION,
+    N_LOOPS,
+    WALK,
+    fourier,
+    indentations,
+    loops,
+)
+from hemaest.features._region import SIZE as N_REGION, TABLES, cut, measure_region
+
+_OUTLINE = N_REGION + N_LOOPS + N_FOURIER
+_NUCLEUS = _OUTLINE + N_INDENTATION + N_LOBES
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _outline(mask, tables, walk, out):
+    cy, cx, points = measure_region(mask, tables[0], tables[1], out[:N_REGION])
+    loop, parts, holes, hole_area = loops(mask, walk[0], walk[1], walk[2], walk[3])
+    out[N_REGION] = parts - holes
+    out[N_REGION + 1] = parts
+    out[N_REGION + 2] = hole_area / (out[0] + hole_area)
+    fourier(loop, cy, cx, out[N_REGION + N_LOOPS : _OUTLINE])
+    return cy, cx, points, loop
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _widths(nucleus, shift_y, shift_x, cell, radius, out):
+    """Write least, mean and largest width of the cytoplasm, and the share of contact."""
+    step = max(1, len(nucleus) // 64)
+    n = 0
+    touching = 0
+    least = np.inf
+    most = 0.0
+    total = 0.0
+    for i in range(0, len(nucleus), step):
+        y = nucleus[i, 0] + shift_y
+        x = nucleus[i, 1] + shift_x
+        best = 1 << 40
+        for j in range(len(cell)):
+            dy = cell[j, 0] - y
+            dx = cell[j, 1] - x
+            best = min(best, dy * dy + dx * dx)
+        width = np.sqrt(best) / 2
+        n += 1
+        touching += width < 1
+        least = min(least, width)
+        most = max(most, width)
+        total += width
+    out[0] = least / radius
+    out[1] = total / n / radius
+    out[2] = most / radius
+    out[3] = touching / n
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _shape(cell_map, k, box, tables, walk, out):
+    out[:] = np.nan
+    cell = out[_NUCLEUS : _NUCLEUS + _OUTLINE]
+    relation = out[_NUCLEUS + _OUTLINE :]
+    mask = cut(cell_map, box, 2 * k - 1, 2 * k, 1)
+    cell_y, cell_x, _, cell_loop = _outline(mask, tables, walk, cell)
+    y0, x0, y1, x1 = box
+    on_border = 0
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            if mask[y - y0 + 1, x - x0 + 1] and (
+                y == 0 or x == 0 or y == cell_map.shape[0] - 1 or x == cell_map.shape[1] - 1
+            ):
+                on_border += 1
+    relation[8] = on_border / cell[2]
+    # the box of the nucleus
+    top, left, bottom, right = y1, x1, y0, x0
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            if cell_map[y, x] == 2 * k:
+                top = min(top, y)
+                bottom = y + 1
+                left = min(left, x)
+                right = max(right, x + 1)
+    if bottom <= top:
+        relation[0] = 0
+        relation[3] = cell[0]
+        return
+    inner = cut(cell_map, np.array([top, left, bottom, right]), 2 * k, 2 * k, 1)
+    y, x, hull, loop = _outline(inner, tables, walk, out[:_OUTLINE])
+    diameter = out[3]
+    indentations(loop, hull, diameter, out[_OUTLINE : _OUTLINE + N_INDENTATION])
+    measure_lobes(inner, diameter, out[_OUTLINE + N_INDENTATION : _NUCLEUS])
+    radius = cell[3] / 2
+    dy = y + top - cell_y - y0
+    dx = x + left - cell_x - x0
+    relation[0] = out[0] / cell[0]
+    relation[1] = out[14] / cell[14]
+    relation[2] = np.sqrt(dy * dy + dx * dx) / radius
+    relation[3] = cell[0] - out[0]
+    _widths(loop, 2 * (top - y0), 2 * (left - x0), cell_loop, radius, relation[4:8])
+
+
+def shape(cell_map, k, box, out):
+    """Write the shape features of cell ``k`` of a map, in the order of their definitions."""
+    _shape(cell_map, k, box, TABLES, WALK, out)
