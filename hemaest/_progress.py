@@ -12,9 +12,7 @@ def watching() -> bool:
     return sys.stderr.isatty()
 
 
-def track(
-    items: Iterable[T], description: str, total: int | None = None, *, show: bool | None = None
-) -> Iterator[T]:
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield the items and show how far the work is.
 
     Parameters
@@ -25,10 +23,8 @@ def track(
         A few words at the left of the bar.
     total : int, optional
         How many there are, where ``len`` does not tell.
-    show : bool, optional
-        By default only when standard error is a terminal.
     """
-    if not (watching() if show is None else show):
+    if not watching():
         yield from items
         return
     from rich.console import Console

@@ -108,59 +108,74 @@ def _nucleus(
     target = traits["nucleus.nc_ratio"] * np.pi * np.mean(outline**2)
     bend = np.deg2rad(traits["nucleus.bend"]) * rng.choice([-1.0, 1.0])
     length = traits["nucleus.length"]
-    facing = rng.uniform(0, 2 * np.pi)
-    lobe_sizes = np.clip(1 + 0.16 * rng.standard_normal(n_lobes), 0.7, 1.35)
-    kinks = 0.35 * rng.standard_normal(n_lobes) if n_lobes > 1 else np.zeros(1)
-    for _ in range(8):
-        spine = _chain(length, bend, traits["nucleus.waist"], lobe_sizes, kinks)
-        area, x, y = spine_area(spine, spine[:, 2].max() / 6)
+    best, best_score = np.zeros((1, 4)), -np.inf
+    for _ in range(14):
+        facing = rng.uniform(0, 2 * np.pi)
+        spine, lobe_of = _chain(length, bend, traits["nucleus.waist"], n_lobes, rng)
+        area, x, y = spine_area(spine, spine[:, 2].max() / 7)
         grow = np.sqrt(target / area)
         spine[:, :2] = (spine[:, :2] - [x, y]) * grow
         spine[:, 2] *= grow
-        spine[:, :2] = spine[:, :2] @ np.array(
-            [[np.cos(facing), np.sin(facing)], [-np.sin(facing), np.cos(facing)]]
-        )
+        turn = [[np.cos(facing), np.sin(facing)], [-np.sin(facing), np.cos(facing)]]
+        spine[:, :2] = spine[:, :2] @ np.array(turn)
         room = _room(spine, outline)
-        if room > -0.05 * np.sqrt(target):
+        score = min(room, 0.0) + 2.0 * min(_gap(spine, lobe_of) - 0.12, 0.0)
+        if score > best_score:
+            best, best_score, best_room = spine, score, room
+        if score > -0.1:
             break
-        length *= 0.8
-        bend *= 1.08 if n_lobes > 1 else 1.0
+        length *= 0.92
+        bend *= 0.97 if n_lobes > 2 else 1.05
     way = rng.uniform(0, 2 * np.pi)
-    push = max(room, 0.0) * traits["nucleus.offset"]
-    spine[:, :2] += push * np.array([np.cos(way), np.sin(way)])
-    return spine
+    push = max(best_room, 0.0) * traits["nucleus.offset"]
+    best[:, :2] += push * np.array([np.cos(way), np.sin(way)])
+    return best
 
 
 def _chain(
-    length: float, bend: float, waist: float, lobe_sizes: np.ndarray, kinks: np.ndarray
-) -> np.ndarray:
-    n = len(lobe_sizes)
+    length: float, bend: float, waist: float, n_lobes: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Walk along the nucleus, lobe after lobe; return nodes and the lobe each belongs to."""
+    many = n_lobes > 1
+    steps = 3 if many else 5
+    sizes = np.clip(1 + 0.14 * rng.standard_normal(n_lobes), 0.75, 1.3) if many else np.ones(1)
+    lengths = length * rng.uniform(0.6, 1.4, n_lobes) if many else np.array([length])
+    kinks = 0.3 * rng.standard_normal(n_lobes)
     nodes: list[tuple[float, float, float, float]] = []
-    x = y = 0.0
-    step_nodes = 5 if n == 1 else 3
-    heading = 0.0
-    pieces = n * step_nodes - 1
-    for k in range(n):
-        width = lobe_sizes[k]
-        for t in np.linspace(0, 1, step_nodes):
-            if nodes:
-                stride = 2 * length / (step_nodes - 1) if t > 0 else 1.25 + 0.3 * length
-                turn = bend / pieces * (1.0 if n == 1 or t > 0 else step_nodes)
-                heading += turn / 2 + (kinks[k] if t == 0 else 0.0)
-                x += stride * np.cos(heading)
-                y += stride * np.sin(heading)
-                heading += turn / 2
+    lobe_of: list[int] = []
+    x = y = heading = 0.0
+    for k in range(n_lobes):
+        if k:  # a thread to the next lobe, thin at both ends, on which the chain turns
+            thread = 0.5 * waist * min(sizes[k - 1], sizes[k])
+            gap = 0.86 * (sizes[k - 1] + sizes[k]) + 0.08 + 0.4 * rng.random() ** 2
+            heading += 0.6 * bend / n_lobes + kinks[k]
+            nodes.append((x, y, thread, 1.0))
+            x, y = x + gap * np.cos(heading), y + gap * np.sin(heading)
+            nodes.append((x, y, thread, 0.0))
+            lobe_of += [-1, -1]
+            heading += 0.25 * bend / n_lobes
+        stride = 2 * lengths[k] / (steps - 1)
+        curl = bend / (steps - 1) * (0.3 / n_lobes if many else 1.0)
+        for j, t in enumerate(np.linspace(0, 1, steps)):
+            if j:
+                x, y = x + stride * np.cos(heading), y + stride * np.sin(heading)
+                heading += curl
             middle = np.sin(np.pi * t)
-            if n == 1:
-                nodes.append((x, y, width * (1 - (1 - waist) * middle**2), 1.0))
-            else:
-                nodes.append((x, y, width * (0.78 + 0.22 * middle), 1.0))
-        if k + 1 < n:  # the thread to the next lobe: thin at both ends
-            nodes.append((x, y, waist * 0.6, 1.0))
-            gap = 1.25 + 0.3 * length
-            ahead = heading + bend / pieces * step_nodes / 2 + kinks[k + 1]
-            nodes.append((x + gap * np.cos(ahead), y + gap * np.sin(ahead), waist * 0.6, 1.0))
-    return np.array(nodes)
+            form = 0.86 + 0.14 * middle if many else 1 - (1 - waist) * middle**2
+            nodes.append((x, y, sizes[k] * form, 0.0 if many and j == steps - 1 else 1.0))
+            lobe_of.append(k)
+    return np.array(nodes), np.array(lobe_of)
+
+
+def _gap(spine: np.ndarray, lobe_of: np.ndarray) -> float:
+    """Return the least free distance between two lobes; infinite for one."""
+    if lobe_of.max() == 0:
+        return np.inf
+    lobes = lobe_of >= 0
+    nodes, of = spine[lobes], lobe_of[lobes]
+    apart = np.hypot(*(nodes[:, None, :2] - nodes[None, :, :2]).transpose(2, 0, 1))
+    free = apart - nodes[:, None, 2] - nodes[None, :, 2]
+    return float(free[of[:, None] != of[None, :]].min())
 
 
 def _room(spine: np.ndarray, outline: np.ndarray) -> float:
@@ -197,7 +212,7 @@ def _look(traits: dict[str, float], spine: np.ndarray, rng: np.random.Generator)
     values = [traits[f"chromatin.{t}"] for t in order.split()]
     values += [traits[f"cytoplasm.{t}"] for t in tint.split()]
     values += [hof[0], hof[1], 0.3 * traits["cell.diameter"] / 2]
-    values += [traits["nucleus.roughness"], 0.12]
+    values += [traits["nucleus.roughness"], 0.1, traits["cytoplasm.hemoglobin"]]
     return np.array(values, np.float32)
 
 

@@ -120,7 +120,7 @@ def paint_leukocyte(canvas, cell_map, number, cx, cy, scale, outline, spine, nuc
 
     ``look`` holds, in this order: nucleus density, chromatin contrast, chromatin grain (um),
     membrane, cytoplasm nucleus-dye, azure, eosin, texture, texture grain (um), rim, hof
-    strength, hof x, hof y, hof radius (um), nuclear roughness (um), softness (um), glow.
+    strength, hof x, hof y, hof radius (um), nuclear roughness (um), softness (um), hemoglobin.
     """
     height, width = cell_map.shape
     reach = 0.0
@@ -154,6 +154,7 @@ def paint_leukocyte(canvas, cell_map, number, cx, cy, scale, outline, spine, nuc
             n = look[4] * tone
             a = look[5] * tone
             e = look[6] * tone
+            h = look[16] * (0.5 + 0.5 * tone)
             if inside > 0.0:
                 clump = fractal_noise(x / grain, y / grain, seed + 7)
                 clump = 2.0 * _smooth(0.5 + 0.9 * clump) - 1.0
@@ -169,11 +170,12 @@ def paint_leukocyte(canvas, cell_map, number, cx, cy, scale, outline, spine, nuc
                 n = n * (1.0 - inside) + chroma * inside
                 a = a * (1.0 - inside) + na * inside
                 e = e * (1.0 - inside)
+                h = h * (1.0 - inside)
             keep = 1.0 - cover
             canvas[row, col, 0] = canvas[row, col, 0] * keep + n * cover
             canvas[row, col, 1] = canvas[row, col, 1] * keep + a * cover
             canvas[row, col, 2] = canvas[row, col, 2] * keep + e * cover
-            canvas[row, col, 3] = canvas[row, col, 3] * keep
+            canvas[row, col, 3] = canvas[row, col, 3] * keep + h * cover
 
 
 @njit(**_fast)
@@ -255,7 +257,10 @@ def paint_red_cells(canvas, scale, cells, seed):
                 s = r / (pallor_width * rim)
                 body = 1.0 - pallor * math.exp(-(s**4))
                 body += ring * math.exp(-((depth - 0.2) ** 2) / 0.06)
-                canvas[row, col, 3] += strength * alpha * body
+                here = strength * alpha * body
+                there = canvas[row, col, 3]
+                # two discs pressed together are thinner than their sum
+                canvas[row, col, 3] = max(here, there) + 0.45 * min(here, there)
 
 
 @njit(**_fast)

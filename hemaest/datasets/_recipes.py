@@ -14,7 +14,7 @@ _PARTS = {
     "cell": "diameter stretch roughness squeeze blebs",
     "nucleus": "nc_ratio length bend waist offset roughness",
     "chromatin": "density contrast grain membrane nucleoli nucleolus clarity",
-    "cytoplasm": "violet azure eosin texture grain rim hof",
+    "cytoplasm": "violet azure eosin hemoglobin texture grain rim hof",
     "vacuoles": "number diameter",
 }
 _GRANULE = "number diameter violet azure eosin over cover hollow"
@@ -49,32 +49,36 @@ class Recipe:
 
 
 def _parse(name: str, table: Mapping) -> Recipe:
+    nucleus = dict(table["nucleus"])
+    lobes = {int(k): float(v) for k, v in nucleus.pop("lobes").items()}
     ranges: dict[str, list[float]] = {}
-    for part, wanted in _PARTS.items():
-        given = dict(table[part])
-        lobes = given.pop("lobes", None) if part == "nucleus" else None
-        if lobes is not None:
-            shares = np.array([float(v) for v in lobes.values()])
-            kept_lobes = tuple(zip(map(int, lobes), (shares / shares.sum()).tolist(), strict=True))
-        _check_names(f"{name}.{part}", given, wanted.split())
-        ranges |= {f"{part}.{trait}": given[trait] for trait in wanted.split()}
+    for part, traits in _PARTS.items():
+        given = nucleus if part == "nucleus" else table[part]
+        ranges |= _ranges(name, part, given, traits.split())
     for k, kind in enumerate(table["granules"]):
-        _check_names(f"{name}.granules", kind, _GRANULE.split())
-        ranges |= {f"granules{k}.{trait}": kind[trait] for trait in _GRANULE.split()}
+        ranges |= _ranges(name, f"granules{k}", kind, _GRANULE.split())
     low, high = np.array(list(ranges.values()), float).T
     if (low > high).any():
         wrong = [t for t, bad in zip(ranges, low > high, strict=True) if bad]
         raise ValueError(f"recipe {name!r}: low is above high in {wrong}; swap the two numbers.")
+    total = sum(lobes.values())
     return Recipe(
-        name, table["title"], kept_lobes, tuple(ranges), low, high, len(table["granules"])
+        name=name,
+        title=table["title"],
+        lobes=tuple((number, share / total) for number, share in lobes.items()),
+        traits=tuple(ranges),
+        low=low,
+        high=high,
+        n_granule_kinds=len(table["granules"]),
     )
 
 
-def _check_names(where: str, given: Mapping, wanted: list[str]) -> None:
-    if set(given) != set(wanted):
+def _ranges(name: str, part: str, given: Mapping, known: list[str]) -> dict[str, list[float]]:
+    if unknown := set(given) - set(known):
         raise ValueError(
-            f"recipe table {where}: got {sorted(given)}, but the traits are {sorted(wanted)}."
+            f"recipe {name!r}, {part}: no such trait as {sorted(unknown)}; there are {known}."
         )
+    return {f"{part}.{trait}": list(given.get(trait, (0.0, 0.0))) for trait in known}
 
 
 @functools.cache

@@ -56,7 +56,7 @@ def lay_red_cells(
     kept = settle(darts, 1.0, blockers, number)
     darts[:, :2] += np.asarray(moved, np.float32)
     crenated = rng.random() < 0.08
-    pallor = rng.uniform(0.2, 0.95)
+    pallor = rng.uniform(0.25, 1.0)
     v = rng.random((kept, 7))
     cells = np.empty((kept, 11), np.float32)
     cells[:, :2] = darts[:kept, :2]
@@ -64,7 +64,7 @@ def lay_red_cells(
     cells[:, 3] = 1.0 + 0.12 * v[:, 0] ** 3
     cells[:, 4] = v[:, 1] * np.pi
     cells[:, 5] = pallor * (0.6 + 0.5 * v[:, 2])
-    cells[:, 6] = 0.3 + 0.25 * v[:, 3]
+    cells[:, 6] = 0.34 + 0.24 * v[:, 3]
     cells[:, 7] = 0.9 + 0.25 * v[:, 4]
     cells[:, 8] = ring
     cells[:, 9] = np.where((v[:, 5] < 0.5) & crenated, 0.06, 0.0)
@@ -75,7 +75,7 @@ def lay_red_cells(
 def sprinkle(canvas: np.ndarray, scale: float, rng: np.random.Generator) -> None:
     """Add stain precipitate and dust: few, small, dark."""
     height, width, _ = canvas.shape
-    number = int(rng.exponential(1.2) * height * width / scale**2 / 900)
+    number = int(rng.exponential(0.8) * height * width / scale**2 / 900)
     if number == 0:
         return
     grains = np.empty((number, 3), np.float32)

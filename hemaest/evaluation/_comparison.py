@@ -72,7 +72,8 @@ class Comparison:
         return f"{self.summary()}\n\n{format_table(self.table)}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.summary()}</p>{self.table.to_html(index=False, float_format='{:.3f}'.format)}"
+        table = self.table.to_html(index=False, float_format="{:.3f}".format)
+        return f"<p>{self.summary()}</p>{table}"
 
     @property
     def recipes(self) -> list[str]:

@@ -1,0 +1,251 @@
+"""Loaders on small trees laid out as the real sets are, with the real sets' dirt."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from hemaest.datasets import (
+    load_bccd,
+    load_image_folder,
+    load_pbc,
+    load_segmentation_wbc,
+    load_taleqani,
+)
+from hemaest.images import ImageRef, check_images
+
+COMMON = {"images", "target", "class_names", "groups", "group_source", "filenames", "DESCR"}
+
+
+def put(path, value=200, size=(12, 10), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value, 150, 180)).save(path)
+    return path
+
+
+def assert_common(bunch):
+    assert set(bunch) >= COMMON
+    n = len(bunch.images)
+    assert n == len(bunch.target) == len(bunch.groups) == len(bunch.filenames)
+    assert all(isinstance(item, ImageRef) for item in bunch.images)
+    check_images(bunch.images)
+    assert set(bunch.target.tolist()) - {""} <= set(bunch.class_names)
+    assert bunch.DESCR.strip() == bunch.DESCR
+
+
+# folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(3):
+        put(tmp_path / "blast" / f"p{i % 2}-{i}.png", 10 * i)
+        put(tmp_path / "lymphocyte" / "deeper" / f"p{i}-9.JPG", 10 * i)
+    return tmp_path
+
+
+def test_labels_are_the_first_folders(folder):
+    bunch = load_image_folder(folder)
+    assert_common(bunch)
+    assert bunch.target.tolist() == ["blast"] * 3 + ["lymphocyte"] * 3
+    assert bunch.filenames[3] == "lymphocyte/deeper/p0-9.JPG"
+    assert bunch.images[1].read()[0, 0, 0] == 20
+
+
+def test_debris_is_passed_over(folder):
+    put(folder / "blast" / "._p0-0.png")
+    put(folder / "__MACOSX" / "blast" / "p0-0.png")
+    put(folder / ".cache" / "x.png")
+    put(folder / "top.png")
+    (folder / "blast" / "Thumbs.db").write_bytes(b"\0")
+    (folder / "blast" / "notes.txt").write_text("a note")
+    assert len(load_image_folder(folder).images) == 6
+
+
+def test_broken_files_are_listed_and_the_rest_goes_on(folder):
+    (folder / "blast" / "cut.jpg").write_bytes(
+        put(folder / "blast" / "whole.jpg", size=(90, 90)).read_bytes()[:400]
+    )
+    (folder / "blast" / "empty.png").write_bytes(b"")
+    put(folder / "blast" / "grey.png", mode="L")
+    assert len(load_image_folder(folder).images) == 10
+    bunch = load_image_folder(folder, verify=True)
+    assert_common(bunch)
+    assert len(bunch.images) == 7
+    assert bunch.failures["file"].tolist() == ["blast/cut.jpg", "blast/empty.png", "blast/grey.png"]
+    for name, word in (("cut", "broken"), ("empty", "0 bytes"), ("grey", "grey")):
+        row = bunch.failures[bunch.failures["file"].str.contains(name)]
+        assert word in row["reason"].item()
+
+
+def test_groups_by_rule_given_and_none(folder):
+    by_rule = load_image_folder(folder, groups=r"(p\d)-")
+    assert by_rule.groups.tolist() == ["p0", "p0", "p1", "p0", "p1", "p2"]
+    assert by_rule.group_source == "file name"
+    given = load_image_folder(folder, groups=[1, 1, 2, 2, 3, 3])
+    assert given.groups.tolist() == [1, 1, 2, 2, 3, 3] and given.group_source == "given"
+    alone = load_image_folder(folder, groups=None)
+    assert len(set(alone.groups)) == 6 and alone.group_source == "none"
+    with pytest.raises(ValueError, match="2 entries, but there are 6 images"):
+        load_image_folder(folder, groups=[1, 2])
+
+
+def test_a_wrong_folder_says_what_was_expected_and_found(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no folder.*one subfolder for each class"):
+        load_image_folder(tmp_path / "nowhere")
+    put(tmp_path / "cell.png")
+    with pytest.raises(FileNotFoundError, match=r"(?s)Expected: one subfolder.*Found: cell\.png"):
+        load_image_folder(tmp_path)
+
+
+# the Barcelona set
+
+
+def test_pbc_without_a_table(tmp_path):
+    put(tmp_path / "ig" / "MMY_1.jpg")
+    put(tmp_path / "ig" / "PMY_7.jpg")
+    put(tmp_path / "neutrophil" / "SNE_3.jpg")
+    put(tmp_path / "neutrophil" / ".DS_1169461.jpg")
+    types = load_pbc(tmp_path)
+    assert_common(types)
+    assert types.target.tolist() == ["ig", "ig", "neutrophil"]
+    assert types.class_names["ig"] == "immature granulocyte"
+    fine = load_pbc(tmp_path, level="subtype")
+    assert fine.target.tolist() == ["MMY", "PMY", "SNE"]
+    assert fine.class_names["SNE"] == "segmented neutrophil"
+    assert fine.group_source == "none" and len(set(fine.groups)) == 3
+
+
+def test_pbc_with_a_table(tmp_path):
+    names = ["basophil/BA_1.jpg", "basophil/BA_2.jpg", "ig/MY_3.jpg"]
+    for name in names:
+        put(tmp_path / name)
+    pd.DataFrame(
+        {
+            "file": names,
+            "label": ["basophil", "basophil", "ig"],
+            "subtype": ["BA", "BA", "MY"],
+            "dup_group": ["5", "5", ""],
+        }
+    ).to_csv(tmp_path / "labels.csv", index=False)
+    bunch = load_pbc(tmp_path)
+    assert_common(bunch)
+    assert bunch.groups[0] == bunch.groups[1] != bunch.groups[2]
+    assert bunch.group_source == "near-duplicate"
+
+
+def test_pbc_refuses_what_it_does_not_know(tmp_path):
+    with pytest.raises(ValueError, match="'type'.*'subtype'"):
+        load_pbc(tmp_path, level="fine")
+    with pytest.raises(FileNotFoundError, match="Found: nothing"):
+        load_pbc(tmp_path)
+    put(tmp_path / "ig" / "XYZ_1.jpg")
+    with pytest.raises(ValueError, match=r"ig.XYZ_1\.jpg has the label 'XYZ'"):
+        load_pbc(tmp_path, level="subtype")
+    pd.DataFrame({"file": ["a"]}).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(ValueError, match=r"labels\.csv lacks the column\(s\) label"):
+        load_pbc(tmp_path)
+
+
+# Taleqani
+
+
+@pytest.mark.parametrize("with_table", [True, False])
+def test_taleqani(tmp_path, with_table):
+    names = ["Benign/WBC-Benign-1.jpg", "Pre/WBC-Malignant-Pre-1.jpg"]
+    for name in names:
+        put(tmp_path / name)
+    if with_table:
+        table = pd.DataFrame({"file": names, "label": ["Benign", "Pre"], "dup_group": ["", ""]})
+        table.to_csv(tmp_path / "labels.csv", index=False)
+    bunch = load_taleqani(tmp_path)
+    assert_common(bunch)
+    assert bunch.target.tolist() == ["Benign", "Pre"]
+    assert len(set(bunch.groups)) == 2 and bunch.group_source == "none"
+
+
+def test_a_table_that_names_an_absent_file_is_an_error(tmp_path):
+    put(tmp_path / "Pre" / "a.jpg")
+    table = pd.DataFrame({"file": ["Pre/b.jpg"], "label": ["Pre"], "dup_group": [""]})
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
+        load_taleqani(tmp_path)
+
+
+# segmentation
+
+
+@pytest.fixture
+def wbc(tmp_path):
+    for number, size in ((1, (12, 10)), (2, (30, 30))):
+        for i in (1, 2):
+            put(tmp_path / f"dataset{number}" / f"00{i}_image.png", size=size)
+            mask = np.zeros(size[::-1], np.uint8)
+            # stray values as the real masks hold them
+            mask[2:8, 2:8], mask[3:6, 3:6], mask[0, 0], mask[1, 1] = 128, 255, 3, 61
+            mask[3, 3] = 204
+            Image.fromarray(mask).save(tmp_path / f"dataset{number}" / f"00{i}_mask.png")
+        table = pd.DataFrame({"image ID": [1, 2], "class": [1, 4]})
+        table.to_csv(tmp_path / f"class_labels_of_dataset_{number}.csv", index=False)
+    return tmp_path
+
+
+def test_segmentation_wbc(wbc):
+    bunch = load_segmentation_wbc(wbc)
+    assert_common(bunch)
+    assert bunch.target.tolist() == [1, 4, 1, 4]
+    assert bunch.class_names == {1: "neutrophil", 4: "eosinophil"}
+    assert bunch.lab.tolist() == [1, 1, 2, 2]
+    mask = bunch.masks[0]
+    assert mask.shape == (10, 12) and set(np.unique(mask)) == {0, 1, 2}
+    assert (mask == 2).sum() == 9 and (mask > 0).sum() == 37
+    assert len(load_segmentation_wbc(wbc, dataset=2).images) == 2
+
+
+def test_segmentation_wbc_names_what_is_missing(wbc):
+    with pytest.raises(ValueError, match="'both', 1 or 2"):
+        load_segmentation_wbc(wbc, dataset=3)
+    (wbc / "dataset1" / "002_mask.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"002_image\.png has no mask beside it"):
+        load_segmentation_wbc(wbc)
+    (wbc / "class_labels_of_dataset_1.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="expected layout"):
+        load_segmentation_wbc(wbc)
+
+
+# fields
+
+
+@pytest.fixture
+def fields(tmp_path):
+    for i in range(4):
+        put(tmp_path / "images" / f"BloodImage_0000{i}.jpg", size=(64, 48))
+    (tmp_path / "boxes.csv").write_text(
+        "filename,cell_type,xmin,xmax,ymin,ymax\n"
+        "BloodImage_00000.jpg,WBC,1,20,5,30\nBloodImage_00000.jpg,RBC,30,40,10,20\n"
+        "BloodImage_00002.jpg,WBC,3,9,4,8\n"
+    )
+    (tmp_path / "field_labels.csv").write_text(
+        ",Image,Category\n,0,NEUTROPHIL\n"
+        ',1,"NEUTROPHIL, EOSINOPHIL"\n,2,\n,3,MONOCYTE\n,9,BASOPHIL\n'
+    )
+    return tmp_path
+
+
+def test_bccd(fields):
+    bunch = load_bccd(fields)
+    assert set(bunch) >= COMMON
+    assert bunch.target.tolist() == ["NEUTROPHIL", "NEUTROPHIL, EOSINOPHIL", "", "MONOCYTE"]
+    # inclusive pixels counted from 1 become half-open ones counted from 0
+    np.testing.assert_array_equal(bunch.boxes[0], [[0, 4, 20, 30], [29, 9, 40, 20]])
+    assert bunch.box_labels[0].tolist() == ["WBC", "RBC"]
+    assert bunch.boxes[1].shape == (0, 4)
+    single = load_bccd(fields, fields="single")
+    assert single.target.tolist() == ["NEUTROPHIL", "MONOCYTE"]
+    assert [box.shape for box in single.boxes] == [(2, 4), (0, 4)]
+
+
+def test_bccd_says_what_it_expects(fields):
+    (fields / "boxes.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"boxes\.csv.*\n?.*"):
+        load_bccd(fields)

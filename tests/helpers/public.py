@@ -1,0 +1,41 @@
+"""The one discovered list of public names and estimators."""
+
+import importlib
+import inspect
+import pkgutil
+
+from sklearn.base import BaseEstimator
+
+import hemaest
+
+# meta-estimators and pipelines need parts to be made; their own tests cover them
+NEEDS_PARTS = {"ImagePipeline", "ConformalClassifier"}
+
+# parameters that make an estimator quick enough to be fitted in every check
+QUICK: dict[str, dict] = {}
+
+
+def public_names():
+    """Yield (module, name, object) of everything that a subpackage lists in ``__all__``."""
+    for info in pkgutil.iter_modules(hemaest.__path__, "hemaest."):
+        if info.name.split(".")[-1].startswith("_"):
+            continue
+        module = importlib.import_module(info.name)
+        for name in getattr(module, "__all__", ()):
+            yield info.name, name, getattr(module, name)
+
+
+def estimator_classes():
+    """Return the public estimator classes that can be made without parts, by name."""
+    found = {}
+    for module, name, item in public_names():
+        private_base = module in {"hemaest.base", "hemaest.groups"}
+        is_estimator = inspect.isclass(item) and issubclass(item, BaseEstimator)
+        if is_estimator and not private_base and name not in NEEDS_PARTS:
+            found[name] = item
+    return found
+
+
+def make(name):
+    """Return a quick instance of a public estimator."""
+    return estimator_classes()[name](**QUICK.get(name, {}))

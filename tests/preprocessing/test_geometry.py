@@ -1,0 +1,118 @@
+"""Resize, CropToCell and MaskBackground against plain descriptions of what they do."""
+
+import numpy as np
+import pytest
+
+from hemaest.images import to_object_array
+from hemaest.preprocessing import CropToCell, MaskBackground, Resize
+
+
+def square_cell(height, width, top, left, side):
+    image = np.full((height, width, 4), 200, np.uint8)
+    image[..., 3] = 0
+    image[top : top + side, left : left + side] = (120, 80, 150, 1)
+    inner = slice(top + side // 4, top + side // 2), slice(left + side // 4, left + side // 2)
+    image[inner] = (60, 20, 90, 2)
+    return image
+
+
+def test_resize_to_the_same_size_is_the_identity(rng):
+    X = rng.integers(0, 256, (3, 20, 30, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(Resize((20, 30)).fit_transform(X), X)
+    np.testing.assert_array_equal(Resize((20, 30), mode="crop").fit_transform(X), X)
+
+
+def test_halving_averages_two_by_two(rng):
+    X = rng.integers(0, 256, (1, 16, 12, 3)).astype(np.uint8)
+    means = X.reshape(1, 8, 2, 6, 2, 3).mean(axis=(2, 4))
+    assert np.abs(Resize((8, 6)).fit_transform(X) - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(40, 20), (20, 40), (33, 7), (1, 64), (97, 96)])
+@pytest.mark.parametrize("mode", ["pad", "crop"])
+def test_a_square_stays_a_square(shape, mode):
+    image = np.full((*shape, 3), 240, np.uint8)
+    result = Resize(64, mode=mode).fit_transform([image])[0]
+    assert result.shape == (64, 64, 3)
+    # the border is the image's own colour, so padding cannot be told from plasma
+    assert (result == 240).all()
+
+
+def test_aspect_is_kept():
+    image = square_cell(60, 120, 20, 50, 20)
+    padded = Resize(60).fit_transform([image])[0]
+    rows, columns = np.nonzero(padded[..., 3])
+    assert np.ptp(rows) == np.ptp(columns) == 9
+    cropped = Resize(30, mode="crop").fit_transform([image])[0]
+    rows, columns = np.nonzero(cropped[..., 3])
+    assert np.ptp(rows) == np.ptp(columns) == 9
+
+
+def test_the_map_moves_by_nearest_neighbour():
+    image = square_cell(64, 64, 10, 10, 31)
+    for size in (17, 40, 100):
+        labels = Resize(size).fit_transform(image[None])[0, ..., 3]
+        assert set(np.unique(labels)) == {0, 1, 2}
+        share = (labels > 0).mean()
+        assert share == pytest.approx((image[..., 3] > 0).mean(), abs=0.08)
+
+
+def test_padding_is_the_median_colour_of_the_border():
+    image = np.full((10, 20, 3), (230, 220, 210), np.uint8)
+    image[3:7, 5:15] = 0
+    image[0, 0] = 0
+    assert Resize(20).fit_transform([image])[0][0, 10].tolist() == [230, 220, 210]
+
+
+def test_resize_wants_a_size_that_makes_sense(cells):
+    for size in ((3,), (3, 0), (3, 4, 5), ("a", 2)):
+        with pytest.raises(ValueError, match="positive int or a pair"):
+            Resize(size).fit_transform(cells[0])
+    with pytest.raises(ValueError, match="Did you mean 'crop'"):
+        Resize(8, mode="corp").fit_transform(cells[0])
+
+
+def test_the_crop_holds_the_whole_cell_in_the_middle():
+    image = square_cell(100, 120, 40, 50, 20)
+    crop = CropToCell(margin=0.25).fit_transform(image[None])[0]
+    assert crop.shape == (30, 30, 4)
+    np.testing.assert_array_equal(crop[5:25, 5:25], image[40:60, 50:70])
+
+
+def test_the_crop_stays_inside_the_image():
+    image = square_cell(50, 40, 0, 25, 15)
+    crop = CropToCell(margin=0.2).fit_transform(image[None])[0]
+    assert crop.shape == (21, 21, 4)
+    assert (crop[..., 3] > 0).sum() == 15 * 15
+    whole = CropToCell(margin=9).fit_transform(image[None])[0]
+    np.testing.assert_array_equal(whole, image)
+
+
+def test_of_several_cells_the_central_one_is_taken():
+    image = square_cell(100, 100, 45, 45, 10)
+    image[0:10, 0:10, 3] = 3
+    assert CropToCell(margin=0).fit_transform(image[None])[0].shape == (10, 10, 4)
+
+
+def test_without_a_cell_nothing_is_cut_or_painted():
+    image = np.dstack([np.full((9, 9, 3), 90, np.uint8), np.zeros((9, 9), np.uint8)])
+    for step in (CropToCell(), MaskBackground()):
+        np.testing.assert_array_equal(step.fit_transform(image[None])[0], image)
+
+
+@pytest.mark.parametrize(("keep", "seen"), [("cell", {1, 2}), ("nucleus", {2}), ("cytoplasm", {1})])
+def test_only_what_is_kept_shows(keep, seen):
+    image = square_cell(40, 40, 10, 10, 16)
+    result = MaskBackground(keep=keep).fit_transform(image[None])[0]
+    kept = np.isin(image[..., 3], list(seen))
+    np.testing.assert_array_equal(result[kept], image[kept])
+    assert (result[~kept][:, :3] == 255).all()
+    np.testing.assert_array_equal(result[..., 3], image[..., 3])
+    plasma = MaskBackground(keep=keep, fill="border").fit_transform(image[None])[0]
+    assert (plasma[~kept][:, :3] == 200).all()
+
+
+def test_ragged_in_ragged_out(mapped_cells):
+    X = mapped_cells[0][:3]
+    assert CropToCell().fit_transform(to_object_array(list(X))).dtype == object
+    assert MaskBackground().fit_transform(X).shape == X.shape
