@@ -7,11 +7,13 @@ import numpy as np
 from imblearn.pipeline import Pipeline
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_memory
 
 from hemaest.base import TakesGroups
 
 SYNTHETIC = -1
+STEP_METHODS = ("fit", "fit_transform", "fit_resample", "fit_predict", "transform", "predict")
 
 
 def takes(step: Any, name: str) -> bool:
@@ -138,7 +140,13 @@ class ImagePipeline(TakesGroups, Pipeline):
     def _check_method_params(self, method: str, props: Any, **kwargs: Any) -> Any:
         # groups go to steps by what _fit knows of them, under either setting of metadata routing
         others = {name: value for name, value in props.items() if name != "groups"}
-        return super()._check_method_params(method, others, **kwargs)
+        routed = super()._check_method_params(method, others, **kwargs)
+        # a copy of our own: with nothing routed, what comes back forgets what is written into it
+        return {
+            name: Bunch(**{m: dict(routed[name].get(m, {})) for m in STEP_METHODS})
+            for name, step in self.steps
+            if step is not None
+        }
 
     def _fit(
         self, X: Any, y: Any = None, routed_params: Any = None, raw_params: Any = None

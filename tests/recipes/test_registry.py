@@ -1,0 +1,45 @@
+"""Recipes by name: what is refused, and how."""
+
+import pytest
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+
+from hemaest.recipes import ImagePipeline, list_recipes, make_recipe
+from hemaest.recipes._registry import all_recipes
+from hemaest.segmentation import CellSegmenter
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_a_pipeline_whose_grid_fits(name):
+    recipe = make_recipe(name, random_state=0)
+    assert isinstance(recipe, ImagePipeline)
+    clone(recipe)
+    grid = all_recipes()[name].param_grid
+    for parameter, values in grid.items():
+        for value in values:
+            clone(recipe).set_params(**{parameter: value})
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'color-knn'"):
+        make_recipe("colour-knn")
+
+
+def test_an_option_without_effect_is_refused():
+    with pytest.raises(ValueError, match=r"no step that segmenter=.* could change; it takes stain"):
+        make_recipe("color-knn", segmenter=CellSegmenter())
+
+
+def test_misspelt_options_are_answered():
+    with pytest.raises(ValueError, match="Did you mean 'macenko'"):
+        make_recipe("color-knn", stain="macenco")
+    with pytest.raises(ValueError, match="Did you mean 'smote'"):
+        make_recipe("handcrafted-forest", balance="smot")
+
+
+def test_a_bare_fitted_part_is_refused(cells):
+    fitted = CellSegmenter().fit(cells[0])
+    with pytest.raises(ValueError, match=r"fitted CellSegmenter.*FrozenEstimator\(segmenter\)"):
+        make_recipe("handcrafted-forest", segmenter=fitted)
+    make_recipe("handcrafted-forest", segmenter=FrozenEstimator(fitted))
+    make_recipe("handcrafted-forest", segmenter=CellSegmenter())
