@@ -9,9 +9,10 @@ from joblib import effective_n_jobs
 from sklearn.utils import Bunch
 
 from ._anatomy import Cell, build_cell, paint_cell
+from ._kernels import paint_red_cells
 from ._plan import ANATOMY, CAMERA, LAB, SCENE, Plan
 from ._recipes import load_recipes
-from ._scene import lay_red_cells, new_canvas, photograph, sprinkle
+from ._scene import new_canvas, photograph, place_red_cells, sprinkle
 
 DESCR = """Synthetic blood cells of known truth, drawn by hemaest.datasets.make_cells: no patient,
 no photograph. Traits follow hemaest/datasets/recipes.toml, colours hemaest/datasets/stains.toml."""
@@ -73,7 +74,7 @@ def _draw(
     patient, kind = int(plan.patient[row]), int(plan.kind[row])
     recipe = list(plan.recipes.values())[kind]
     source = int(plan.source[row])
-    bias = None if plan.biases is None else plan.biases[patient]
+    bias = plan.biases[patient]
     cell = build_cell(recipe, plan.stream(ANATOMY, source), bias)
     rng = plan.stream(SCENE, source)
     stain = plan.stains[patient, kind]
@@ -86,7 +87,9 @@ def _draw(
         cells.append(_neighbour(cell, x, y, scale, bias, rng))
     keep_clear = np.array([[cx, cy, 0.93 * c.radius * scale, 0.85] for c, cx, cy in cells])
     canvas = new_canvas(size, size)
-    lay_red_cells(canvas, scale, rng, stain.ring, keep_clear.astype(np.float32), moved)
+    still = keep_clear - [moved[0], moved[1], 0, 0]
+    red = place_red_cells(size, size, scale, rng, stain.ring, still)
+    paint_red_cells(canvas, scale, red, -moved[0], -moved[1])
     _platelets(canvas, scale, keep_clear, rng)
     sprinkle(canvas, scale, rng)
     for number in range(len(cells), 0, -1):
@@ -94,7 +97,8 @@ def _draw(
     if source != row:
         stain = replace(stain, light=np.clip(stain.light * lens.uniform(0.97, 1.0), 0, 255))
     lab = int(plan.patient_lab[patient])
-    return photograph(canvas, scale, stain, plan.cameras[lab], lens), cell.n_lobes
+    focus = float(lens.uniform(0.8, 1.4))
+    return photograph(canvas, scale, stain, plan.cameras[lab], lens, focus=focus), cell.n_lobes
 
 
 def _neighbour(

@@ -222,19 +222,20 @@ def paint_grains(canvas, cx, cy, scale, grains, dyes, cover, hollow, soft):
 
 
 @njit(**_fast)
-def paint_red_cells(canvas, scale, cells, seed):
+def paint_red_cells(canvas, scale, cells, left, top):
     """Add red cells; they are clear, so where two overlap both are seen.
 
     Rows of ``cells``: x and y (px), radius (um), stretch, angle, pallor, width of the pallor,
-    strength, ring, crenation, number of spikes.
+    strength, ring, crenation, number of spikes, a number that makes its outline its own. The
+    canvas begins at pixel (left, top) of the whole picture.
     """
     height, width, _ = canvas.shape
     for k in range(cells.shape[0]):
-        x0, y0, radius, stretch = cells[k, 0], cells[k, 1], cells[k, 2], cells[k, 3]
+        x0, y0, radius, stretch = cells[k, 0] - left, cells[k, 1] - top, cells[k, 2], cells[k, 3]
         ca = math.cos(cells[k, 4])
         sa = math.sin(cells[k, 4])
         pallor, pallor_width, strength = cells[k, 5], cells[k, 6], cells[k, 7]
-        ring, crenation, spikes = cells[k, 8], cells[k, 9], cells[k, 10]
+        ring, crenation, spikes, own = cells[k, 8], cells[k, 9], cells[k, 10], cells[k, 11]
         reach = radius * stretch * (1.12 + crenation) * scale + 1
         for row in range(max(int(y0 - reach), 0), min(int(y0 + reach) + 2, height)):
             for col in range(max(int(x0 - reach), 0), min(int(x0 + reach) + 2, width)):
@@ -246,7 +247,7 @@ def paint_red_cells(canvas, scale, cells, seed):
                 if r2 > (radius * (1.1 + crenation)) ** 2:
                     continue
                 r = math.sqrt(r2)
-                wave = value_noise(2.0 * u / (r + 0.05) + 7.0 * k, 2.0 * v / (r + 0.05), seed)
+                wave = value_noise(2.0 * u / (r + 0.05) + own, 2.0 * v / (r + 0.05), 1)
                 rim = radius * (1.0 + 0.05 * wave)
                 if crenation > 0.0:
                     rim *= 1.0 + crenation * math.cos(spikes * math.atan2(v, u) + 3.0 * wave)
@@ -264,32 +265,59 @@ def paint_red_cells(canvas, scale, cells, seed):
 
 
 @njit(**_fast)
-def settle(candidates, spacing, blockers, limit):
-    """Throw darts: keep candidates (x, y, radius) that stay clear of those already lying.
+def settle(candidates, blockers, limit):
+    """Throw darts: keep candidates (x, y, radius, spacing) that stay clear of those lying.
 
-    ``spacing`` 1 lets discs touch, less lets them overlap; blockers are kept clear of.
+    Spacing 1 lets discs touch, less lets them overlap. Blockers are rows of (x, y, radius,
+    share of the dart's own radius to keep clear). Kept rows move to the front; a grid of
+    buckets keeps the work linear.
     """
+    biggest = 1.0
+    x0 = 1e9
+    y0 = 1e9
+    x1 = -1e9
+    y1 = -1e9
+    for k in range(candidates.shape[0]):
+        biggest = max(biggest, candidates[k, 2])
+        x0 = min(x0, candidates[k, 0])
+        y0 = min(y0, candidates[k, 1])
+        x1 = max(x1, candidates[k, 0])
+        y1 = max(y1, candidates[k, 1])
+    bucket = 2.0 * biggest
+    wide = int((x1 - x0) / bucket) + 3
+    tall = int((y1 - y0) / bucket) + 3
+    first = np.full(wide * tall, -1, np.int32)
+    after = np.full(candidates.shape[0], -1, np.int32)
+    near = _blockers_by_bucket(blockers, x0, y0, bucket, wide, tall, biggest)
     kept = 0
     for k in range(candidates.shape[0]):
         x = candidates[k, 0]
         y = candidates[k, 1]
         r = candidates[k, 2]
+        spacing = candidates[k, 3]
+        column = int((x - x0) / bucket) + 1
+        row = int((y - y0) / bucket) + 1
         free = True
-        for b in range(blockers.shape[0]):
-            gap = blockers[b, 2] + blockers[b, 3] * r
-            if (x - blockers[b, 0]) ** 2 + (y - blockers[b, 1]) ** 2 < gap * gap:
-                free = False
+        if near[row * wide + column]:
+            for b in range(blockers.shape[0]):
+                gap = blockers[b, 2] + blockers[b, 3] * r
+                if (x - blockers[b, 0]) ** 2 + (y - blockers[b, 1]) ** 2 < gap * gap:
+                    free = False
+                    break
+        for step in range(9):
+            if not free:
                 break
-        if free:
-            for j in range(kept):
-                gap = candidates[k, 3] * spacing * (r + candidates[j, 2])
+            j = first[(row + step // 3 - 1) * wide + column + step % 3 - 1]
+            while j >= 0:
+                gap = spacing * (r + candidates[j, 2])
                 if (x - candidates[j, 0]) ** 2 + (y - candidates[j, 1]) ** 2 < gap * gap:
                     free = False
                     break
+                j = after[j]
         if free:
-            candidates[kept, 0] = x
-            candidates[kept, 1] = y
-            candidates[kept, 2] = r
+            candidates[kept] = candidates[k]
+            after[kept] = first[row * wide + column]
+            first[row * wide + column] = kept
             kept += 1
             if kept == limit:
                 break
@@ -297,14 +325,33 @@ def settle(candidates, spacing, blockers, limit):
 
 
 @njit(**_fast)
-def develop(canvas, density, light, glow, vignette):
-    """Turn dye into light: Beer-Lambert for three channels, in place of a float image."""
+def _blockers_by_bucket(blockers, x0, y0, bucket, wide, tall, biggest):
+    """Mark the buckets that some blocker reaches."""
+    near = np.zeros(wide * tall, np.bool_)
+    for b in range(blockers.shape[0]):
+        reach = blockers[b, 2] + blockers[b, 3] * biggest
+        left = max(int((blockers[b, 0] - reach - x0) / bucket), 0)
+        top = max(int((blockers[b, 1] - reach - y0) / bucket), 0)
+        right = min(int((blockers[b, 0] + reach - x0) / bucket) + 2, wide - 1)
+        bottom = min(int((blockers[b, 1] + reach - y0) / bucket) + 2, tall - 1)
+        for row in range(top, bottom + 1):
+            for column in range(left, right + 1):
+                near[row * wide + column] = True
+    return near
+
+
+@njit(**_fast)
+def develop(canvas, density, light, glow, vignette, window):
+    """Turn dye into light: Beer-Lambert for three channels.
+
+    ``window`` (top, left, height, width) says which part of the whole picture this canvas is.
+    """
     height, width, _ = canvas.shape
     out = np.empty((height, width, 3), np.float32)
     for row in range(height):
-        v = 2.0 * row / height - 1.0
+        v = 2.0 * (row + window[0]) / window[2] - 1.0
         for col in range(width):
-            u = 2.0 * col / width - 1.0
+            u = 2.0 * (col + window[1]) / window[3] - 1.0
             shade = 1.0 - vignette * (u * u + v * v) * 0.5
             for c in range(3):
                 od = np.float32(0.0)

@@ -10,7 +10,7 @@ from ._recipes import Recipe, load_recipes
 from ._scene import Camera, draw_camera
 from ._stains import Stain, load_stains, shift, shift_size
 
-__all__ = ["COMMON_TYPES", "Plan", "pick", "plan_cells"]
+__all__ = ["COMMON_TYPES", "Plan", "pick", "plan_cells", "trait_bias"]
 
 COMMON_TYPES = ("basophil", "eosinophil", "lymphoblast", "lymphocyte", "monocyte", "neutrophil")
 
@@ -32,7 +32,7 @@ class Plan:
     stains: dict[tuple[int, int], Stain]  # of (patient, type)
     sizes: dict[tuple[int, int], tuple[float, float, float]]
     cameras: list[Camera]
-    biases: np.ndarray | None
+    biases: list[np.ndarray | None]
 
     def stream(self, purpose: int, index: int) -> np.random.Generator:
         """Return the random stream of one cell: it depends on nothing else in the set."""
@@ -193,13 +193,14 @@ def _tint(stain: Stain, root: int, c: int, strength: float) -> Stain:
     return replace(stain, light=(stain.light * tint).astype(np.float32))
 
 
-def _biases(root: int, n_patients: int, strength: float) -> np.ndarray | None:
-    """Return each patient's part of every trait: its weight, then normal numbers."""
+def _biases(root: int, n_patients: int, strength: float) -> list[np.ndarray | None]:
+    return [trait_bias([root, PATIENT, p, 1], strength) for p in range(n_patients)]
+
+
+def trait_bias(seed: list[int], strength: float) -> np.ndarray | None:
+    """Return a patient's part of every trait: its weight, then normal numbers."""
     if strength == 0:
         return None
-    weight = min(0.55 * strength, 0.95)
-    rows = np.empty((n_patients, 65))
-    for p in range(n_patients):
-        rows[p] = np.random.default_rng([root, PATIENT, p, 1]).standard_normal(65)
-    rows[:, 0] = weight
-    return rows
+    row = np.random.default_rng(seed).standard_normal(65)
+    row[0] = min(0.55 * strength, 0.95)
+    return row

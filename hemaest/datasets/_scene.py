@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._kernels import N_DYES, develop, expose, paint_grains, paint_red_cells, settle
+from ._kernels import N_DYES, develop, expose, paint_grains, settle
 from ._stains import Stain
 
-__all__ = ["Camera", "draw_camera", "photograph", "lay_red_cells", "sprinkle"]
+__all__ = ["Camera", "draw_camera", "new_canvas", "photograph", "place_red_cells", "sprinkle"]
+
+ROULEAUX = 0.12  # share of films whose red cells lie in rolls
 
 
 @dataclass(frozen=True)
@@ -30,35 +32,40 @@ def draw_camera(rng: np.random.Generator, blur: float, strength: float) -> Camer
     )
 
 
-def lay_red_cells(
-    canvas: np.ndarray,
+def place_red_cells(
+    height: int,
+    width: int,
     scale: float,
     rng: np.random.Generator,
     ring: float,
     blockers: np.ndarray,
-    moved: tuple[float, float] | np.ndarray = (0.0, 0.0),
-) -> None:
-    """Cover the glass with red cells: as dense, pale and overlapping as this film has them."""
-    height, width, _ = canvas.shape
+) -> np.ndarray:
+    """Return the red cells of a film, rows for ``paint_red_cells``.
+
+    How dense, pale and overlapping they are is drawn once for the film.
+    """
     margin = 5.0 * scale
     area = (height + 2 * margin) * (width + 2 * margin) / scale**2
-    cover = rng.uniform(0.25, 0.75)
+    cover = rng.uniform(0.2, 0.75)
     size = rng.uniform(3.4, 3.9)
     number = max(int(cover * area / (np.pi * size**2)), 1)
-    u = rng.random((3 * number, 4)).astype(np.float32)
+    u = rng.random((3 * number, 4), dtype=np.float32)
     darts = np.empty_like(u)
     darts[:, 0] = u[:, 0] * (width + 2 * margin) - margin
     darts[:, 1] = u[:, 1] * (height + 2 * margin) - margin
     darts[:, 2] = size * (0.92 + 0.16 * u[:, 2]) * scale
     clumping = rng.uniform(0.0, 0.5)
     darts[:, 3] = np.where(u[:, 3] < clumping, 0.62, 0.97)
-    blockers = blockers - np.array([moved[0], moved[1], 0, 0], np.float32)
-    kept = settle(darts, 1.0, blockers, number)
-    darts[:, :2] += np.asarray(moved, np.float32)
+    blockers = blockers.astype(np.float32).reshape(-1, 4)
+    if rng.random() < ROULEAUX:
+        darts = _stack(darts[: settle(darts, blockers, number // 4)], rng)
+        kept = len(darts)
+    else:
+        kept = settle(darts, blockers, number)
     crenated = rng.random() < 0.08
     pallor = rng.uniform(0.25, 1.0)
-    v = rng.random((kept, 7))
-    cells = np.empty((kept, 11), np.float32)
+    v = rng.random((kept, 8), dtype=np.float32)
+    cells = np.empty((kept, 12), np.float32)
     cells[:, :2] = darts[:kept, :2]
     cells[:, 2] = darts[:kept, 2] / scale
     cells[:, 3] = 1.0 + 0.12 * v[:, 0] ** 3
@@ -69,7 +76,23 @@ def lay_red_cells(
     cells[:, 8] = ring
     cells[:, 9] = np.where((v[:, 5] < 0.5) & crenated, 0.06, 0.0)
     cells[:, 10] = 9 + np.floor(6 * v[:, 6])
-    paint_red_cells(canvas, scale, cells, int(rng.integers(2**31)))
+    cells[:, 11] = 1000.0 * v[:, 7]
+    return cells
+
+
+def _stack(darts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Let each red cell begin a rouleau: a row of cells lying half over one another."""
+    n = len(darts)
+    steps = rng.integers(1, 7, n)
+    heading = rng.uniform(0, 2 * np.pi, n)
+    rows, place = [darts], darts[:, :2].copy()
+    for step in range(1, 7):
+        heading = heading + 0.25 * rng.standard_normal(n)
+        stride = darts[:, 2] * rng.uniform(0.6, 1.3, n)
+        place = place + stride[:, None] * np.column_stack([np.cos(heading), np.sin(heading)])
+        going = steps >= step
+        rows.append(np.column_stack([place, darts[:, 2:]])[going])
+    return np.concatenate(rows).astype(np.float32)
 
 
 def sprinkle(canvas: np.ndarray, scale: float, rng: np.random.Generator) -> None:
@@ -97,19 +120,25 @@ def photograph(
     stain: Stain,
     camera: Camera,
     rng: np.random.Generator,
+    *,
+    focus: float = 1.0,
+    window: tuple[int, int, int, int] | None = None,
+    margin: int = 0,
+    grain: int = 4099,
 ) -> np.ndarray:
-    """Turn dye into a picture: light, lens, sensor, JPEG."""
+    """Turn dye into a picture: light, lens, sensor, JPEG; ``margin`` pixels are cut off."""
     import cv2
 
-    light = develop(canvas, stain.density, stain.light, stain.glow, camera.vignette)
-    sigma = camera.blur * scale * float(rng.uniform(0.8, 1.4))
+    window = (0, 0, *canvas.shape[:2]) if window is None else window
+    light = develop(canvas, stain.density, stain.light, stain.glow, camera.vignette, window)
+    sigma = camera.blur * scale * focus
     if sigma > 0.25:
         light = cv2.GaussianBlur(light, (0, 0), sigma)
-    pool = rng.standard_normal(4099, dtype=np.float32)
-    picture = expose(light, pool, camera.noise)
+    if margin:
+        light = np.ascontiguousarray(light[margin:-margin, margin:-margin])
+    picture = expose(light, rng.standard_normal(grain, dtype=np.float32), camera.noise)
     if camera.jpeg < 100:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg]
         blue_first = np.ascontiguousarray(picture[..., ::-1])
-        blob = cv2.imencode(".jpg", blue_first, quality)[1]
+        blob = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg])[1]
         picture = np.asarray(cv2.imdecode(blob, cv2.IMREAD_COLOR))[..., ::-1]
     return picture

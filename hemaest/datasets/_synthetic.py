@@ -149,22 +149,22 @@ field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
     >>> [len(batch.images) for batch in iter_cells(5, batch_size=2, image_size=32, random_state=0)]
     [2, 2, 1]
     """
-    _check_numbers(
-        n_samples=(n_samples, Integral, 1, None),
-        batch_size=(batch_size, Integral, 1, None),
-        image_size=(image_size, Integral, 8, 4096),
-        n_labs=(n_labs, Integral, 1, None),
-        n_patients=(n_patients, Integral, 1, None),
-        near_duplicates=(near_duplicates, Real, 0, 1),
-        label_noise=(label_noise, Real, 0, 1),
-        neighbours=(neighbours, Real, 0, 1),
-        lab_effect=(lab_effect, Real, 0, 10),
-        patient_effect=(patient_effect, Real, 0, 10),
-        confound=(confound, Real, 0, 10),
+    check_numbers(
+        n_samples=(n_samples, int, 1, None),
+        batch_size=(batch_size, int, 1, None),
+        image_size=(image_size, int, 8, 4096),
+        n_labs=(n_labs, int, 1, None),
+        n_patients=(n_patients, int, 1, None),
+        near_duplicates=(near_duplicates, float, 0, 1),
+        label_noise=(label_noise, float, 0, 1),
+        neighbours=(neighbours, float, 0, 1),
+        lab_effect=(lab_effect, float, 0, 10),
+        patient_effect=(patient_effect, float, 0, 10),
+        confound=(confound, float, 0, 10),
     )
     low, high = field if isinstance(field, tuple) else (field, field)
-    _check_numbers(field=(low, Real, 5, 500))
-    _check_numbers(field=(high, Real, low, 500))
+    check_numbers(field=(low, float, 5, 500))
+    check_numbers(field=(high, float, low, 500))
     root = seed_of(random_state)
     return _batches(
         root, n_samples, batch_size, classes, class_weights, n_labs, n_patients, stain,
@@ -173,11 +173,13 @@ field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
     )  # fmt: skip
 
 
-def _check_numbers(**given: tuple[Any, type, float, float | None]) -> None:
+def check_numbers(**given: tuple[Any, type, float, float | None]) -> None:
+    """Refuse a value that is not of its kind (int or float) or out of its range."""
     for name, (value, kind, low, high) in given.items():
-        right_kind = isinstance(value, kind) and not isinstance(value, bool)
+        wanted = Integral if kind is int else Real
+        right_kind = isinstance(value, wanted) and not isinstance(value, bool)
         if not right_kind or value < low or (high is not None and value > high):
-            what = "a whole number" if kind is Integral else "a number"
+            what = "a whole number" if kind is int else "a number"
             upto = f">= {low}" if high is None else f"from {low} to {high}"
             raise ValueError(f"{name} must be {what} {upto}; got {value!r}.")
 
