@@ -12,7 +12,9 @@ def watching() -> bool:
     return sys.stderr.isatty()
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def track(
+    items: Iterable[T], description: str, total: int | None = None, *, show: bool | None = None
+) -> Iterator[T]:
     """Yield the items and show how far the work is.
 
     Parameters
@@ -23,8 +25,10 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         A few words at the left of the bar.
     total : int, optional
         How many there are, where ``len`` does not tell.
+    show : bool, optional
+        By default only when standard error is a terminal.
     """
-    if not watching():
+    if not (watching() if show is None else show):
         yield from items
         return
     from rich.console import Console
