@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+
+from hemaest.features import (
+    ChromatinTexture,
+    ColorFeatures,
+    HandcraftedFeatures,
+    MorphologyFeatures,
+)
+
+FLAGS = ["cell_missing", "nucleus_missing"]
+
+
+def frame(extractor, X):
+    return extractor.set_output(transform="pandas").fit_transform(X)
+
+
+def test_areas_and_ratio_are_those_of_the_truth(cells):
+    X, truth = cells
+    got = frame(MorphologyFeatures(), X)
+    assert (got["nucleus_area"] == truth["nucleus_area"]).all()
+    assert (got["cytoplasm_area"] == truth["cytoplasm_area"]).all()
+    assert (got["cell_area"] == truth["cell_area"]).all()
+    np.testing.assert_allclose(got["nc_ratio"], truth["nc_ratio"], rtol=1e-12)
+
+
+def test_lobes_are_those_of_the_truth(cells):
+    X, truth = cells
+    counted = frame(MorphologyFeatures(), X)["nucleus_lobe_count"]
+    assert (counted == truth["n_lobes"]).mean() >= 0.95
+
+
+@pytest.mark.parametrize("turn", [np.rot90, np.flipud, np.fliplr, lambda a: a.transpose(1, 0, 2)])
+def test_turning_a_cell_changes_nothing(cells, turn):
+    X = cells[0][:25]
+    turned = np.stack([np.ascontiguousarray(turn(image)) for image in X])
+    extractor = HandcraftedFeatures()
+    one, other = frame(extractor, X), frame(extractor, turned)
+    # a nucleus is sampled along its outline from another first point
+    sampled = [c for c in one if "cytoplasm_width" in c or c == "nucleus_contact"]
+    np.testing.assert_allclose(
+        one.drop(columns=sampled), other.drop(columns=sampled), rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(one[sampled], other[sampled], atol=0.06)
+
+
+def test_moving_a_cell_changes_no_shape(cells):
+    X = cells[0][:10]
+    moved = np.pad(X, ((0, 0), (7, 3), (2, 11), (0, 0)))
+    keep = [n for n in MorphologyFeatures().get_feature_names_out() if n != "cell_cut"]
+    one, other = frame(MorphologyFeatures(), X)[keep], frame(MorphologyFeatures(), moved)[keep]
+    np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_scaling_laws(cells):
+    X = cells[0][:20]
+    big = X.repeat(2, axis=1).repeat(2, axis=2)
+    one, two = frame(MorphologyFeatures(), X), frame(MorphologyFeatures(), big)
+    for name in ("nucleus_area", "cell_area", "cytoplasm_area"):
+        np.testing.assert_allclose(two[name], 4 * one[name])
+    for name in ("nucleus_equivalent_diameter", "cell_equivalent_diameter"):
+        np.testing.assert_allclose(two[name], 2 * one[name])
+    for name in ("nucleus_feret_max", "cell_hull_perimeter", "nucleus_major_axis"):
+        np.testing.assert_allclose(two[name], 2 * one[name], rtol=0.02)
+    for name in ("nc_ratio", "nucleus_euler_number", "nucleus_lobe_count"):
+        np.testing.assert_allclose(two[name], one[name])
+    np.testing.assert_allclose(two["nucleus_offset"], one["nucleus_offset"], atol=0.01)
+
+
+def test_everything_is_finite_and_bounded(cells):
+    got = frame(HandcraftedFeatures(), cells[0])
+    assert not got.isna().any().any()
+    for name in got:
+        values = got[name]
+        if "entropy" in name:
+            assert (values >= 0).all(), name
+        if any(word in name for word in ("homogeneity", "solidity", "fraction", "lbp", "extent")):
+            assert values.between(0, 1).all(), name
+        if "eccentricity" in name or name.endswith("ratio") and "axis" in name:
+            assert values.between(0, 1).all(), name
+
+
+def test_threads_give_the_same_bytes(cells):
+    X = cells[0][:30]
+    one = HandcraftedFeatures().fit(X).transform(X)
+    assert one.tobytes() == HandcraftedFeatures(n_jobs=2).fit(X).transform(X).tobytes()
+
+
+def test_groups_choose_the_families(cells):
+    X = cells[0][:3]
+    everything = frame(HandcraftedFeatures(), X)
+    parts = [MorphologyFeatures(), ChromatinTexture(), ColorFeatures()]
+    names = []
+    for part in parts:
+        alone = frame(part, X)
+        names += list(alone.columns[:-2])
+        np.testing.assert_array_equal(everything[alone.columns], alone)
+    assert list(everything.columns) == names + FLAGS
+    assert len(set(everything.columns)) == everything.shape[1]
+    only = frame(HandcraftedFeatures(groups=("color",)), X)
+    assert list(only.columns) == list(frame(ColorFeatures(), X).columns)
+
+
+def test_unknown_group_is_answered_with_the_likely_one(cells):
+    with pytest.raises(ValueError, match="Did you mean 'chromatin'"):
+        HandcraftedFeatures(groups=("chromatine",)).fit(cells[0][:1])
+    with pytest.raises(ValueError, match="empty"):
+        HandcraftedFeatures(groups=()).fit(cells[0][:1])
+
+
+def test_images_without_a_map_are_sent_to_the_segmenter(cells):
+    for extractor in (MorphologyFeatures(), ChromatinTexture(), HandcraftedFeatures()):
+        with pytest.raises(ValueError, match="CellSegmenter"):
+            extractor.fit(cells[0][:2, ..., :3])
+
+
+@pytest.mark.parametrize("which", ["central", "all"])
+def test_empty_maps_keep_their_row(cells, which):
+    X = cells[0][:3].copy()
+    X[1, ..., 3] = 0
+    got = frame(HandcraftedFeatures(cells=which), X)
+    assert got["cell_missing"].tolist() == [0, 1, 0]
+    assert got.loc[1].drop([*FLAGS, "cell_count"], errors="ignore").isna().all()
+    alone = frame(HandcraftedFeatures(cells=which), X[[0, 2]])
+    np.testing.assert_array_equal(got.loc[[0, 2]], alone)
+
+
+@pytest.mark.parametrize("area", [1, 2, 5])
+def test_tiny_cells_do_not_break(area):
+    X = np.full((1, 9, 9, 4), 100, np.uint8)
+    X[..., 3] = 0
+    X[0, 4, 2 : 2 + area, 3] = 2
+    got = frame(HandcraftedFeatures(), X).iloc[0]
+    assert got["nucleus_area"] == area and got["nc_ratio"] == 1
+    assert got["nucleus_lobe_count"] == 1
+
+
+def test_fields_are_summed_up_over_cells(cells):
+    X = cells[0][:4]
+    field = np.concatenate([X[0], X[1], X[2]], axis=1)
+    for k in range(3):
+        part = field[:, 128 * k : 128 * (k + 1), 3]
+        part[part > 0] += 2 * k
+    extractor = MorphologyFeatures(cells="all")
+    row = frame(extractor, field[None]).iloc[0]
+    single = frame(MorphologyFeatures(), X[:3])
+    weights = single["cell_area"]
+    assert row["cell_count"] == 3
+    assert row["nc_ratio_mean"] == pytest.approx(np.average(single["nc_ratio"], weights=weights))
+    assert row["nc_ratio_max"] == pytest.approx(single["nc_ratio"].max())
+    table = extractor.table(field[None], per_cell=True)
+    assert table["cell"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(table["nc_ratio"], single["nc_ratio"])
+    box = table.loc[1, ["y0", "x0", "y1", "x1"]].astype(int)
+    inside = field[box["y0"] : box["y1"], box["x0"] : box["x1"], 3]
+    assert np.isin(inside, [3, 4]).sum() == table.loc[1, "cell_area"]
+
+
+def test_every_feature_has_one_line_that_defines_it():
+    from hemaest.features._handcrafted import FAMILIES
+
+    for family in FAMILIES.values():
+        for name, text in family().definitions.items():
+            assert text and "\n" not in text, name
