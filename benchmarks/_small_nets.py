@@ -91,7 +91,7 @@ def train(
         optimizer.step()
         schedule.step()
         if report is not None and step % 50 == 0:
-            report(step, float(value))
+            report(step, float(value.detach()))
     return net.eval()
 
 

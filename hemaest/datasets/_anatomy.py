@@ -138,8 +138,9 @@ def _chain(
     """Walk along the nucleus, lobe after lobe; return nodes and the lobe each belongs to."""
     many = n_lobes > 1
     steps = 3 if many else 5
-    sizes = np.clip(1 + 0.14 * rng.standard_normal(n_lobes), 0.75, 1.3) if many else np.ones(1)
+    sizes = np.clip(1 + 0.2 * rng.standard_normal(n_lobes), 0.72, 1.4) if many else np.ones(1)
     lengths = length * rng.uniform(0.6, 1.4, n_lobes) if many else np.array([length])
+    ends = rng.uniform(0.74, 0.98, n_lobes + 1)
     kinks = 0.3 * rng.standard_normal(n_lobes)
     nodes: list[tuple[float, float, float, float]] = []
     lobe_of: list[int] = []
@@ -147,7 +148,7 @@ def _chain(
     for k in range(n_lobes):
         if k:  # a thread to the next lobe, thin at both ends, on which the chain turns
             thread = 0.5 * waist * min(sizes[k - 1], sizes[k])
-            gap = 0.86 * (sizes[k - 1] + sizes[k]) + 0.08 + 0.4 * rng.random() ** 2
+            gap = ends[k] * (sizes[k - 1] + sizes[k]) + 0.06 + 0.4 * rng.random() ** 2
             heading += 0.6 * bend / n_lobes + kinks[k]
             nodes.append((x, y, thread, 1.0))
             x, y = x + gap * np.cos(heading), y + gap * np.sin(heading)
@@ -161,7 +162,11 @@ def _chain(
                 x, y = x + stride * np.cos(heading), y + stride * np.sin(heading)
                 heading += curl
             middle = np.sin(np.pi * t)
-            form = 0.86 + 0.14 * middle if many else 1 - (1 - waist) * middle**2
+            form = (
+                ends[k] * (1 - t) + ends[k + 1] * t + 0.12 * middle
+                if many
+                else 1 - (1 - waist) * middle**2
+            )
             nodes.append((x, y, sizes[k] * form, 0.0 if many and j == steps - 1 else 1.0))
             lobe_of.append(k)
     return np.array(nodes), np.array(lobe_of)

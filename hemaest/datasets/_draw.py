@@ -9,7 +9,7 @@ from joblib import effective_n_jobs
 from sklearn.utils import Bunch
 
 from ._anatomy import Cell, build_cell, paint_cell
-from ._kernels import paint_red_cells
+from ._kernels import paint_red_cells, paint_veil
 from ._plan import ANATOMY, CAMERA, LAB, SCENE, Plan
 from ._recipes import load_recipes
 from ._scene import new_canvas, photograph, place_red_cells, sprinkle
@@ -85,11 +85,13 @@ def _draw(
     cells = [(cell, x, y)]
     if neighbours > 0 and rng.random() < neighbours:
         cells.append(_neighbour(cell, x, y, scale, bias, rng))
-    keep_clear = np.array([[cx, cy, 0.93 * c.radius * scale, 0.85] for c, cx, cy in cells])
+    near = rng.uniform(0.3, 1.0)  # how far red cells of this film slip under the leukocyte
+    keep_clear = np.array([[cx, cy, 0.9 * c.radius * scale, near] for c, cx, cy in cells])
     canvas = new_canvas(size, size)
     still = keep_clear - [moved[0], moved[1], 0, 0]
     red = place_red_cells(size, size, scale, rng, stain.ring, still)
     paint_red_cells(canvas, scale, red, -moved[0], -moved[1])
+    paint_veil(canvas, scale, stain.veil * rng.exponential(), -moved[0], -moved[1], row)
     _platelets(canvas, scale, keep_clear, rng)
     sprinkle(canvas, scale, rng)
     for number in range(len(cells), 0, -1):
@@ -123,7 +125,7 @@ def _platelets(
     for _ in range(rng.poisson(1.0 * (size / scale / 30) ** 2)):
         platelet = build_cell(recipe, rng)
         x, y = rng.uniform(0, size, 2)
-        if np.all(np.hypot(keep_clear[:, 0] - x, keep_clear[:, 1] - y) > keep_clear[:, 2] * 1.25):
+        if np.all(np.hypot(keep_clear[:, 0] - x, keep_clear[:, 1] - y) > keep_clear[:, 2] * 1.3):
             paint_cell(canvas, nothing, 0, platelet, x, y, scale)
 
 

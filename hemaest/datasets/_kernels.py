@@ -265,6 +265,17 @@ def paint_red_cells(canvas, scale, cells, left, top):
 
 
 @njit(**_fast)
+def paint_veil(canvas, scale, amount, left, top, seed):
+    """Add the faint mottled tint of dried plasma, in eosin."""
+    height, width, _ = canvas.shape
+    for row in range(height):
+        y = (row + top) / (7.0 * scale)
+        for col in range(width):
+            x = (col + left) / (7.0 * scale)
+            canvas[row, col, 2] += amount * (0.5 + 0.5 * value_noise(x, y, seed))
+
+
+@njit(**_fast)
 def settle(candidates, blockers, limit):
     """Throw darts: keep candidates (x, y, radius, spacing) that stay clear of those lying.
 

@@ -14,9 +14,10 @@ ROULEAUX = 0.12  # share of films whose red cells lie in rolls
 
 @dataclass(frozen=True)
 class Camera:
-    """Focus (um), sensor noise (grey levels), vignetting and JPEG quality."""
+    """Focus (um), sharpening, sensor noise (grey levels), vignetting and JPEG quality."""
 
     blur: float
+    sharpen: float
     noise: float
     vignette: float
     jpeg: int
@@ -26,6 +27,7 @@ def draw_camera(rng: np.random.Generator, blur: float, strength: float) -> Camer
     """Draw the camera of one lab."""
     return Camera(
         blur=blur * float(np.exp(0.3 * strength * rng.standard_normal())),
+        sharpen=float(rng.uniform(0.0, 0.6)),
         noise=float(rng.uniform(0.8, 2.5)),
         vignette=float(rng.uniform(0.0, 0.1) * strength),
         jpeg=int(rng.integers(88, 98)),
@@ -63,16 +65,17 @@ def place_red_cells(
     else:
         kept = settle(darts, blockers, number)
     crenated = rng.random() < 0.08
-    pallor = rng.uniform(0.25, 1.0)
+    pallor = rng.uniform(0.1, 1.0)
+    depth = np.exp(0.2 * rng.standard_normal())
     v = rng.random((kept, 8), dtype=np.float32)
     cells = np.empty((kept, 12), np.float32)
     cells[:, :2] = darts[:kept, :2]
     cells[:, 2] = darts[:kept, 2] / scale
-    cells[:, 3] = 1.0 + 0.12 * v[:, 0] ** 3
+    cells[:, 3] = 1.0 + 0.16 * v[:, 0] ** 2
     cells[:, 4] = v[:, 1] * np.pi
     cells[:, 5] = pallor * (0.6 + 0.5 * v[:, 2])
     cells[:, 6] = 0.34 + 0.24 * v[:, 3]
-    cells[:, 7] = 0.9 + 0.25 * v[:, 4]
+    cells[:, 7] = depth * (0.85 + 0.3 * v[:, 4])
     cells[:, 8] = ring
     cells[:, 9] = np.where((v[:, 5] < 0.5) & crenated, 0.06, 0.0)
     cells[:, 10] = 9 + np.floor(6 * v[:, 6])
@@ -134,6 +137,9 @@ def photograph(
     sigma = camera.blur * scale * focus
     if sigma > 0.25:
         light = cv2.GaussianBlur(light, (0, 0), sigma)
+    if camera.sharpen > 0:  # as scanners do: edges gain a dark line inside and a halo outside
+        wide = cv2.GaussianBlur(light, (0, 0), max(0.3 * scale, 0.5))
+        light = cv2.addWeighted(light, 1 + camera.sharpen, wide, -camera.sharpen, 0)
     if margin:
         light = np.ascontiguousarray(light[margin:-margin, margin:-margin])
     picture = expose(light, rng.standard_normal(grain, dtype=np.float32), camera.noise)

@@ -54,6 +54,7 @@ class _Film:
     stain: "Stain"
     camera: "Camera"
     focus: float
+    veil: float
 
 
 def make_smear(
@@ -203,8 +204,9 @@ def _lay_out(
     style = load_stains()[pick("stain", stain, load_stains())]
     style = shift(style, np.random.default_rng([root, LAB]), lab_effect)
     style = shift(style, np.random.default_rng([root, PATIENT, patient, 1]), 0.4 * patient_effect)
+    near = rng.uniform(0.3, 1.0)
     keep_clear = np.array(
-        [[x, y, 0.93 * cell.radius * scale, 0.85] for cell, x, y in leukocytes], np.float32
+        [[x, y, 0.9 * cell.radius * scale, near] for cell, x, y in leukocytes], np.float32
     ).reshape(-1, 4)
     platelets = rng.uniform(0, 1, (rng.poisson(area / AREA_PER_PLATELET), 2)) * [width, height]
     dirt = rng.poisson(rng.exponential(0.8) * area / 900)
@@ -223,6 +225,7 @@ def _lay_out(
         stain=style,
         camera=draw_camera(np.random.default_rng([root, LAB, 1]), style.blur, lab_effect),
         focus=float(rng.uniform(0.8, 1.4)),
+        veil=style.veil * float(rng.exponential()),
     )
     return film, names
 
@@ -263,7 +266,7 @@ def _settle_leukocytes(
 def _draw_tile(film: _Film, top: int, left: int, image: np.ndarray, cell_map: np.ndarray) -> None:
     """Draw one tile into the picture and the map; objects at its edges are drawn whole."""
     from ._anatomy import build_cell, paint_cell
-    from ._kernels import paint_grains, paint_red_cells
+    from ._kernels import paint_grains, paint_red_cells, paint_veil
     from ._recipes import load_recipes
     from ._scene import new_canvas, photograph
 
@@ -280,6 +283,7 @@ def _draw_tile(film: _Film, top: int, left: int, image: np.ndarray, cell_map: np
     red = film.red_cells
     red = red[here(red[:, 0], red[:, 1], 1.3 * red[:, 2] * red[:, 3] * film.scale + 2)]
     paint_red_cells(canvas, film.scale, red, float(x0), float(y0))
+    paint_veil(canvas, film.scale, film.veil, float(x0), float(y0), film.root)
     nothing = np.zeros_like(tile_map)
     for k in np.flatnonzero(here(film.platelets[:, 0], film.platelets[:, 1], 4 * film.scale)):
         x, y = film.platelets[k] - [x0, y0]

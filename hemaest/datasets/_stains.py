@@ -22,6 +22,7 @@ class Stain:
     ring: float
     blur: float
     glow: float
+    veil: float
 
 
 @functools.cache
@@ -36,6 +37,7 @@ def load_stains() -> dict[str, Stain]:
             row["ring"],
             row["blur"],
             row["glow"],
+            row["veil"],
         )
         for name, row in tomllib.loads(text).items()
     }
