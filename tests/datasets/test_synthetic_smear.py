@@ -37,7 +37,7 @@ def test_the_differential_is_kept():
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_same_seed_same_bytes(smear, n_jobs, monkeypatch):
+def test_same_seed_same_bytes(smear, n_jobs):
     again = make_smear((300, 420), n_cells=12, random_state=3, n_jobs=n_jobs)
     np.testing.assert_array_equal(again.image, smear.image)
     np.testing.assert_array_equal(again.cell_map, smear.cell_map)
@@ -48,10 +48,10 @@ def test_tiles_leave_no_seam(smear, monkeypatch):
     monkeypatch.setattr(_smear, "TILE", 96)
     tiled = make_smear((300, 420), n_cells=12, random_state=3)
     np.testing.assert_array_equal(tiled.cell_map, smear.cell_map)
-    change = np.abs(tiled.image.astype(float) - smear.image).mean(axis=2)
-    seam = change[95::96].mean()
-    assert abs(seam - change.mean()) < 0.5
-    assert change.mean() < 4
+    change = np.abs(tiled.image.astype(float) - smear.image).mean(axis=2)[:, 96:]
+    seam, inside = change[[191, 192]].mean(), change[120:170].mean()
+    assert seam < inside + 0.6
+    assert change.max() < 20  # a displaced edge would differ by far more
 
 
 def test_draws_into_the_array_that_is_given(smear):
