@@ -7,6 +7,7 @@ from hemaest.segmentation._cytoplasm import whole_cell
 from hemaest.segmentation._found import Found, agreement_of, nothing, one_cell
 from hemaest.segmentation._nucleus import central_nucleus, voters
 from hemaest.segmentation._scene import make_scene
+from hemaest.segmentation._standard import MIN_GREEN_EXCESS, green_excess
 
 SIDE = 128
 SMALLEST = 12
@@ -18,7 +19,7 @@ def segment_central(image: NDArray[np.uint8]) -> Found:
     masks = [central_nucleus(mask) for mask in voters(scene)]
     votes = np.mean(masks, axis=0, dtype=np.float32)
     nucleus = votes > 0.5
-    if nucleus.sum() < SMALLEST:
+    if nucleus.sum() < SMALLEST or green_excess(scene.rgb)[nucleus].mean() < MIN_GREEN_EXCESS:
         return nothing(scene.size)
     cell = whole_cell(scene, nucleus)
     return one_cell(scene.up(votes), scene.up(cell), agreement_of(masks, nucleus))

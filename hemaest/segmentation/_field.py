@@ -1,167 +1,243 @@
-"""The label-free method for a field: every nucleus, its lobes joined, neighbours parted."""
+"""The label-free method for a field: every leukocyte, measured by the red cells around it."""
 
-from itertools import combinations
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemaest.segmentation._cytoplasm import whole_cell
 from hemaest.segmentation._found import Found, agreement_of, nothing
-from hemaest.segmentation._nucleus import voters
+from hemaest.segmentation._instances import single_cells
+from hemaest.segmentation._nucleus import violet_map, voters
+from hemaest.segmentation._reds import Reds, find_reds
 from hemaest.segmentation._scene import Scene, make_scene
+from hemaest.segmentation._standard import MIN_GREEN_EXCESS, green_excess, standardize
 
 Mask = NDArray[np.bool_]
 
-SIDE = 384
-MAX_CELLS = 127
+# working size: red cells of this radius in pixels; within these sides
+RED_RADIUS = 15.0
+FIRST_SIDE = 384
+SIDES = (160, 1536)
+# a nucleus is at least this much denser in red or green than the red cells of its field, in
+# units of the field's darkest stain
+DENSER = 0.12
+# nuclei take less than this share of all that is stained in a field with red cells
+SUSPECT = 0.55
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a field holds: maps, a box and a score of each leukocyte, the other cells' numbers."""
+
+    found: Found
+    boxes: NDArray[np.float64]
+    red_cells: int
+    platelets: int
+    red_radius: float
+
+
+def find_field(image: NDArray[np.uint8]) -> Field:
+    """Find every leukocyte of an RGB field."""
+    scene, reds, masks = _measured_scene(image)
+    density = standardize(scene.rgb)
+    votes = np.mean(masks, axis=0, dtype=np.float32)
+    radius = reds.radius
+    dark = _tidy(_violet_part(votes > 0.5, scene, reds))
+    dark = _unlike_reds(dark, scene, density, reds)
+    if not np.isfinite(radius):
+        radius = _radius_of_nuclei(dark)
+    nuclei, platelets = _large_enough(dark, radius)
+    empty = np.empty((0, 5))
+    if not nuclei.any():
+        return Field(nothing(scene.size), empty, reds.count, platelets, radius / scene.scale)
+    cell_soft = grow_cells(scene, nuclei)
+    labels = single_cells(cell_soft > 0.5, nuclei, radius)
+    if not labels.any():
+        return Field(nothing(scene.size), empty, reds.count, platelets, radius / scene.scale)
+    found = _enlarge(scene, labels, cell_soft, votes, nuclei, masks)
+    scores = _scores(labels, nuclei, density, reds, radius)
+    boxes = boxes_of(found.labels, scores)
+    return Field(found, boxes, reds.count, platelets, radius / scene.scale)
 
 
 def segment_field(image: NDArray[np.uint8]) -> Found:
     """Segment every leukocyte of an RGB field."""
-    import cv2
+    return find_field(image).found
 
-    scene = make_scene(image, SIDE)
+
+def _measured_scene(image: NDArray[np.uint8]) -> tuple[Scene, Reds, list[Mask]]:
+    """Bring the field to a size at which red cells have a known radius."""
+    scene = make_scene(image, FIRST_SIDE)
     masks = voters(scene)
-    votes = np.mean(masks, axis=0, dtype=np.float32)
-    majority = votes > 0.5
-    nuclei = group_nuclei(majority)
-    if not nuclei.any():
-        return nothing(scene.size)
-    nucleus_soft = np.where(nuclei > 0, np.maximum(votes, 0.51), np.minimum(votes, 0.49))
-    near = cv2.dilate((nuclei > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    nucleus_soft = scene.up(np.where(near, nucleus_soft, 0)).clip(0, 1)
-    cell_small, owner_small = grow_cells(scene, nuclei)
-    cell_soft = scene.up(cell_small).clip(0, 1)
-    height, width = scene.size
-    owner = cv2.resize(owner_small, (width, height), interpolation=cv2.INTER_NEAREST)
-    labels = np.where((np.maximum(cell_soft, nucleus_soft) > 0.5) & (owner > 0), 2 * owner - 1, 0)
-    labels = np.where((nucleus_soft > 0.5) & (labels > 0), labels + 1, labels).astype(np.uint8)
-    agreement = agreement_of([m & near for m in masks], nuclei > 0)
-    return Found(nucleus_soft, cell_soft, labels, agreement)
+    reds = find_reds(standardize(scene.rgb), np.mean(masks, axis=0) > 0.5)
+    longest = max(scene.rgb.shape[:2])
+    wanted = np.clip(longest * RED_RADIUS / reds.radius if reds.count else longest, *SIDES)
+    wanted = min(wanted, max(scene.size))
+    if 0.7 < wanted / longest < 1.4:
+        return scene, reds, masks
+    scene = make_scene(image, round(wanted))
+    masks = voters(scene)
+    reds = find_reds(standardize(scene.rgb), np.mean(masks, axis=0) > 0.5)
+    return scene, reds, masks
 
 
-def group_nuclei(mask: Mask) -> NDArray[np.uint8]:
-    """Label nuclei: specks dropped, clumps parted, the lobes of one nucleus joined.
-
-    Examples
-    --------
-    Two lobes with a small gap are one nucleus; a far one is another.
-
-    >>> import numpy as np
-    >>> mask = np.zeros((40, 90), bool)
-    >>> mask[10:24, 5:15] = mask[10:24, 17:27] = mask[10:30, 60:80] = True
-    >>> group_nuclei(mask).max()
-    np.uint8(2)
-    """
+def _violet_part(mask: Mask, scene: Scene, reds: Reds) -> Mask:
+    """Split off the red cells where the voters took them too: nuclei are the more violet part."""
     import cv2
 
-    solid = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    n, parts, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=4)
-    if n < 2:
-        return np.zeros(mask.shape, np.uint8)
-    typical = typical_area(stats[1:, cv2.CC_STAT_AREA])
-    parts = part_clumps(parts, typical)
-    regions = _regions(parts, 0.06 * typical)
-    groups = _join_lobes(regions, typical)
-    groups = [g for g in groups if sum(r.area for r in g) >= 0.2 * typical]
-    groups.sort(key=lambda g: -sum(r.area for r in g))
-    labels = np.zeros(mask.shape, np.uint8)
-    for k, group in enumerate(groups[:MAX_CELLS], start=1):
-        for region in group:
-            labels[region.slice][region.image] = k
-    return labels
+    stained = mask | reds.mask
+    if mask.sum() < SUSPECT * stained.sum() or mask.sum() < 50:
+        return mask
+    soft = (violet_map(scene.rgb, scene.valid) * 255).astype(np.uint8)
+    threshold, _ = cv2.threshold(soft[mask].reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
+    return mask & (soft > threshold)
 
 
-def typical_area(areas: NDArray[np.integer]) -> float:
-    """Return the area of a typical large component: half of all the area is in larger ones."""
-    ordered = np.sort(areas)[::-1]
-    return float(ordered[np.searchsorted(np.cumsum(ordered), 0.5 * ordered.sum())])
-
-
-def part_clumps(parts: NDArray[np.int32], typical: float) -> NDArray[np.int32]:
-    """Part components that hold several nuclei, at the necks of their distance map."""
+def _tidy(mask: Mask) -> Mask:
     import cv2
-    from skimage.measure import regionprops
-    from skimage.segmentation import watershed
 
-    top = int(parts.max())
-    parts = parts.copy()
-    for region in regionprops(parts):
-        if region.area < 1.4 * typical or region.solidity > 0.93:
-            continue
-        inside = np.pad(region.image, 1).astype(np.uint8)
-        depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
-        core = (depth > 0.7 * depth.max()).astype(np.uint8)
-        n, seeds = cv2.connectedComponents(core)
-        if n < 3:
-            continue
-        pieces = watershed(-depth, seeds, mask=inside.astype(bool))[1:-1, 1:-1]
-        if np.bincount(pieces[pieces > 0])[1:].min() < 0.4 * typical:
-            continue
-        target = parts[region.slice]
-        for k in range(2, n):
-            top += 1
-            target[region.image & (pieces == k)] = top
-    return parts
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
 
 
-def _regions(parts: NDArray[np.int32], smallest: float) -> list:
-    from skimage.measure import regionprops
+def _unlike_reds(mask: Mask, scene: Scene, density: NDArray[np.float32], reds: Reds) -> Mask:
+    """Drop components that are not violet, or are stained no more than the red cells are."""
+    import cv2
 
-    return [r for r in regionprops(parts) if r.area >= max(smallest, 9)]
-
-
-def _join_lobes(regions: list, typical: float) -> list[list]:
-    """Join neighbours that are too small to be nuclei of their own."""
-    from scipy.spatial import cKDTree
-
-    parent = list(range(len(regions)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            i = parent[i]
-        return i
-
-    trees = [cKDTree(r.coords[:: max(1, len(r.coords) // 300)]) for r in regions]
-    close = []
-    for i, j in combinations(range(len(regions)), 2):
-        a, b = regions[i], regions[j]
-        reach = 0.6 * np.sqrt(typical / np.pi)
-        if np.hypot(*np.subtract(a.centroid, b.centroid)) > 4 * np.sqrt(typical / np.pi):
-            continue
-        gap = trees[i].query(trees[j].data, distance_upper_bound=reach + 2)[0].min()
-        if gap <= reach:
-            close.append((gap, i, j))
-    total = {i: r.area for i, r in enumerate(regions)}
-    for _, i, j in sorted(close):
-        a, b = root(i), root(j)
-        if a != b and min(total[a], total[b]) < 0.6 * typical and total[a] + total[b] < 2 * typical:
-            parent[b] = a
-            total[a] += total[b]
-    groups: dict[int, list] = {}
-    for i, region in enumerate(regions):
-        groups.setdefault(root(i), []).append(region)
-    return list(groups.values())
+    n, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    flat = labels.ravel()
+    size = np.maximum(np.bincount(flat, minlength=n), 1)
+    excess = green_excess(scene.rgb).ravel()
+    keep = np.bincount(flat, excess, n) / size >= MIN_GREEN_EXCESS
+    base = red_density(density, reds.mask & ~mask)
+    if reds.count >= 3 and base is not None:
+        mean = [np.bincount(flat, density[..., c].ravel(), n) / size for c in (0, 1)]
+        keep &= np.maximum(mean[0] - base[0], mean[1] - base[1]) > DENSER
+    keep[0] = False
+    return keep[labels]
 
 
-def grow_cells(
-    scene: Scene, nuclei: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Find the cytoplasm of every nucleus in a window around it; the surer cell owns a pixel."""
-    from skimage.measure import regionprops
+def red_density(density: NDArray[np.float32], where: Mask) -> NDArray[np.float64] | None:
+    """Return the median standardized density of the red cells, None where there are too few."""
+    return np.median(density[where], axis=0).astype(float) if where.sum() >= 50 else None
 
+
+def _radius_of_nuclei(mask: Mask) -> float:
+    """Guess a red cell's radius where none is seen: that of a typical nucleus."""
+    import cv2
+
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    areas = np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1]
+    if not len(areas):
+        return float("nan")
+    typical = areas[np.searchsorted(np.cumsum(areas), 0.5 * areas.sum())]
+    return 0.8 * float(np.sqrt(typical / np.pi))
+
+
+def _large_enough(mask: Mask, radius: float) -> tuple[Mask, int]:
+    """Keep what can be a nucleus or a lobe of one; count lone small bodies as platelets."""
+    import cv2
+
+    if not mask.any():
+        return mask, 0
+    red = np.pi * radius**2
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    area = stats[:, cv2.CC_STAT_AREA]
+    lobe = area >= 0.1 * red
+    near = cv2.dilate(
+        (lobe & (area > 0.3 * red))[labels].astype(np.uint8) * (labels > 0).astype(np.uint8),
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(radius) + 1,) * 2),
+    ).astype(bool)
+    beside = np.zeros(n, bool)
+    beside[labels[near]] = True
+    beside[0] = lobe[0] = False
+    large = area > 0.3 * red
+    platelets = int((~large & ~beside & (area >= 0.02 * red))[1:].sum())
+    return (lobe & (large | beside))[labels] & (labels > 0), platelets
+
+
+def grow_cells(scene: Scene, nuclei: Mask) -> NDArray[np.float32]:
+    """Find the cytoplasm around every component of the nuclei, in a window around it."""
+    from skimage.measure import label, regionprops
+
+    parts = label(nuclei, connectivity=1)
     soft = np.zeros(nuclei.shape, np.float32)
-    owner = np.zeros(nuclei.shape, np.uint8)
-    for region in regionprops(nuclei.astype(np.int32)):
+    for region in regionprops(parts):
         top, left, bottom, right = region.bbox
         reach = int(np.ceil(1.2 * max(bottom - top, right - left))) + 4
         box = np.s_[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach]
-        own = nuclei[box] == region.label
-        others = (nuclei[box] > 0) & ~own
+        own = parts[box] == region.label
+        others = nuclei[box] & ~own
         window = Scene(scene.rgb[box], scene.lab[box], scene.valid[box] & ~others, own.shape)
-        cell = whole_cell(window, own)
-        better = cell > soft[box]
-        soft[box][better] = cell[better]
-        owner[box][better & ~others] = region.label
-    owner[nuclei > 0] = nuclei[nuclei > 0]
-    return soft, owner
+        soft[box] = np.maximum(soft[box], whole_cell(window, own))
+    soft[nuclei] = 1
+    return soft
+
+
+def _enlarge(
+    scene: Scene,
+    labels: NDArray[np.uint8],
+    cell_soft: NDArray[np.float32],
+    votes: NDArray[np.float32],
+    nuclei: Mask,
+    masks: list[Mask],
+) -> Found:
+    """Bring labels and soft maps to the size of the field."""
+    import cv2
+
+    kept = labels > 0
+    rim = cv2.dilate(kept.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    cell = scene.up(np.where(kept, np.maximum(cell_soft, 0.51), np.minimum(cell_soft, 0.49) * rim))
+    inner = nuclei & kept
+    near = cv2.dilate(inner.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    small = np.where(inner, np.maximum(votes, 0.51), np.minimum(votes, 0.49) * near)
+    nucleus = scene.up(small).clip(0, 1)
+    cell = np.maximum(cell, nucleus).clip(0, 1)
+    owner = _nearest_label(labels)
+    height, width = scene.size
+    owner = cv2.resize(owner, (width, height), interpolation=cv2.INTER_NEAREST)
+    result = np.where(cell > 0.5, 2 * owner - 1 + (nucleus > 0.5), 0).astype(np.uint8)
+    return Found(nucleus, cell, result, agreement_of([m & near for m in masks], inner))
+
+
+def _nearest_label(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Carry each label over its own border, so that enlarging leaves no unowned rim."""
+    from scipy.ndimage import distance_transform_edt
+
+    where = distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    return labels[tuple(where)]
+
+
+def _scores(
+    labels: NDArray[np.uint8],
+    nuclei: Mask,
+    density: NDArray[np.float32],
+    reds: Reds,
+    radius: float,
+) -> NDArray[np.float64]:
+    """Score each cell by the size of its nucleus and how far it stands out from red cells."""
+    red = np.pi * radius**2
+    base = red_density(density, reds.mask & (labels == 0))
+    base = np.full(3, 0.2) if base is None else base
+    scores = []
+    for k in range(1, int(labels.max()) + 1):
+        inside = (labels == k) & nuclei
+        size = inside.sum() / red
+        more = (density[inside].mean(axis=0) - base)[:2].max()
+        odds = 4 * np.log(max(size, 1e-3) / 0.4) + 10 * (more - DENSER)
+        scores.append(1 / (1 + np.exp(-odds)))
+    return np.asarray(scores)
+
+
+def boxes_of(labels: NDArray[np.uint8], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return x0, y0, x1, y1 (half-open) and score of each cell of a map, best first."""
+    from scipy.ndimage import find_objects
+
+    rows = []
+    cells = (labels.astype(np.int32) + 1) // 2
+    for k, box in enumerate(find_objects(cells, max_label=len(scores))):
+        if box is not None:
+            y, x = box
+            rows.append([x.start, y.start, x.stop, y.stop, scores[k]])
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    return table[np.argsort(-table[:, 4], kind="stable")]

@@ -1,0 +1,167 @@
+"""Make training cells unlike each other: place, region-wise stain, granules, rims, blur, noise."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far a batch is moved; the defaults suit synthetic cells, ``MILD`` suits real masks."""
+
+    zoom: tuple[float, float] = (0.65, 1.3)
+    shift: float = 0.15
+    stain: float = 0.18
+    region: float = 0.22
+    grain: float = 0.5
+    blur: float = 1.5
+    noise: float = 0.05
+    mix: float = 0.3
+
+
+MILD = Strength(zoom=(0.7, 1.2), stain=0.1, region=0.06, grain=0.1, blur=0.8, noise=0.03, mix=0.15)
+
+
+def augment(
+    x: Tensor, y: Tensor, rng: torch.Generator, how: Strength, side: int
+) -> tuple[Tensor, Tensor]:
+    """Return a changed batch of pictures of ``side`` pixels.
+
+    x is standardized density (n, 3, s, s), y the class shares (n, 3, s, s).
+    """
+    x, y = _mix(x, y, rng, how.mix)
+    x, y = _move(x, y, rng, how, side)
+    x = _restain(x, y, rng, how)
+    x = _granules(x, y, rng, how.grain)
+    x = _rim(x, y, rng, how.grain)
+    x = _blur(x, rng, how.blur)
+    x = _frame(x, y, rng)
+    x = x + _uniform(rng, len(x), 0, how.noise) * torch.randn(x.shape, generator=rng)
+    return _rescale(x), y
+
+
+def _uniform(rng: torch.Generator, n: int, low: float, high: float, *more: int) -> Tensor:
+    shape = (n, *(more or (1,)), 1, 1)
+    return low + (high - low) * torch.rand(shape, generator=rng)
+
+
+def _normal(rng: torch.Generator, n: int, scale: float, channels: int = 3) -> Tensor:
+    return scale * torch.randn((n, channels, 1, 1), generator=rng)
+
+
+def _some(rng: torch.Generator, n: int, share: float) -> Tensor:
+    return (torch.rand((n, 1, 1, 1), generator=rng) < share).float()
+
+
+def _field(rng: torch.Generator, x: Tensor, coarse: int) -> Tensor:
+    """Return smooth random fields, about unit variance."""
+    n, size = len(x), x.shape[-1]
+    seed = torch.randn((n, 1, max(2, size // coarse), max(2, size // coarse)), generator=rng)
+    return F.interpolate(seed, size=(size, size), mode="bicubic")
+
+
+def _mix(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
+    """Cut a side of some pictures away and show another picture there: neighbours, cut cells."""
+    n, size = len(x), x.shape[-1]
+    other = torch.randperm(n, generator=rng)
+    angle = _uniform(rng, n, 0, 2 * torch.pi)
+    line = torch.linspace(-1, 1, size)
+    along = torch.cos(angle) * line[None, None, None] + torch.sin(angle) * line[None, None, :, None]
+    beyond = (along > _uniform(rng, n, 0.55, 0.8)).float() * _some(rng, n, share)
+    roll = [int(v) for v in torch.randint(0, size, (2,), generator=rng)]
+    x2, y2 = x[other].roll(roll, (2, 3)), y[other].roll(roll, (2, 3))
+    return x * (1 - beyond) + x2 * beyond, y * (1 - beyond) + y2 * beyond
+
+
+def _move(
+    x: Tensor, y: Tensor, rng: torch.Generator, how: Strength, side: int
+) -> tuple[Tensor, Tensor]:
+    """Turn, mirror, zoom, stretch and shift."""
+    n = len(x)
+    angle = torch.rand(n, generator=rng) * 2 * torch.pi
+    low, high = (torch.log(torch.tensor(v)) for v in how.zoom)
+    zoom = torch.exp(low + (high - low) * torch.rand(n, generator=rng))
+    stretch = torch.exp(0.12 * torch.randn(n, generator=rng))
+    flip = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shift = how.shift * (2 * torch.rand((n, 2), generator=rng) - 1)
+    theta = torch.stack(
+        [
+            torch.stack([cos * flip * zoom * stretch, -sin * zoom, shift[:, 0]], dim=1),
+            torch.stack([sin * flip * zoom * stretch, cos * zoom, shift[:, 1]], dim=1),
+        ],
+        dim=1,
+    )
+    grid = F.affine_grid(theta, [n, 6, side, side], align_corners=False)
+    both = F.grid_sample(torch.cat([x, y], 1), grid, padding_mode="reflection", align_corners=False)
+    return both[:, :3], both[:, 3:]
+
+
+def _restain(x: Tensor, y: Tensor, rng: torch.Generator, how: Strength) -> Tensor:
+    """Change every dye a little, and each region (surround, cytoplasm, nucleus) on its own."""
+    n = len(x)
+    gain = _normal(rng, n, how.stain) + _normal(rng, n, how.stain, 1)
+    soft = F.avg_pool2d(y, 5, 1, 2)
+    for k in range(3):
+        own = _normal(rng, n, how.region) + _normal(rng, n, how.region, 1)
+        gain = gain + soft[:, k : k + 1] * own
+    x = x * torch.exp(gain)
+    slope = 0.06 * how.stain / 0.18 * _field(rng, x, x.shape[-1] // 2)
+    return x + slope + _normal(rng, n, 0.02)
+
+
+def _granules(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> Tensor:
+    """Fill the cytoplasm of some cells with grains of one colour, up to the nucleus' darkness."""
+    n = len(x)
+    grains = (_field(rng, x, 3) - _uniform(rng, n, -0.8, 1.0)).clamp(0, 1)
+    color = _uniform(rng, n, 0.0, 1.0, 3) * torch.tensor([0.45, 1.0, 0.6])[:, None, None]
+    amount = grains * y[:, 1:2] * _some(rng, n, 0.5 * share) * _uniform(rng, n, 0.2, 1.0)
+    return x + amount * color
+
+
+def _rim(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> Tensor:
+    """Darken or brighten the edge of some cells, as a lens out of focus does."""
+    n = len(x)
+    cell = y[:, 1:].sum(1, keepdim=True)
+    band = (F.max_pool2d(cell, 5, 1, 2) + F.max_pool2d(-cell, 5, 1, 2)).clamp(0, 1)
+    outside = (1 - cell) * band
+    dark = _some(rng, n, 0.4 * share) * _uniform(rng, n, 0.0, 0.6)
+    halo = _some(rng, n, 0.4 * share) * _uniform(rng, n, 0.0, 0.15)
+    return x + dark * (band - outside) - halo * outside
+
+
+def _blur(x: Tensor, rng: torch.Generator, largest: float) -> Tensor:
+    """Put each picture out of focus by its own amount."""
+    n = len(x)
+    sigma = _uniform(rng, n, 0.05, largest).reshape(n, 1)
+    at = torch.arange(-4, 5, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
+    planes = F.pad(x.reshape(1, 3 * n, *x.shape[2:]), (4, 4, 4, 4), mode="replicate")
+    planes = F.conv2d(planes, kernel[:, None, :, None], groups=3 * n)
+    planes = F.conv2d(planes, kernel[:, None, None, :], groups=3 * n)
+    return planes.reshape(x.shape)
+
+
+def _frame(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    """Lay empty bands along the edges of some pictures; the truth below becomes background."""
+    n, size = len(x), x.shape[-1]
+    for i in torch.nonzero(torch.rand(n, generator=rng) < 0.1).flatten().tolist():
+        width = int(torch.randint(1, size // 6, (1,), generator=rng))
+        side = int(torch.randint(0, 4, (1,), generator=rng))
+        where = (slice(None), slice(width) if side < 2 else slice(size - width, None))
+        if side % 2:
+            where = (slice(None), slice(None), where[1])
+        x[i][where] = 0
+        y[i][where] = torch.tensor([1.0, 0, 0])[:, None, None]
+    return x
+
+
+def _rescale(x: Tensor) -> Tensor:
+    """Bring the darkest stain back to 1, as ``standardize`` does."""
+    mean = x.mean(1).flatten(1)
+    k = max(1, int(0.02 * mean.shape[1]))
+    strongest = mean.topk(k, dim=1).values[:, -1].clamp(min=0.25)
+    return x / strongest[:, None, None, None]

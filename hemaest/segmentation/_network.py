@@ -1,0 +1,137 @@
+"""The learned method: prepare pairs, train the small network, read its soft maps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hemaest._progress import track
+from hemaest.nets._unet import SmallUNet
+from hemaest.segmentation._augment import Strength, augment
+from hemaest.segmentation._standard import standardize
+
+SIDE = 112
+POOL_SIDE = 144
+SHIPPED = Path(__file__).with_name("cells.safetensors")
+
+
+def pair(
+    image: NDArray[np.uint8], labels: NDArray[np.uint8], side: int = POOL_SIDE
+) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    """Return one training pair: standardized density (3, s, s) and classes (s, s)."""
+    import cv2
+
+    kind = np.where(labels == 0, 0, 2 - labels % 2).astype(np.uint8)
+    shrink = side / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink))
+    how = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
+    kind = cv2.resize(kind, size, interpolation=cv2.INTER_NEAREST)
+    x = standardize(image)
+    spare = [(0, side - x.shape[0]), (0, side - x.shape[1])]
+    x, kind = np.pad(x, [*spare, (0, 0)], mode="symmetric"), np.pad(kind, spare, mode="symmetric")
+    return x.transpose(2, 0, 1).astype(np.float16), kind
+
+
+def make_net(seed: int, widths: Sequence[int]) -> SmallUNet:
+    """Return an untrained network; torch's global generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SmallUNet(3, 3, tuple(widths))
+
+
+def train(
+    net: SmallUNet,
+    x: NDArray[np.float16],
+    kind: NDArray[np.uint8],
+    *,
+    steps: int,
+    seed: int,
+    how: Strength | None = None,
+    batch_size: int = 24,
+    lr: float = 3e-3,
+    description: str = "segmenter",
+) -> SmallUNet:
+    """Train in place by one-cycle AdamW; return the running average of the weights."""
+    how = how or Strength()
+    rng = torch.Generator().manual_seed(seed)
+    net = net.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=max(steps, 4), pct_start=0.15
+    )
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
+    )
+    for _ in track(range(steps), description):
+        which = torch.randint(len(x), (batch_size,), generator=rng).numpy()
+        bx = torch.from_numpy(x[which].astype(np.float32))
+        by = F.one_hot(torch.from_numpy(kind[which].astype(np.int64)), 3)
+        bx, by = augment(bx, by.permute(0, 3, 1, 2).float(), rng, how, SIDE)
+        loss = loss_of(net(bx.to(memory_format=torch.channels_last)), by)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(net)
+    return average.module.eval()
+
+
+def loss_of(logits: Tensor, share: Tensor) -> Tensor:
+    """Return cross entropy plus soft Dice of the nucleus and of the whole cell."""
+    entropy = -(share * F.log_softmax(logits, 1)).sum(1).mean()
+    p = logits.softmax(1)
+    loss = entropy
+    for channels in (slice(2, 3), slice(1, 3)):
+        a, b = p[:, channels].sum(1), share[:, channels].sum(1)
+        both = (a * b).sum((1, 2))
+        loss = loss + 0.5 * (1 - (2 * both + 20) / (a.sum((1, 2)) + b.sum((1, 2)) + 20)).mean()
+    return loss
+
+
+def class_shares(net: SmallUNet, image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.float32]:
+    """Return background, cytoplasm and nucleus (h, w, 3) of an RGB image of any size."""
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    x = standardize(cv2.resize(np.ascontiguousarray(image), size, interpolation=how))
+    spare = [(0, -n % net.stride) for n in x.shape[:2]]
+    padded = np.pad(x, [*spare, (0, 0)], mode="edge")
+    with torch.inference_mode():
+        batch = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy())
+        p = net(batch.to(memory_format=torch.channels_last)).softmax(1)[0]
+    p = p[:, : x.shape[0], : x.shape[1]].permute(1, 2, 0).contiguous().numpy()
+    return cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def save_weights(net: SmallUNet, path: Any, widths: Sequence[int]) -> None:
+    """Write the weights in half precision, with the widths as metadata."""
+    from safetensors.torch import save_file
+
+    state = {
+        k: v.half().contiguous() if v.is_floating_point() else v
+        for k, v in net.state_dict().items()
+        if "num_batches" not in k
+    }
+    save_file(state, str(path), metadata={"widths": ",".join(map(str, widths))})
+
+
+def load_weights(path: Any = SHIPPED) -> SmallUNet:
+    """Read a network that ``save_weights`` wrote."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        widths = tuple(int(w) for w in file.metadata()["widths"].split(","))
+        state = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    net = SmallUNet(3, 3, widths)
+    net.load_state_dict(state, strict=False)
+    return net.eval().to(memory_format=torch.channels_last)

@@ -1,0 +1,336 @@
+"""Find the leukocytes of smear fields: boxes, crops, counts."""
+
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from hemaest._parallel import map_images
+from hemaest.base import ImageTransformer, Interval, checked_fit
+from hemaest.images import pack, rgb, to_object_array
+from hemaest.segmentation._field import Field, find_field
+
+__all__ = ["SmearDetector"]
+
+
+class SmearDetector(ImageTransformer):
+    """Find every leukocyte of a smear field.
+
+    The red cells of the field are its measure, so no magnification has to be given: a field is
+    brought to a size at which a red cell has a known radius, nuclei are found by five voters,
+    and touching cells are parted at their necks. Fields of any size are taken.
+
+    Parameters
+    ----------
+    min_score : float, default=0.5
+        Cells with a lower score are left out. A score grows with the size of the nucleus
+        against red cells and with its difference from them in colour.
+    margin : float, default=0.15
+        How much wider than its box a crop is, on each side, as a share of the box.
+    n_jobs : int, optional
+        Threads over fields.
+
+    Attributes
+    ----------
+    min_score_ : float
+        The score in use: ``min_score``, or where boxes were given the one that found them best.
+    offset_ : float array of shape (4,)
+        What is added to x0, y0, x1, y1 as a share of the box: 0, or learned from the boxes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, x = np.mgrid[:200, :240]
+    >>> field = np.full((200, 240, 3), (245, 228, 208), np.uint8)
+    >>> for cy, cx in [(40, 40), (150, 60), (60, 190), (160, 190)]:
+    ...     field[np.hypot(y - cy, x - cx) < 18] = (225, 165, 160)
+    >>> field[np.hypot(y - 100, x - 120) < 30] = (190, 188, 216)
+    >>> field[np.hypot(y - 100, x - 120) < 20] = (95, 55, 140)
+    >>> detector = SmearDetector().fit([field])
+    >>> (x0, y0, x1, y1, score), = detector.predict([field])[0]
+    >>> bool(abs(x0 - 90) < 6 and abs(y1 - 131) < 6 and score > 0.5)
+    True
+    >>> detector.count([field])[["leukocytes", "red_cells"]].to_numpy().tolist()
+    [[1, 4]]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "min_score": [Interval(Real, 0, 1, closed="both")],
+        "margin": [Interval(Real, 0, 2, closed="both")],
+        "n_jobs": [None, int],
+    }
+
+    def __init__(
+        self, *, min_score: float = 0.5, margin: float = 0.15, n_jobs: int | None = None
+    ) -> None:
+        self.min_score = min_score
+        self.margin = margin
+        self.n_jobs = n_jobs
+
+    @checked_fit
+    def fit(self, X: Any, y: Any = None, boxes: Any = None) -> Self:
+        """Take the method as it is, or adjust score and box edges to given boxes.
+
+        Parameters
+        ----------
+        X : images
+            Fields, as :func:`hemaest.images.check_images` takes them.
+        y : ignored
+            For pipelines.
+        boxes : sequence of arrays of shape (k, 4), optional
+            The leukocytes of each field: x0, y0, x1, y1, half-open pixels.
+
+        Returns
+        -------
+        self : object
+        """
+        X = self._check_images(X)
+        self.min_score_, self.offset_ = float(self.min_score), np.zeros(4)
+        if boxes is not None:
+            truth = _check_boxes(boxes, len(X))
+            found = [field.boxes for field in self._find(X)]
+            self.min_score_, self.offset_ = _adjust(found, truth, self.min_score_)
+        return self
+
+    def _find(self, X: NDArray[Any]) -> list[Field]:
+        return map_images(lambda image: find_field(rgb(image)), X, n_jobs=self.n_jobs)
+
+    def _boxes(self, field: Field) -> NDArray[np.float64]:
+        kept = field.boxes[field.boxes[:, 4] >= self.min_score_]
+        return _shifted(kept, self.offset_, field.found.labels.shape)
+
+    def predict(self, X: Any) -> list[NDArray[np.float64]]:
+        """Return the leukocytes of each field.
+
+        Parameters
+        ----------
+        X : images
+            Fields, as :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        boxes : list of float arrays of shape (k, 5)
+            x0, y0, x1, y1 (half-open pixels) and score, best first; (0, 5) where none is found.
+        """
+        check_is_fitted(self)
+        return [self._boxes(field) for field in self._find(self._check_images(X))]
+
+    def count(self, X: Any) -> pd.DataFrame:
+        """Count leukocytes, red cells and platelets of each field.
+
+        Parameters
+        ----------
+        X : images
+            Fields, as :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        table : DataFrame
+            ``leukocytes``, ``red_cells``, ``platelets`` and ``red_cell_radius`` in pixels (NaN
+            where no red cell was seen). Red cells in clumps are counted by the peaks of their
+            distance map, platelets as small dark bodies: both are estimates.
+        """
+        check_is_fitted(self)
+        rows = [
+            {
+                "leukocytes": len(self._boxes(field)),
+                "red_cells": field.red_cells,
+                "platelets": field.platelets,
+                "red_cell_radius": field.red_radius,
+            }
+            for field in self._find(self._check_images(X))
+        ]
+        return pd.DataFrame(rows)
+
+    def detect_cells(self, X: Any) -> Bunch:
+        """Cut every leukocyte out of its field.
+
+        Parameters
+        ----------
+        X : images
+            Fields, as :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        cells : Bunch
+            ``images``: object array of RGB crops with ``margin`` around each box; ``maps``: their
+            cell maps, the cell in question being cell 1 and the only one; ``table``: DataFrame
+            with field, cell (its number in the field), x0, y0, x1, y1, score, and the crop's
+            crop_x0, crop_y0, crop_x1, crop_y1; ``groups``: the field of each crop.
+        """
+        check_is_fitted(self)
+        X = self._check_images(X)
+        parts = map_images(self._cells_of, X, n_jobs=self.n_jobs)
+        images = [crop for crops, _, _ in parts for crop in crops]
+        maps = [labels for _, these, _ in parts for labels in these]
+        rows = [{"field": i, **row} for i, (_, _, these) in enumerate(parts) for row in these]
+        table = pd.DataFrame(rows, columns=["field", *_COLUMNS])
+        return Bunch(
+            images=to_object_array(images),
+            maps=to_object_array(maps),
+            table=table,
+            groups=table["field"].to_numpy(),
+        )
+
+    def _cells_of(self, image: NDArray[np.uint8]) -> tuple[list, list, list]:
+        field = find_field(rgb(image))
+        crops, maps, rows = [], [], []
+        for number, box in enumerate(self._boxes(field)):
+            around = _with_margin(box, self.margin, image.shape[:2])
+            x0, y0, x1, y1 = around
+            labels = field.found.labels[y0:y1, x0:x1]
+            crops.append(rgb(image)[y0:y1, x0:x1].copy())
+            maps.append(_only(labels, _owner(field.found.labels, box)))
+            rows.append(dict(zip(_COLUMNS, [number, *box, *around], strict=True)))
+        return crops, maps, rows
+
+    def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        boxes = self._boxes(find_field(rgb(image)))
+        if not len(boxes):
+            return image.copy()
+        x0, y0, x1, y1 = _with_margin(boxes[0], self.margin, image.shape[:2])
+        return image[y0:y1, x0:x1].copy()
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return one crop a field: the leukocyte with the best score, or the whole field.
+
+        Parameters
+        ----------
+        X : images
+            Fields, as :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        images : uint8 array (n, H, W, C) or 1-D object array
+            Dense only where all crops happen to have one size.
+        """
+        check_is_fitted(self)
+        X = self._check_images(X)
+        return pack(
+            map_images(self._transform_image, X, n_jobs=self.n_jobs), dense=X.dtype != object
+        )
+
+
+_COLUMNS = ["cell", "x0", "y0", "x1", "y1", "score", "crop_x0", "crop_y0", "crop_x1", "crop_y1"]
+
+
+def _with_margin(
+    box: NDArray[np.float64], margin: float, size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return whole pixels of a box that is wider by ``margin`` of its longer side."""
+    x0, y0, x1, y1 = box[:4]
+    more = margin * max(x1 - x0, y1 - y0)
+    height, width = size
+    return (
+        max(0, int(np.floor(x0 - more))),
+        max(0, int(np.floor(y0 - more))),
+        min(width, int(np.ceil(x1 + more))),
+        min(height, int(np.ceil(y1 + more))),
+    )
+
+
+def _owner(labels: NDArray[np.uint8], box: NDArray[np.float64]) -> int:
+    """Return the number of the cell that fills most of a box."""
+    x0, y0, x1, y1 = (round(v) for v in box[:4])
+    inside = (labels[y0:y1, x0:x1].astype(np.int32) + 1) // 2
+    counts = np.bincount(inside.ravel())
+    counts[0] = 0
+    return int(counts.argmax())
+
+
+def _only(labels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """Return the map of one cell alone, as cell 1."""
+    own = (labels > 0) & ((labels.astype(np.int32) + 1) // 2 == number)
+    return np.where(own, 2 - labels % 2, 0).astype(np.uint8)
+
+
+def _shifted(
+    boxes: NDArray[np.float64], offset: NDArray[np.float64], size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Move the edges of boxes by shares of their width and height; keep them in the picture."""
+    if not offset.any():
+        return boxes
+    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    moved = boxes.copy()
+    moved[:, :4] += offset * np.stack([wide, high, wide, high], axis=1)
+    height, width = size
+    moved[:, [0, 2]] = moved[:, [0, 2]].clip(0, width)
+    moved[:, [1, 3]] = moved[:, [1, 3]].clip(0, height)
+    return moved
+
+
+def _check_boxes(boxes: Any, n: int) -> list[NDArray[np.float64]]:
+    if len(boxes) != n:
+        raise ValueError(f"boxes has {len(boxes)} items, X has {n}; give one array for each field.")
+    checked = []
+    for i, item in enumerate(boxes):
+        table = np.asarray(item, dtype=float)
+        table = table.reshape(0, 4) if table.size == 0 else table
+        if table.ndim != 2 or table.shape[1] < 4:
+            raise ValueError(f"boxes[{i}] has shape {table.shape}; it must be (k, 4).")
+        if (table[:, 2:4] <= table[:, :2]).any():
+            raise ValueError(f"boxes[{i}]: x1 must be larger than x0, and y1 than y0.")
+        checked.append(table[:, :4])
+    return checked
+
+
+def _adjust(
+    found: list[NDArray[np.float64]], truth: list[NDArray[np.float64]], default: float
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the score that finds the given boxes best (F1), and how their edges differ."""
+    shifts, hits = [], []
+    for boxes, true in zip(found, truth, strict=True):
+        pairs = match_boxes(boxes, true)
+        matched = np.zeros(len(boxes), bool)
+        for i, j in pairs:
+            wide, high = boxes[i, 2] - boxes[i, 0], boxes[i, 3] - boxes[i, 1]
+            shifts.append((true[j] - boxes[i, :4]) / [wide, high, wide, high])
+            matched[i] = True
+        hits.append(np.column_stack([boxes[:, 4], matched]))
+    table = np.concatenate(hits) if hits else np.empty((0, 2))
+    total = sum(len(t) for t in truth)
+    offset = np.median(shifts, axis=0) if shifts else np.zeros(4)
+    best, score = -1.0, default
+    for at in np.unique(np.r_[default, table[:, 0]]):
+        kept = table[:, 0] >= at
+        f1 = 2 * table[kept, 1].sum() / max(kept.sum() + total, 1)
+        # of equal scores the one nearest to the default
+        if f1 > best + 1e-9 or (f1 > best - 1e-9 and abs(at - default) < abs(score - default)):
+            best, score = f1, float(at)
+    return score, offset
+
+
+def match_boxes(
+    boxes: NDArray[np.float64], truth: NDArray[np.float64], least: float = 0.5
+) -> list[tuple[int, int]]:
+    """Match boxes to true ones one to one, best score first, at an IoU of at least ``least``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> match_boxes(np.array([[0, 0, 10, 10, 0.9]]), np.array([[50, 50, 60, 60], [1, 0, 10, 10]]))
+    [(0, 1)]
+    """
+    overlap = iou(boxes, truth)
+    pairs: list[tuple[int, int]] = []
+    free = np.ones(len(truth), bool)
+    for i in np.argsort(-boxes[:, 4], kind="stable"):
+        row = np.where(free, overlap[i], 0)
+        if len(row) and row.max() >= least:
+            j = int(row.argmax())
+            free[j] = False
+            pairs.append((int(i), j))
+    return pairs
+
+
+def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the overlap of each pair of boxes as a share of their union."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:4], b[None, :, 2:4])
+    both = np.prod(np.clip(high - low, 0, None), axis=2)
+    size_a, size_b = (np.prod(x[:, 2:4] - x[:, :2], axis=1) for x in (a, b))
+    return both / np.maximum(size_a[:, None] + size_b[None] - both, 1e-9)

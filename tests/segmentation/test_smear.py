@@ -1,0 +1,139 @@
+"""The detector: boxes of drawn leukocytes, counts, crops that know where they come from."""
+
+import numpy as np
+import pytest
+from skimage.transform import resize
+
+from hemaest.segmentation import SmearDetector
+from hemaest.segmentation._smear import iou, match_boxes
+
+PLASMA, CYTOPLASM, NUCLEUS, RED_CELL = (
+    (245, 228, 208),
+    (190, 188, 216),
+    (95, 55, 140),
+    (225, 165, 160),
+)
+REDS = [(40, 60), (45, 250), (60, 150), (120, 40), (200, 50), (210, 160), (190, 290), (100, 300)]
+
+
+def disk(shape, centre, radius):
+    yy, xx = np.mgrid[: shape[0], : shape[1]]
+    return np.hypot(yy - centre[0], xx - centre[1]) < radius
+
+
+def draw_field(
+    cells=((120, 110), (130, 220)), platelets=(), shape=(240, 320), seed=0, red=RED_CELL
+):
+    image = np.full((*shape, 3), PLASMA, float)
+    for centre in REDS:
+        image[disk(shape, centre, 18)] = red
+        image[disk(shape, centre, 6)] = np.add(red, PLASMA) / 2
+    for centre in platelets:
+        image[disk(shape, centre, 4)] = NUCLEUS
+    for centre in cells:
+        image[disk(shape, centre, 30)] = CYTOPLASM
+    for centre in cells:
+        image[disk(shape, centre, 21)] = NUCLEUS
+    noise = np.random.default_rng(seed).normal(0, 3, image.shape)
+    boxes = np.array([[x - 29, y - 29, x + 30, y + 30] for y, x in cells], float).reshape(-1, 4)
+    return np.clip(image + noise, 0, 255).astype(np.uint8), boxes
+
+
+def test_all_leukocytes_are_found_where_they_are():
+    field, truth = draw_field()
+    (boxes,) = SmearDetector().fit([field]).predict([field])
+    assert boxes.shape == (2, 5) and len(match_boxes(boxes, truth, 0.8)) == 2
+    assert (np.diff(boxes[:, 4]) <= 0).all() and (boxes[:, 4] > 0.5).all()
+
+
+@pytest.mark.parametrize("red", [RED_CELL, (190, 200, 215), (205, 190, 150)])
+def test_red_cells_of_any_colour_are_no_leukocytes(red):
+    field, truth = draw_field(red=red)
+    empty, _ = draw_field(cells=(), red=red)
+    detector = SmearDetector().fit([field])
+    found, none = detector.predict([field, empty])
+    assert len(found) == 2 and len(match_boxes(found, truth)) == 2
+    assert none.shape == (0, 5)
+
+
+def test_touching_leukocytes_are_two():
+    field, truth = draw_field(cells=((120, 130), (120, 186)))
+    (boxes,) = SmearDetector().fit([field]).predict([field])
+    assert len(boxes) == 2 and len(match_boxes(boxes, truth, 0.7)) == 2
+
+
+def test_a_leukocyte_cut_by_the_border():
+    field, _ = draw_field(cells=((120, 0), (120, 200)))
+    (boxes,) = SmearDetector().fit([field]).predict([field])
+    assert len(boxes) == 2 and boxes[:, 0].min() == 0
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 6.0])
+def test_the_magnification_does_not_matter(scale):
+    field, truth = draw_field()
+    size = (round(240 * scale), round(320 * scale))
+    other = (255 * resize(field, size, anti_aliasing=True)).astype(np.uint8)
+    (boxes,) = SmearDetector().fit([other]).predict([other])
+    assert len(boxes) == 2 and len(match_boxes(boxes, scale * truth, 0.7)) == 2
+
+
+def test_counts():
+    field, _ = draw_field(platelets=[(75, 100), (180, 105), (165, 250)])
+    table = SmearDetector().fit([field]).count([field])
+    assert table.loc[0, ["leukocytes", "red_cells", "platelets"]].tolist() == [2, len(REDS), 3]
+    assert abs(table.loc[0, "red_cell_radius"] - 18) < 2
+
+
+def test_crops_know_their_place():
+    fields = [draw_field()[0], draw_field(cells=())[0], draw_field(cells=((60, 200),), seed=1)[0]]
+    cells = SmearDetector().fit(fields).detect_cells(fields)
+    assert cells.groups.tolist() == [0, 0, 2] and len(cells.images) == len(cells.maps) == 3
+    for crop, labels, row in zip(cells.images, cells.maps, cells.table.itertuples(), strict=True):
+        place = np.s_[row.crop_y0 : row.crop_y1, row.crop_x0 : row.crop_x1]
+        np.testing.assert_array_equal(crop, fields[row.field][place])
+        assert labels.shape == crop.shape[:2] and set(np.unique(labels)) == {0, 1, 2}
+        assert abs((labels > 0).sum() / (np.pi * 30**2) - 1) < 0.1
+
+
+def test_transform_gives_the_best_cell_or_the_whole_field():
+    field, _ = draw_field(cells=((120, 110),))
+    empty, _ = draw_field(cells=())
+    crop, whole = SmearDetector(margin=0).fit([field]).transform([field, empty])
+    assert abs(np.array(crop.shape[:2]) - 60).max() <= 4
+    np.testing.assert_array_equal(whole, empty)
+
+
+@pytest.mark.parametrize("size", [8, 60])
+def test_any_input_has_an_answer(size):
+    rng = np.random.default_rng(0)
+    X = np.stack(
+        [
+            np.zeros((size, size, 3), np.uint8),
+            np.full((size, size, 3), 255, np.uint8),
+            rng.integers(0, 256, (size, size, 3), dtype=np.uint8),
+        ]
+    )
+    detector = SmearDetector().fit(X)
+    boxes = detector.predict(X)
+    assert [b.shape for b in boxes[:2]] == [(0, 5)] * 2
+    assert detector.count(X)["leukocytes"][:2].tolist() == [0, 0]
+    assert len(detector.detect_cells(X[:2]).images) == 0
+    assert len(detector.transform(X)) == 3
+
+
+def test_boxes_teach_the_edges():
+    fields, truths = zip(*[draw_field(seed=s) for s in range(3)], strict=True)
+    wider = [t + [-6, -6, 6, 6] for t in truths]
+    plain = SmearDetector().fit(fields).predict(fields)
+    taught = SmearDetector().fit(fields, boxes=wider).predict(fields)
+    before = np.mean([iou(p, w).max(axis=0).mean() for p, w in zip(plain, wider, strict=True)])
+    after = np.mean([iou(p, w).max(axis=0).mean() for p, w in zip(taught, wider, strict=True)])
+    assert after > 0.93 > before
+
+
+def test_wrong_boxes_are_refused():
+    field, truth = draw_field()
+    with pytest.raises(ValueError, match="2 items, X has 1"):
+        SmearDetector().fit([field], boxes=[truth, truth])
+    with pytest.raises(ValueError, match="x1 must be larger"):
+        SmearDetector().fit([field], boxes=[truth[:, [2, 1, 0, 3]]])
