@@ -1,0 +1,3 @@
+from ._smear import SmearDisplay as SmearDisplay
+
+__all__ = ["SmearDisplay"]

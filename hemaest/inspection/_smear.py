@@ -1,0 +1,218 @@
+"""A smear field with what was found in it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest.images import as_array, check_images, rgb
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["SmearDisplay"]
+
+# one colour per class, told apart also by most colour-blind readers (Okabe and Ito, 2008)
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+
+class SmearDisplay:
+    """Draw a field with boxes, outlines, labels and scores.
+
+    Lines and letters follow the size at which the field is drawn, so a small field in a corner of a
+    page and a large one on a screen both read well. Where cells lie so close that labels would
+    cover each other, a label gives way or is left out; its box stays.
+
+    Parameters
+    ----------
+    image : uint8 array (H, W, 3)
+        The field.
+    boxes : array of shape (k, 4) or (k, 5)
+        x0, y0, x1, y1 (half-open pixels) and score.
+    cell_map : uint8 array (H, W), optional
+        Outlines to draw: cells solid, nuclei thin.
+    names : sequence of str, optional
+        The class of each box.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of ``ax_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> field = np.full((120, 160, 3), 235, np.uint8)
+    >>> display = SmearDisplay(field, [[20, 30, 60, 70, 0.97]], names=["lymphocyte"])
+    >>> display.plot().ax_.get_title()
+    '1 leukocyte: 1 lymphocyte'
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        boxes: Any,
+        *,
+        cell_map: NDArray[np.uint8] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.image = rgb(as_array(check_images([image], estimator="SmearDisplay")[0]))
+        table = np.asarray(boxes, dtype=float)
+        self.boxes = table.reshape(-1, table.shape[-1] if table.size else 5)
+        if self.boxes.shape[1] not in {4, 5}:
+            raise ValueError(f"boxes has shape {table.shape}; it must be (k, 4) or (k, 5).")
+        if names is not None and len(names) != len(self.boxes):
+            raise ValueError(f"names has {len(names)} items, boxes has {len(self.boxes)}.")
+        if cell_map is not None and cell_map.shape != self.image.shape[:2]:
+            raise ValueError(
+                f"cell_map has shape {cell_map.shape}, the image {self.image.shape[:2]}."
+            )
+        self.cell_map = cell_map
+        self.names = None if names is None else [str(name) for name in names]
+
+    @classmethod
+    def from_detector(
+        cls, detector: Any, image: Any, *, classifier: Any = None, segmenter: Any = None
+    ) -> Self:
+        """Find the leukocytes of a field, name them, and return the undrawn display.
+
+        Parameters
+        ----------
+        detector : fitted SmearDetector
+            Finds the boxes.
+        image : uint8 array (H, W, 3), ImageRef or path
+            The field.
+        classifier : fitted classifier, optional
+            Names each crop.
+        segmenter : fitted CellSegmenter(cells="all"), optional
+            Draws the outlines.
+
+        Returns
+        -------
+        display : SmearDisplay
+        """
+        field = as_array(check_images([image], estimator="SmearDisplay")[0])
+        cells = detector.detect_cells([field])
+        boxes = cells.table[["x0", "y0", "x1", "y1", "score"]].to_numpy(dtype=float)
+        names = None
+        if classifier is not None and len(boxes):
+            names = [str(name) for name in classifier.predict(cells.images)]
+        cell_map = None if segmenter is None else segmenter.predict([field])[0]
+        return cls(field, boxes, cell_map=cell_map, names=names)
+
+    def plot(self, ax: "Axes | None" = None, *, scores: bool = True) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure of the field's shape.
+        scores : bool, default=True
+            Whether to write the scores.
+
+        Returns
+        -------
+        self : SmearDisplay
+        """
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+
+        height, width = self.image.shape[:2]
+        if ax is None:
+            wide = 8.0 if width >= height else 6.0
+            ax = Figure(
+                figsize=(wide, wide * height / width + 0.4), layout="constrained"
+            ).subplots()
+        self.ax_, self.figure_ = ax, ax.figure
+        ax.imshow(self.image)
+        ax.set_axis_off()
+        points = self._points_per_pixel()
+        line = float(np.clip(1.6 * np.sqrt(points * min(height, width) / 300), 0.6, 2.5))
+        colors = self._colors()
+        self._draw_outlines(line)
+        for box, color in zip(self.boxes, colors, strict=True):
+            x0, y0, x1, y1 = box[:4]
+            ax.add_patch(
+                Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=color, lw=line)
+            )
+        self._write_labels(colors, scores, points)
+        ax.set_title(self._title(), fontsize="medium")
+        return self
+
+    def _points_per_pixel(self) -> float:
+        """Return how many typographic points one pixel of the field takes."""
+        window = self.ax_.get_window_extent()
+        height, width = self.image.shape[:2]
+        return min(window.width / width, window.height / height) * 72 / self.figure_.dpi
+
+    def _classes(self) -> list[str]:
+        return sorted(set(self.names or []))
+
+    def _colors(self) -> list[str]:
+        if self.names is None:
+            return [COLORS[0]] * len(self.boxes)
+        place = {name: COLORS[i % len(COLORS)] for i, name in enumerate(self._classes())}
+        return [place[name] for name in self.names]
+
+    def _title(self) -> str:
+        n = len(self.boxes)
+        title = "no leukocyte" if n == 0 else f"{n} leukocyte" + ("s" if n > 1 else "")
+        counts = [f"{self.names.count(c)} {c}" for c in self._classes()] if self.names else []
+        return title + (": " + ", ".join(counts) if counts else "")
+
+    def _draw_outlines(self, line: float) -> None:
+        if self.cell_map is None:
+            return
+        from skimage.measure import find_contours
+
+        cells = (self.cell_map.astype(np.int32) + 1) // 2
+        nuclei = (self.cell_map > 0) & (self.cell_map % 2 == 0)
+        masks = [(cells == k, 0.8) for k in range(1, int(cells.max()) + 1)] + [(nuclei, 0.5)]
+        for mask, share in masks:
+            for outline in find_contours(np.pad(mask, 1).astype(float), 0.5):
+                self.ax_.plot(
+                    outline[:, 1] - 1, outline[:, 0] - 1, color="white", lw=1.8 * share * line
+                )
+                self.ax_.plot(
+                    outline[:, 1] - 1, outline[:, 0] - 1, color="#222222", lw=share * line
+                )
+        self.ax_.set_xlim(-0.5, self.image.shape[1] - 0.5)
+        self.ax_.set_ylim(self.image.shape[0] - 0.5, -0.5)
+
+    def _write_labels(self, colors: list[str], scores: bool, points: float) -> None:
+        """Write what fits: each label above its box, else below, else not at all."""
+        if not len(self.boxes):
+            return
+        side = float(np.median(self.boxes[:, 2:4] - self.boxes[:, :2])) * points
+        size = float(np.clip(0.16 * side, 4.5, 10))
+        high = 1.6 * size / points
+        height, width = self.image.shape[:2]
+        taken: list[tuple[float, float, float, float]] = []
+        for i, color in enumerate(colors):
+            text = self._label(i, scores)
+            x0, y0, x1, y1 = self.boxes[i, :4]
+            wide = 0.62 * size * (len(text) + 1) / points
+            left = float(np.clip(x0, 0, max(0, width - wide)))
+            for top in (y0 - high, y1, y0):
+                place = (left, top, left + wide, top + high)
+                free = top >= 0 and top + high <= height
+                if text and free and not any(_overlap(place, other) for other in taken):
+                    taken.append(place)
+                    self.ax_.text(
+                        left, top + high / 2, text, fontsize=size, color="white", va="center",
+                        bbox={"facecolor": color, "edgecolor": "none", "pad": 0.15 * size},
+                    )  # fmt: skip
+                    break
+
+    def _label(self, i: int, scores: bool) -> str:
+        parts = [self.names[i]] if self.names else []
+        if scores and self.boxes.shape[1] == 5:
+            parts.append(f"{self.boxes[i, 4]:.2f}")
+        return " ".join(parts)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
