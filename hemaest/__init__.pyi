@@ -8,10 +8,11 @@ from . import (
     images as images,
     inspection as inspection,
     nets as nets,
-    persistence as persistence,
     preprocessing as preprocessing,
     recipes as recipes,
     report as report,
     segmentation as segmentation,
     stain as stain,
 )
+
+__version__: str

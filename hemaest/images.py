@@ -48,7 +48,7 @@ class ImageRef:
     (4, 6, 3)
     """
 
-    path: str
+    path: str | os.PathLike[str]
     mtime_ns: int = -1
     size: int = -1
 
@@ -69,7 +69,7 @@ class ImageRef:
         return read_image(self.path)
 
 
-def _stat(path: str) -> tuple[int, int]:
+def _stat(path: str | os.PathLike[str]) -> tuple[int, int]:
     try:
         found = os.stat(path)
     except OSError as error:
@@ -353,9 +353,7 @@ def _as_ragged(X: Any, where: str) -> NDArray[Any]:
     if not hasattr(X, "__getitem__") or hasattr(X, "toarray"):
         raise TypeError(f"{where}X is {type(X).__name__}, which is no sequence of images.")
     items = X.tolist() if hasattr(X, "tolist") else list(X)
-    return to_object_array(
-        [ImageRef(i) if isinstance(i, (str, os.PathLike)) else i for i in items]  # type: ignore[arg-type]
-    )
+    return to_object_array([ImageRef(i) if isinstance(i, (str, os.PathLike)) else i for i in items])
 
 
 def _check_items(X: NDArray[Any], channels: Channels, min_pixels: int, where: str) -> None:

@@ -1,0 +1,89 @@
+"""The command line as a user meets it: a real process, its output and its exit code."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hemaest
+from hemaest.recipes import list_recipes
+
+
+def hemaest_command(*arguments, cwd):
+    code = "from hemaest.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=cwd
+    )
+
+
+@pytest.fixture
+def folder(cells, tmp_path):
+    X, y, groups = cells
+    for i, (image, label, group) in enumerate(zip(X, y, groups, strict=True)):
+        path = tmp_path / "images" / label / f"patient{group}_{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path / "images"
+
+
+def test_version_and_help(tmp_path):
+    assert hemaest_command("--version", cwd=tmp_path).stdout == f"hemaest {hemaest.__version__}\n"
+    assert "compare" in hemaest_command("--help", cwd=tmp_path).stdout
+
+
+def test_recipes_are_listed(tmp_path):
+    rows = json.loads(hemaest_command("recipes", "--json", cwd=tmp_path).stdout)
+    assert [row["recipe"] for row in rows] == list_recipes()
+    assert all(row["what it is"] for row in rows)
+
+
+def test_a_folder_is_compared_and_broken_files_are_listed_once(folder, tmp_path):
+    (folder / "blast" / "patient1_broken.png").write_bytes(b"\x89PNG broken")
+    done = hemaest_command(
+        "compare", folder, "-r", "color-knn,color-logistic", "--folds", 3, "-j", 1, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("patient1_broken.png") == 2  # in its column, and in the reason
+    assert "1 of the files cannot be read" in done.stderr
+    assert "split by patient" in done.stderr
+    assert "color-knn" in done.stdout and "1.000" in done.stdout
+    report = tmp_path / "hemaest-report.html"
+    assert str(report) in done.stderr
+    assert report.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_json_holds_the_table_and_nothing_else(folder, tmp_path):
+    done = hemaest_command(
+        "compare", folder, "-r", "color-knn", "--folds", 3, "--json", "-j", 1, cwd=tmp_path
+    )
+    rows = json.loads(done.stdout)
+    assert {row["recipe"] for row in rows} == {"color-knn", "color-logistic"}
+    assert all(np.isclose(row["accuracy"], 1.0) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["compare", "nowhere"], 2, "nowhere is no folder"),
+        (["compare", "-r", "colr-knn"], 2, "Did you mean 'color-knn'"),
+        (["compare", "--folds", "1"], 2, "--folds"),
+        (["comparee"], 2, "No such command"),
+    ],
+)
+def test_wrong_usage_ends_with_2(tmp_path, arguments, code, message):
+    done = hemaest_command(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_done_ends_with_1(tmp_path):
+    broken = tmp_path / "images" / "blast"
+    broken.mkdir(parents=True)
+    (broken / "a.png").write_bytes(b"no image")
+    done = hemaest_command("compare", tmp_path / "images", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "none of the images" in done.stderr and "a.png" in done.stderr

@@ -1,0 +1,25 @@
+"""The README's code runs as pasted, in order, in one session."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_readme_runs_as_pasted(capsys):
+    blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
+    assert len(blocks) == 2
+    session: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), session)
+    scores = session["scores"]
+    assert len(scores) == 3 and scores.mean() > 0.8
+    assert "accuracy on patients never seen" in capsys.readouterr().out
+
+
+def test_the_commands_come_first():
+    commands = re.findall(r"^```\n(.*?)\n```", README, flags=re.M | re.S)
+    assert commands[:2] == ["pip install . && hemaest compare", 'pip install ".[test]" && pytest']
