@@ -119,7 +119,7 @@ def _nucleus(
         turn = [[np.cos(facing), np.sin(facing)], [-np.sin(facing), np.cos(facing)]]
         spine[:, :2] = spine[:, :2] @ np.array(turn)
         room = _room(spine, outline)
-        score = min(room, 0.0) + 2.0 * min(_gap(spine, lobe_of) - 0.12, 0.0)
+        score = min(room, 0.0) + 2.0 * min(_gap(spine, lobe_of) - 0.08, 0.0)
         if score > best_score:
             best, best_score, best_room = spine, score, room
         if score > -0.1:
@@ -148,7 +148,7 @@ def _chain(
     for k in range(n_lobes):
         if k:  # a thread to the next lobe, thin at both ends, on which the chain turns
             thread = 0.5 * waist * min(sizes[k - 1], sizes[k])
-            gap = ends[k] * (sizes[k - 1] + sizes[k]) + 0.06 + 0.4 * rng.random() ** 2
+            gap = ends[k] * (sizes[k - 1] + sizes[k]) + 0.04 + 0.3 * rng.random() ** 2
             heading += 0.6 * bend / n_lobes + kinks[k]
             nodes.append((x, y, thread, 1.0))
             x, y = x + gap * np.cos(heading), y + gap * np.sin(heading)

@@ -27,7 +27,7 @@ def draw_camera(rng: np.random.Generator, blur: float, strength: float) -> Camer
     """Draw the camera of one lab."""
     return Camera(
         blur=blur * float(np.exp(0.3 * strength * rng.standard_normal())),
-        sharpen=float(rng.uniform(0.0, 0.6)),
+        sharpen=float(rng.uniform(0.0, 0.9)),
         noise=float(rng.uniform(0.8, 2.5)),
         vignette=float(rng.uniform(0.0, 0.1) * strength),
         jpeg=int(rng.integers(88, 98)),
@@ -140,11 +140,9 @@ def photograph(
     if camera.sharpen > 0:  # as scanners do: edges gain a dark line inside and a halo outside
         wide = cv2.GaussianBlur(light, (0, 0), max(0.3 * scale, 0.5))
         light = cv2.addWeighted(light, 1 + camera.sharpen, wide, -camera.sharpen, 0)
-    if margin:
-        light = np.ascontiguousarray(light[margin:-margin, margin:-margin])
     picture = expose(light, rng.standard_normal(grain, dtype=np.float32), camera.noise)
     if camera.jpeg < 100:
         blue_first = np.ascontiguousarray(picture[..., ::-1])
         blob = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg])[1]
         picture = np.asarray(cv2.imdecode(blob, cv2.IMREAD_COLOR))[..., ::-1]
-    return picture
+    return picture[margin:-margin, margin:-margin] if margin else picture
