@@ -1,5 +1,9 @@
 from ._compare import compare as compare
-from ._groups import infer_groups as infer_groups, split as split
+from ._groups import (
+    infer_groups as infer_groups,
+    near_duplicate_groups as near_duplicate_groups,
+    split as split,
+)
 from ._statistics import corrected_ttest as corrected_ttest
 
-__all__ = ["compare", "corrected_ttest", "infer_groups", "split"]
+__all__ = ["compare", "corrected_ttest", "infer_groups", "near_duplicate_groups", "split"]
