@@ -12,7 +12,30 @@ import hemaest
 NEEDS_PARTS = {"ImagePipeline", "ConformalClassifier"}
 
 # parameters that make an estimator quick enough to be fitted in every check
-QUICK: dict[str, dict] = {}
+_TINY = {
+    "backbone": "cellnet",
+    "backbone_options": {"channels": (8, 8, 16, 16)},
+    "image_size": 32,
+    "device": "cpu",
+    "random_state": 0,
+}
+_SHORT = {"max_epochs": 1, "batch_size": 8, "lr": 3e-3}
+_TRANSFORMER = {
+    "backbone": "vit_tiny_patch16_224",
+    "backbone_options": {"depth": 2, "embed_dim": 32, "num_heads": 2},
+}
+QUICK: dict[str, dict] = {
+    "ImageClassifier": {**_TINY, **_SHORT},
+    "ResNet50Classifier": {**_TINY, **_SHORT},
+    "ResNet24Classifier": {
+        **_TINY,
+        **_SHORT,
+        "backbone": "resnet24",
+        "backbone_options": {"width": 8},
+    },
+    "ViTClassifier": {**_TINY, **_SHORT, **_TRANSFORMER},
+    "DeepEmbedding": {**_TINY, "pretrained": False},
+}
 
 
 def public_names():

@@ -1,0 +1,15 @@
+from ._classifier import ImageClassifier as ImageClassifier
+from ._embedding import DeepEmbedding as DeepEmbedding
+from ._named import (
+    ResNet24Classifier as ResNet24Classifier,
+    ResNet50Classifier as ResNet50Classifier,
+    ViTClassifier as ViTClassifier,
+)
+
+__all__ = [
+    "DeepEmbedding",
+    "ImageClassifier",
+    "ResNet24Classifier",
+    "ResNet50Classifier",
+    "ViTClassifier",
+]

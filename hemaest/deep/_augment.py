@@ -1,0 +1,191 @@
+"""Random changes of a batch of images that keep the cell what it is, on the training device.
+
+All work on float images (n, 3, height, width) from 0 to 1 and draw from one generator on the
+CPU, so that a seed gives the same changes on every device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hemaest._color import stain_basis
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How far images are changed.
+
+    Parameters
+    ----------
+    shift : float
+        Largest shift, as a share of the side.
+    scale : float
+        Images are scaled by up to ``exp(scale)`` either way.
+    stain : float
+        Spread of the factor on each stain's optical density.
+    background : float
+        Spread of the density added to each stain.
+    blur : float
+        Share of images that are blurred.
+    erase : float
+        Share of images in which a rectangle is hidden.
+    """
+
+    shift: float = 0.06
+    scale: float = 0.15
+    stain: float = 0.10
+    background: float = 0.02
+    blur: float = 0.0
+    erase: float = 0.0
+
+
+STANDARD = Strength()
+STRONG = Strength(shift=0.10, scale=0.25, stain=0.25, background=0.05, blur=0.2, erase=0.25)
+
+
+def uniform(generator: torch.Generator, like: Tensor, *shape: int) -> Tensor:
+    """Return numbers from -1 to 1 on the device of ``like``."""
+    return (torch.rand(*shape, generator=generator) * 2 - 1).to(like.device, non_blocking=True)
+
+
+def border_colours(images: Tensor) -> Tensor:
+    """Return the median colour of each image's border, as (n, 3, 1, 1)."""
+    top, bottom, left, right = images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]
+    edge = torch.cat([top, bottom, left, right], dim=2)
+    return edge.median(dim=2).values[:, :, None, None]
+
+
+def turn(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
+    """Rotate by any angle, mirror, shift and scale, in one interpolation.
+
+    A cell has no upright side, so every angle is as likely. What comes in from outside has the
+    median colour of the border.
+    """
+    n = len(images)
+    noise = uniform(generator, images, n, 5)
+    angle = noise[:, 0] * torch.pi
+    factor = torch.exp(noise[:, 1] * strength.scale)
+    mirror = torch.sign(noise[:, 2] + 1e-12)
+    cos, sin = torch.cos(angle) * factor, torch.sin(angle) * factor
+    shift = noise[:, 3:] * 2 * strength.shift
+    rows = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], dim=1)
+    grid = F.affine_grid(rows.view(n, 2, 3), list(images.shape), align_corners=False)
+    colour = border_colours(images)
+    # zeros outside become the border colour
+    warped = F.grid_sample(images - colour, grid, padding_mode="zeros", align_corners=False)
+    return warped + colour
+
+
+def stain_jitter(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
+    """Change the amount of each stain: its optical density times a factor, plus a little.
+
+    Parameters
+    ----------
+    images : Tensor (n, 3, h, w)
+        From 0 to 1.
+    strength : Strength
+        ``stain`` and ``background`` are used.
+    generator : torch.Generator
+        On the CPU.
+    """
+    n = len(images)
+    stains = torch.from_numpy(stain_basis("giemsa")).float()
+    noise = torch.rand(n, 2, 3, generator=generator) * 2 - 1
+    factors = torch.diag_embed(1 + noise[:, 0] * strength.stain)
+    # density -> amounts -> changed amounts -> density is one 3x3 matrix for each image
+    mix = torch.linalg.inv(stains) @ factors @ stains
+    offset = (noise[:, 1] * strength.background) @ stains
+    mix, offset = mix.to(images.device), offset.to(images.device)
+    density = -torch.log(images.clamp(min=1 / 255))
+    changed = torch.einsum("nchw,ncd->ndhw", density, mix) + offset[:, :, None, None]
+    return torch.exp(-changed.clamp(min=0))
+
+
+def blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Blur some of the images, as a picture slightly out of focus is."""
+    chosen = torch.rand(len(images), generator=generator) < share
+    amount = torch.rand(len(images), generator=generator) * chosen
+    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
+    weights = torch.outer(kernel, kernel).expand(3, 1, 5, 5)
+    soft = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), weights, groups=3)
+    return torch.lerp(images, soft, amount.to(images.device)[:, None, None, None])
+
+
+def erase(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Hide a rectangle of some of the images under the colour of their border."""
+    n, _, height, width = images.shape
+    draws = torch.rand(n, 5, generator=generator)
+    side = 0.15 + 0.25 * draws[:, 1:3]
+    start = draws[:, 3:5] * (1 - side)
+    y, x = torch.arange(height) / height, torch.arange(width) / width
+    in_rows = (y >= start[:, :1]) & (y < start[:, :1] + side[:, :1])
+    in_columns = (x >= start[:, 1:]) & (x < start[:, 1:] + side[:, 1:])
+    hidden = in_rows[:, :, None] & in_columns[:, None] & (draws[:, 0] < share)[:, None, None]
+    return torch.where(hidden[:, None].to(images.device), border_colours(images), images)
+
+
+def augment_batch(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
+    """Return a changed copy of a batch.
+
+    Examples
+    --------
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> augment_batch(images, STANDARD, torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    images = turn(images, strength, generator)
+    images = stain_jitter(images, strength, generator)
+    if strength.blur:
+        images = blur(images, strength.blur, generator)
+    if strength.erase:
+        images = erase(images, strength.erase, generator)
+    return images
+
+
+def dihedral(images: Tensor, view: int) -> Tensor:
+    """Return one of the 8 mirrored and quarter-turned views of a batch; 0 is the batch itself.
+
+    Examples
+    --------
+    >>> square = torch.arange(4.0).view(1, 1, 2, 2)
+    >>> sorted(tuple(dihedral(square, v).flatten().int().tolist()) for v in range(8))[:2]
+    [(0, 1, 2, 3), (0, 2, 1, 3)]
+    """
+    if view >= 4:
+        images = images.flip(-1)
+    return torch.rot90(images, view % 4, (-2, -1)) if view % 4 else images
+
+
+def resolve_augment(augment: Any) -> Augment | None:
+    """Return the function for a name, None or a callable, or what has ``augment(X, seed)``.
+
+    Parameters
+    ----------
+    augment : None, "standard", "strong", StainAugmenter or callable
+        A callable takes (float images 0 to 1, torch generator). An object with ``augment`` (the
+        StainAugmenter) takes uint8 arrays; it is followed by the standard turns.
+    """
+    if augment is None:
+        return None
+    if augment == "standard":
+        return lambda images, generator: augment_batch(images, STANDARD, generator)
+    if augment == "strong":
+        return lambda images, generator: augment_batch(images, STRONG, generator)
+    if hasattr(augment, "augment"):
+        return lambda images, generator: turn(
+            _through_arrays(augment, images, generator), STANDARD, generator
+        )
+    return augment
+
+
+def _through_arrays(augmenter: Any, images: Tensor, generator: torch.Generator) -> Tensor:
+    seed = int(torch.randint(2**31 - 1, (), generator=generator))
+    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    changed = torch.from_numpy(augmenter.augment(pixels, random_state=seed))
+    return changed.to(images.device).permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,199 @@
+"""The steps around a net: examples from arrays, callbacks, checkpoints, prediction."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils import compute_sample_weight
+from torch import Tensor, nn
+
+from hemaest._progress import watching
+from hemaest.deep._augment import dihedral
+from hemaest.deep._batches import (
+    CACHE_BYTES,
+    Examples,
+    Squares,
+    ordered,
+    prefetch,
+    shuffled,
+    to_floats,
+)
+from hemaest.deep._callbacks import BestWeights, Checkpoint, Progress, Stop
+from hemaest.deep._net import ClassifierNet
+from hemaest.deep._norms import batch_norms, measure_norms
+from hemaest.images import to_object_array
+from hemaest.nets._devices import autocast
+
+if TYPE_CHECKING:
+    from hemaest.deep._classifier import ImageClassifier
+
+Step = Callable[[nn.Module, Tensor], Tensor]
+
+
+def make_examples(
+    X: NDArray[Any],
+    target: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    size: int,
+    *,
+    balanced: bool = False,
+) -> Examples:
+    """Put together what the net trains on; weights are scaled to a mean of one."""
+    return Examples(
+        Squares(X, size, CACHE_BYTES),
+        torch.from_numpy(target),
+        torch.from_numpy(weight / weight.mean()).float(),
+        compute_sample_weight("balanced", target) if balanced else None,
+    )
+
+
+def resample(
+    resampler: Any,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    weight: NDArray[np.float64],
+    *,
+    seed: int,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Apply a sampler to the training part; weights go along, made-up images get the mean."""
+    if resampler is None or isinstance(resampler, str):
+        return X, y, weight
+    sampler = clone(resampler)
+    params = sampler.get_params(deep=False)
+    if "random_state" in params and params["random_state"] is None:
+        sampler.set_params(random_state=seed)
+    new_X, new_y = sampler.fit_resample(X, y)
+    if isinstance(new_X, list):
+        new_X = to_object_array(new_X)
+    if np.ptp(weight) == 0:
+        return new_X, np.asarray(new_y), np.full(len(new_y), weight[0])
+    rows = getattr(sampler, "sample_indices_", None)
+    if rows is None or len(rows) != len(new_y):
+        raise ValueError(
+            f"sample_weight cannot be carried through {type(sampler).__name__}, which does not say "
+            "where its images come from (sample_indices_); leave out one of the two."
+        )
+    rows = np.asarray(rows)
+    return new_X, np.asarray(new_y), np.where(rows >= 0, weight[rows], weight.mean())
+
+
+def run_callbacks(
+    estimator: "ImageClassifier", validates: bool, checkpoint: str | None
+) -> list[tuple[str, Any]]:
+    """Return the callbacks of one run, in the order in which they must be told."""
+    callbacks: list[tuple[str, Any]] = []
+    best = BestWeights(estimator.patience) if validates else None
+    if best is not None:
+        callbacks.append(("best", best))
+    if checkpoint is not None:
+        callbacks.append(("checkpoint", Checkpoint(checkpoint, best)))
+    if watching() if estimator.verbose is None else estimator.verbose:
+        callbacks.append(("progress", Progress()))
+    for i, callback in enumerate(estimator.callbacks or []):
+        callbacks.append(callback if isinstance(callback, tuple) else (f"given_{i}", callback))
+    if best is not None:
+        callbacks.append(("stop", Stop(best)))
+    return callbacks
+
+
+# what changes nothing in the result, or must not count (a seed that was drawn is in the file)
+_NO_MATTER = {"checkpoint_dir", "device", "verbose", "callbacks", "random_state", "tta"}
+
+
+def checkpoint_file(estimator: "ImageClassifier", X: Any, y: Any, groups: Any, weight: Any) -> str:
+    """Return the file of a run, named by all that decides its result, so that folds keep apart."""
+    params = {k: v for k, v in estimator.get_params(deep=True).items() if k not in _NO_MATTER}
+    seed = estimator.random_state
+    params["random_state"] = seed if isinstance(seed, int) else None
+    known = {
+        k: v if not callable(v) else getattr(v, "__qualname__", type(v).__name__)
+        for k, v in params.items()
+    }
+    name = joblib.hash(
+        (
+            type(estimator).__name__,
+            sorted(known),
+            list(map(repr, known.values())),
+            X,
+            y,
+            groups,
+            weight,
+        )
+    )
+    folder = os.fspath(estimator.checkpoint_dir)
+    os.makedirs(folder, exist_ok=True)
+    return os.path.join(folder, f"{name}.ckpt")
+
+
+def seed_in(path: str, default: int) -> int:
+    """Return the seed of a run that was begun, else the default."""
+    if not os.path.exists(path):
+        return default
+    return int(torch.load(path, map_location="cpu", weights_only=True)["seed"])
+
+
+def infer(
+    module: nn.Module,
+    X: NDArray[Any],
+    size: int,
+    step: Step,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    batch_size: int,
+) -> NDArray[np.float64]:
+    """Apply a step of a net to all images in batches."""
+    module.eval()
+    found: list[Tensor] = []
+    batches = ordered(len(X), batch_size)
+    for _, images in prefetch(Squares(X, size), batches, pin=device.type == "cuda"):
+        with torch.inference_mode(), autocast(device, precision):
+            found.append(step(module, to_floats(images, device)))
+    return torch.cat(found).double().cpu().numpy()
+
+
+def infer_with(net: ClassifierNet, X: NDArray[Any], size: int, step: Step) -> NDArray[np.float64]:
+    """Apply a step of the module that a skorch net holds."""
+    return infer(
+        net.module_,
+        X,
+        size,
+        step,
+        device=net.torch_device,
+        precision=net.precision,
+        # what is not trained on needs far less memory
+        batch_size=2 * net.batch_size,
+    )
+
+
+def probabilities(views: bool) -> Step:
+    """Return the step that gives probabilities, averaged over 8 views if asked."""
+
+    def step(module: nn.Module, x: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=x.device)
+        n_views = 8 if views else 1
+        for view in range(n_views):
+            total = total + module(dihedral(x, view)).double().softmax(dim=1)
+        return total / n_views
+
+    return step
+
+
+def embeddings(module: nn.Module, x: Tensor) -> Tensor:
+    """Return what the last layer sees."""
+    return module.embed(x).float()
+
+
+def adapt_batchnorm(net: ClassifierNet, X: NDArray[Any], size: int) -> None:
+    """Replace the running statistics of batch norm by those of X, in place."""
+    if not batch_norms(net.module_):
+        raise ValueError(
+            "this net has no batch norm, so there is nothing to adapt (and less need to)."
+        )
+    rows = shuffled(len(X), net.batch_size, np.random.default_rng(0))
+    measure_norms(net.module_, (net.prepare(x) for _, x in prefetch(Squares(X, size), rows)))

@@ -1,0 +1,5 @@
+"""Plain torch: networks, their weights and the device they run on; no scikit-learn here."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,157 @@
+"""Build a net by name: our own, or any of timm's, behind one way of calling.
+
+Every net has what timm's have: ``forward_features``, ``forward_head(x, pre_logits=)``,
+``num_features``, ``get_classifier`` and, for layer-wise learning rates, ``group_matcher``.
+"""
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from hemaest.nets._cellnet import cellnet
+from hemaest.nets._resnet24 import ResNet24
+from hemaest.nets._weights import load_weights
+
+OWN: dict[str, Callable[..., nn.Module]] = {"cellnet": cellnet, "resnet24": ResNet24}
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class NormalizedNet(nn.Module):
+    """A net that takes RGB from 0 to 1: the normalization it was trained with is part of it.
+
+    Parameters
+    ----------
+    backbone : Module
+        A net with timm's way of calling.
+    mean, std : sequences of 3 floats
+        Of the RGB channels, on the scale 0 to 1.
+    """
+
+    def __init__(self, backbone: nn.Module, mean: Any, std: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def num_features(self) -> int:
+        """Length of an embedding."""
+        return int(getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return the image as the backbone expects it."""
+        return (x - self.mean) / self.std
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the last feature map (n, c, h, w), or tokens (n, t, c) of a transformer."""
+        return self.backbone.forward_features(self.normalize(x))
+
+    def head(self, features: Tensor) -> Tensor:
+        """Return the logits that follow from ``features``."""
+        return self.backbone.forward_head(features)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return what the last layer sees: one vector for each image."""
+        return self.backbone.forward_head(self.features(x), pre_logits=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.backbone(self.normalize(x))
+
+
+def check_name(name: str) -> str:
+    """Return the name if a net is called so, else suggest one."""
+    if name in OWN or timm.is_model(name):
+        return name
+    known = [*OWN, *timm.list_models()]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
+    raise ValueError(
+        f"no net is called {name!r}; allowed are {', '.join(OWN)} and every name in "
+        f"timm.list_models().{hint}"
+    )
+
+
+def build_net(
+    name: str,
+    num_classes: int,
+    *,
+    image_size: int | None = None,
+    pretrained: bool | str = False,
+    drop_path: float = 0.0,
+    **options: Any,
+) -> tuple[NormalizedNet, dict[str, list[str]] | None]:
+    """Build a net, ready for images of one size, with or without trained weights.
+
+    Parameters
+    ----------
+    name : str
+        ``"resnet24"``, ``"cellnet"`` or any name that timm knows.
+    num_classes : int
+        Outputs; 0 for a net without a last layer.
+    image_size : int, optional
+        Side of the images; a transformer's position embeddings are resized to it.
+    pretrained : bool or path, default=False
+        True takes timm's own weights from the hub; a ``.safetensors`` or ``.pth`` file works
+        without a network.
+    drop_path : float, default=0.0
+        Stochastic depth.
+    **options : dict
+        Handed to the net.
+
+    Returns
+    -------
+    net : NormalizedNet
+    report : dict or None
+        What of the file was loaded and what was not, see :func:`load_weights`.
+
+    Examples
+    --------
+    >>> net, _ = build_net("resnet24", 4, image_size=64, width=8)
+    >>> net.num_features
+    256
+    """
+    check_name(name)
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    report = None
+    if name in OWN:
+        backbone = OWN[name](num_classes=num_classes, **options)
+        if pretrained is True:
+            raise ValueError(
+                f"{name!r} has no published weights: give pretrained=False, or the path of a "
+                ".safetensors or .pth file."
+            )
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    else:
+        config = timm.get_pretrained_cfg(name)
+        if getattr(config, "fixed_input_size", False) and image_size is not None:
+            options["img_size"] = image_size
+        backbone = _create_timm(name, num_classes, pretrained is True, options)
+        mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
+    if isinstance(pretrained, str):
+        report = load_weights(backbone, pretrained)
+    return NormalizedNet(backbone, mean, std), report
+
+
+def _create_timm(name: str, num_classes: int, pretrained: bool, options: Any) -> nn.Module:
+    if not pretrained:
+        return timm.create_model(name, num_classes=num_classes, **options)
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=num_classes, **options)
+    except Exception as error:
+        if isinstance(error, TypeError):
+            raise
+        raise RuntimeError(
+            f"the published weights of {name!r} could not be had "
+            f"({type(error).__name__}: {error}). "
+            "Without a network, download them elsewhere and give the file: "
+            "pretrained='path/to/model.safetensors' (or .pth); or train from scratch with "
+            "pretrained=False."
+        ) from error

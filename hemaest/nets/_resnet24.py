@@ -1,0 +1,168 @@
+"""A residual network of 24 weighted layers: bottleneck blocks and identity shortcuts.
+
+Two convolutions in the stem, seven bottleneck blocks of three, one linear layer: 2 + 21 + 1. The
+shortcuts hold no weights at all: where a block changes the shape, they average-pool and pad with
+zero channels, so the count is exact.
+"""
+
+from typing import Any, Literal
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Literal["batch", "group"]
+
+EXPANSION = 4
+
+
+def make_norm(kind: Norm, channels: int) -> nn.Module:
+    """Return batch norm, or group norm in groups of about 16 channels.
+
+    Batch norm carries the training lab's statistics to every other lab; group norm carries none.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    groups = max(1, channels // 16)
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels)
+
+
+class Shortcut(nn.Module):
+    """Carry the input past a block without weights."""
+
+    def __init__(self, extra_channels: int, stride: int) -> None:
+        super().__init__()
+        self.extra_channels = extra_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool and pad; the identity where the shape stays."""
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
+        if self.extra_channels:
+            x = F.pad(x, (0, 0, 0, 0, 0, self.extra_channels))
+        return x
+
+
+class Bottleneck(nn.Module):
+    """1x1 down, 3x3, 1x1 up, added to the shortcut."""
+
+    def __init__(self, inputs: int, width: int, stride: int, norm: Norm, drop_path: float) -> None:
+        super().__init__()
+        outputs = width * EXPANSION
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.norm1 = make_norm(norm, width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.norm2 = make_norm(norm, width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.norm3 = make_norm(norm, outputs)
+        self.shortcut = Shortcut(outputs - inputs, stride)
+        self.drop_path = DropPath(drop_path)
+        # each block begins as the identity
+        nn.init.zeros_(self.norm3.weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the three convolutions find to the shortcut."""
+        out = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        out = F.relu(self.norm2(self.conv2(out)), inplace=True)
+        out = self.norm3(self.conv3(out))
+        return F.relu(self.drop_path(out) + self.shortcut(x), inplace=True)
+
+
+class ResNet24(nn.Module):
+    """The residual network of 24 weighted layers, with timm's way of calling its parts.
+
+    Parameters
+    ----------
+    num_classes : int, default=1000
+        Outputs; 0 for none.
+    norm : {"batch", "group"}, default="batch"
+        Group norm keeps no statistics of the training images, so a net survives another
+        microscope better.
+    width : int, default=32
+        Channels inside the first bottleneck; the last feature map has ``32 * width``.
+    depths : tuple of int, default=(1, 2, 2, 2)
+        Blocks in each stage. Only a sum of 7 makes 24 layers.
+    drop_path_rate : float, default=0.0
+        Chance that the last block is skipped in training; earlier ones are skipped less.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = ResNet24(num_classes=5, width=8).eval()
+    >>> net(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 5])
+    >>> net.forward_features(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 256, 2, 2])
+    """
+
+    pretrained_cfg: dict[str, Any] = {"classifier": "fc", "first_conv": "stem.0"}
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        *,
+        norm: Norm = "batch",
+        width: int = 32,
+        depths: tuple[int, ...] = (1, 2, 2, 2),
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, 2, 1, bias=False),
+            make_norm(norm, width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, 2 * width, 3, 1, 1, bias=False),
+            make_norm(norm, 2 * width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        channels = 2 * width
+        stages: list[nn.Module] = []
+        for i, depth in enumerate(depths):
+            blocks = []
+            for j in range(depth):
+                stride = 2 if i > 0 and j == 0 else 1
+                blocks.append(Bottleneck(channels, width << i, stride, norm, rates.pop(0)))
+                channels = (width << i) * EXPANSION
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.Sequential(*stages)
+        self.num_features = channels
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc: nn.Module = nn.Identity()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new last layer on."""
+        self.num_classes = num_classes
+        self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.fc
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Say how parameters group into layers, for layer-wise learning rates."""
+        blocks = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"
+        return {"stem": r"^stem", "blocks": blocks}
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map, a 32nd of the image in width and height."""
+        return self.stages(self.stem(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool a feature map, and classify it unless ``pre_logits``."""
+        x = self.pool(x).flatten(1)
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.forward_head(self.forward_features(x))

@@ -1,0 +1,162 @@
+"""Trained weights from files, read without running any code in them."""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# where training programs put the weights inside a checkpoint; averaged weights first
+CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
+# what wrappers put before every name
+PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read tensors by name from a ``.safetensors`` or torch file, on the CPU.
+
+    A torch file is read with ``weights_only``: one that holds anything else than tensors and
+    plain containers is refused, since unpickling it could run code.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    weights : dict of str to Tensor
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from safetensors.torch import save_file
+    >>> path = tempfile.mkdtemp() + "/w.safetensors"
+    >>> save_file({"fc.bias": torch.zeros(3)}, path)
+    >>> read_weights(path)
+    {'fc.bias': tensor([0., 0., 0.])}
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is no file; pretrained takes True, False or the path of a .safetensors or "
+            ".pth file."
+        )
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and is not loaded, because that could run code. "
+            "Save the bare weights again: safetensors.torch.save_file(net.state_dict(), ...)."
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is no weights file: {error}") from error
+    for name in CONTAINERS:
+        inner = content.get(name) if isinstance(content, Mapping) else None
+        if isinstance(inner, Mapping):
+            content = inner
+            break
+    weights = {k: v for k, v in dict(content).items() if isinstance(v, Tensor)}
+    if not weights:
+        raise ValueError(f"{path} holds no tensors by name.")
+    return weights
+
+
+def _adapt(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """Strip wrappers' prefixes, then let timm convert and resize for this very net."""
+    wanted = set(net.state_dict())
+    for prefix in PREFIXES:
+        if not wanted & set(weights) and all(k.startswith(prefix) for k in weights):
+            weights = {k.removeprefix(prefix): v for k, v in weights.items()}
+    stripped = [p for p in PREFIXES if wanted & {k.removeprefix(p) for k in weights}]
+    if stripped and not wanted & set(weights):
+        weights = {k.removeprefix(stripped[0]): v for k, v in weights.items()}
+    convert = _timm_filter(net)
+    return convert(weights, net) if convert else weights
+
+
+def _timm_filter(net: nn.Module) -> Any:
+    """Return timm's own converter of foreign names and position embeddings, if it has one."""
+    import sys
+
+    if not type(net).__module__.startswith("timm."):
+        return None
+    return getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+
+
+def load_weights(net: nn.Module, path: str | Path) -> dict[str, list[str]]:
+    """Load what fits from a file into a net, and say what did not.
+
+    The last layer is expected to differ (other classes); anything else that is left out is told
+    in a warning. When nothing fits, that is an error.
+
+    Parameters
+    ----------
+    net : Module
+        Changed in place.
+    path : str or path
+        As :func:`read_weights` takes it.
+
+    Returns
+    -------
+    report : dict of lists of names
+        ``loaded``, ``missing`` (in the net, not in the file), ``unexpected`` (in the file, not in
+        the net), ``mismatched`` (another shape).
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from hemaest.nets import ResNet24
+    >>> path = tempfile.mkdtemp() + "/w.pth"
+    >>> torch.save(ResNet24(1000, width=8).state_dict(), path)
+    >>> load_weights(ResNet24(4, width=8), path)["mismatched"]
+    ['fc.weight', 'fc.bias']
+    """
+    weights = _adapt(read_weights(path), net)
+    own = net.state_dict()
+    fits = {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}
+    report = {
+        "loaded": list(fits),
+        "missing": [k for k in own if k not in weights],
+        "unexpected": [k for k in weights if k not in own],
+        "mismatched": [k for k in weights if k in own and k not in fits],
+    }
+    learned = {name for name, _ in net.named_parameters()}
+    if not learned & set(fits):
+        raise ValueError(
+            f"nothing in {path} fits {type(net).__name__}: the file has "
+            f"{_some(list(weights))}, the net {_some(list(own))}. Is it the same backbone?"
+        )
+    net.load_state_dict(fits, strict=False)
+    head = _head_name(net)
+    told = {
+        kind: [n for n in report[kind] if not (head and n.startswith(f"{head}."))]
+        for kind in ("missing", "unexpected", "mismatched")
+    }
+    told["missing"] = [n for n in told["missing"] if not n.endswith("num_batches_tracked")]
+    if any(told.values()):
+        parts = "; ".join(f"{kind}: {_some(names)}" for kind, names in told.items() if names)
+        warnings.warn(
+            f"{path} does not wholly match {type(net).__name__} ({len(fits)} tensors loaded); "
+            f"{parts}.",
+            stacklevel=2,
+        )
+    return report
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+
+
+def _head_name(net: nn.Module) -> str | None:
+    get = getattr(net, "get_classifier", None)
+    last = get() if get else None
+    return next((name for name, m in net.named_modules() if m is last and name), None)
