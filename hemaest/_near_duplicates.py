@@ -57,7 +57,8 @@ def sketch_image(image: NDArray[np.uint8], metric: CopyMetric) -> Sketch:
     """Return digest, sketch and a small grey picture."""
     pixels = np.ascontiguousarray(image[..., :3])
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-    return Sketch(digest, metric.points(pixels), grey(pixels, SMALL))
+    small = shrink(pixels, FINE)
+    return Sketch(digest, metric.points(small), grey(small, SMALL))
 
 
 def grey(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -140,7 +141,10 @@ def agreement(
     if not 0.6 < abs(np.linalg.det(warp[:, :2])) < 1.6:
         return 0.0
     flags = cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(a, warp, (FINE, FINE), flags=cv2.INTER_LINEAR | flags)
+    # outside, the edge goes on: black would darken the blur that patches are compared with
+    moved = cv2.warpAffine(
+        a, warp, (FINE, FINE), flags=cv2.INTER_LINEAR | flags, borderMode=cv2.BORDER_REPLICATE
+    )
     inside = cv2.warpAffine(np.ones_like(a), warp, (FINE, FINE), flags=cv2.INTER_NEAREST | flags)
     inside = cv2.erode(inside, np.ones((5, 5))) > 0.5
     if inside.mean() < 0.5:
