@@ -84,9 +84,11 @@ def _outline(traits: dict[str, float], rng: np.random.Generator) -> np.ndarray:
     turn = rng.uniform(0, np.pi)
     c, s = np.cos(_ANGLES - turn), np.sin(_ANGLES - turn)
     radius = 1.0 / np.sqrt((c / stretch) ** 2 + (s * stretch) ** 2)
-    size = traits["cell.roughness"] * rng.standard_normal((2, len(_WAVES))) * (2.0 / _WAVES)
+    # most cells are round, a few are far from it
+    rough = traits["cell.roughness"] * min(rng.exponential(0.9), 2.5)
+    size = rough * rng.standard_normal((2, len(_WAVES))) * (2.0 / _WAVES)
     radius *= 1.0 + size[0] @ _COS + size[1] @ _SIN
-    for _ in range(_count(3 * traits["cell.squeeze"], rng)):
+    for _ in range(rng.poisson(1.3 * traits["cell.squeeze"])):
         # a neighbour presses one side flat
         facing = np.cos(_ANGLES - rng.uniform(0, 2 * np.pi))
         wall = 1.0 - traits["cell.squeeze"] * rng.uniform(0.05, 0.35)
@@ -119,13 +121,13 @@ def _nucleus(
         turn = [[np.cos(facing), np.sin(facing)], [-np.sin(facing), np.cos(facing)]]
         spine[:, :2] = spine[:, :2] @ np.array(turn)
         room = _room(spine, outline)
-        score = min(room, 0.0) + 2.0 * min(_gap(spine, lobe_of) - 0.08, 0.0)
+        score = min(room, 0.0) + 2.0 * min(_gap(spine, lobe_of) - 0.25, 0.0)
         if score > best_score:
             best, best_score, best_room = spine, score, room
         if score > -0.1:
             break
         length *= 0.92
-        bend *= 0.97 if n_lobes > 2 else 1.05
+        bend *= 0.95
     way = rng.uniform(0, 2 * np.pi)
     push = max(best_room, 0.0) * traits["nucleus.offset"]
     best[:, :2] += push * np.array([np.cos(way), np.sin(way)])

@@ -261,7 +261,7 @@ def paint_red_cells(canvas, scale, cells, left, top):
                 here = strength * alpha * body
                 there = canvas[row, col, 3]
                 # two discs pressed together are thinner than their sum
-                canvas[row, col, 3] = max(here, there) + 0.45 * min(here, there)
+                canvas[row, col, 3] = max(here, there) + 0.3 * min(here, there)
 
 
 @njit(**_fast)

@@ -74,7 +74,7 @@ def place_red_cells(
     cells[:, 3] = 1.0 + 0.16 * v[:, 0] ** 2
     cells[:, 4] = v[:, 1] * np.pi
     cells[:, 5] = pallor * (0.6 + 0.5 * v[:, 2])
-    cells[:, 6] = 0.34 + 0.24 * v[:, 3]
+    cells[:, 6] = 0.4 + 0.24 * v[:, 3]
     cells[:, 7] = depth * (0.85 + 0.3 * v[:, 4])
     cells[:, 8] = ring
     cells[:, 9] = np.where((v[:, 5] < 0.5) & crenated, 0.06, 0.0)
