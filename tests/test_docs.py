@@ -36,7 +36,10 @@ def is_result(item):
 
 @pytest.mark.parametrize("name", sorted(n for n, item in PUBLIC.items() if not is_result(item)))
 def test_parameters_are_documented_in_order(name):
-    assert documented_parameters(PUBLIC[name]) == signature_parameters(PUBLIC[name])
+    documented, taken = documented_parameters(PUBLIC[name]), signature_parameters(PUBLIC[name])
+    if documented[-1:] == ["options"]:  # "the others as in ...": only what differs is described
+        documented, taken = set(documented[:-1]) - set(taken), set()
+    assert documented == taken
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))

@@ -39,6 +39,16 @@ def image_files(folder: Path) -> list[Path]:
     return found
 
 
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """Return the first folder of one of the names, at any depth, without regard to case."""
+    wanted = {name.lower().replace("-", "").replace("_", "") for name in names}
+    for root, folders, _ in os.walk(folder):
+        for name in sorted(folders):
+            if name.lower().replace("-", "").replace("_", "") in wanted:
+                return Path(root) / name
+    return None
+
+
 def existing_folder(path: str | os.PathLike[str], layout: str) -> Path:
     """Return the folder, or an error that describes what was expected there."""
     folder = Path(path).expanduser()
@@ -184,6 +194,11 @@ def load_image_folder(
 def _groups(groups: Any, names: list[str]) -> tuple[NDArray[Any], str]:
     if groups is None:
         return np.asarray(names), "none"
+    return given_groups(groups, names)
+
+
+def given_groups(groups: Any, names: list[str]) -> tuple[NDArray[Any], str]:
+    """Return groups that a user gave, as a sequence or as a rule for the file names."""
     if isinstance(groups, str):
         rule = "auto" if groups == "infer" else groups
         return infer_groups(names, rule, return_source=True)

@@ -6,11 +6,11 @@ from typing import Literal
 
 from sklearn.utils import Bunch
 
+from hemaest.datasets._class_folders import files_of_classes
 from hemaest.datasets._folder import (
     existing_folder,
     groups_of_duplicates,
     image_bunch,
-    image_files,
     layout_error,
     read_table,
     relative_names,
@@ -93,8 +93,9 @@ def load_pbc(path: str | os.PathLike[str], *, level: Literal["type", "subtype"] 
         target = table["label" if level == "type" else "subtype"].tolist()
         groups, source = groups_of_duplicates(table["dup_group"], table["file"])
     else:
-        files = [f for f in image_files(folder) if f.parent.name in TYPES]
-        target = [f.parent.name if level == "type" else f.stem.split("_")[0] for f in files]
+        files, target = files_of_classes(folder, TYPES)
+        if level == "subtype":
+            target = [f.stem.split("_")[0] for f in files]
         groups, source = relative_names(folder, files), "none"
     if not files:
         raise layout_error(folder, LAYOUT)

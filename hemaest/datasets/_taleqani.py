@@ -4,11 +4,11 @@ import os
 
 from sklearn.utils import Bunch
 
+from hemaest.datasets._class_folders import files_of_classes
 from hemaest.datasets._folder import (
     existing_folder,
     groups_of_duplicates,
     image_bunch,
-    image_files,
     layout_error,
     read_table,
     relative_names,
@@ -68,8 +68,7 @@ def load_taleqani(path: str | os.PathLike[str]) -> Bunch:
         target = table["label"].tolist()
         groups, source = groups_of_duplicates(table["dup_group"], table["file"])
     else:
-        files = [f for f in image_files(folder) if f.parent.name in CLASSES]
-        target = [f.parent.name for f in files]
+        files, target = files_of_classes(folder, CLASSES)
         groups, source = relative_names(folder, files), "none"
     if not files:
         raise layout_error(folder, LAYOUT)

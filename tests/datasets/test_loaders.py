@@ -6,9 +6,15 @@ import pytest
 from PIL import Image
 
 from hemaest.datasets import (
+    load_aml_matek,
     load_bccd,
+    load_bone_marrow,
+    load_cnmc,
     load_image_folder,
+    load_kaggle_wbc,
+    load_leukemia_folders,
     load_pbc,
+    load_raabin,
     load_segmentation_wbc,
     load_taleqani,
 )
@@ -249,3 +255,125 @@ def test_bccd_says_what_it_expects(fields):
     (fields / "boxes.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"boxes\.csv.*\n?.*"):
         load_bccd(fields)
+
+
+# sets of class folders, with their dirt
+
+
+def test_raabin_keeps_smears_together(tmp_path):
+    for part, label, name in (
+        ("Train", "Basophil", "20190531_121315_0.jpg"),
+        ("Train", "Neutrophil", "20190531_130101_2.JPG"),
+        ("TestA", "Neutrophil", "20190602_090000_0.jpg"),
+        ("Test-B", "Lymphocyte", "95-9-15-1_14_1.jpg"),
+    ):
+        put(tmp_path / part / label / name)
+    (tmp_path / "Train" / "Basophil" / "Thumbs.db").write_bytes(b"x")
+    bunch = load_raabin(tmp_path)
+    assert_common(bunch)
+    assert bunch.subset.tolist() == ["train", "train", "testA", "testB"]
+    assert bunch.groups[0] == bunch.groups[1] and len(set(bunch.groups)) == 3
+    assert bunch.group_source == "smear"
+    assert load_raabin(tmp_path, subset="testB").target.tolist() == ["Lymphocyte"]
+    with pytest.raises(ValueError, match="'all', 'train', 'testA', 'testB'"):
+        load_raabin(tmp_path, subset="test")
+
+
+def test_bone_marrow_in_thousands(tmp_path):
+    put(tmp_path / "BLA" / "0001-1000" / "BLA_00001.jpg")
+    put(tmp_path / "BLA" / "1001-2000" / "BLA_01001.jpg")
+    put(tmp_path / "HAC" / "HAC_00001.jpg")
+    put(tmp_path / "BLA" / "0001-1000" / "._BLA_00001.jpg")
+    bunch = load_bone_marrow(tmp_path)
+    assert_common(bunch)
+    assert bunch.target.tolist() == ["BLA", "BLA", "HAC"]
+    assert bunch.class_names == {"BLA": "blast", "HAC": "hairy cell"}
+    fourteen = load_bone_marrow(tmp_path, classes="14")
+    assert fourteen.target.tolist() == ["BLA", "BLA"]
+    with pytest.raises(ValueError, match="'21' .* or '14'"):
+        load_bone_marrow(tmp_path, classes=14)
+
+
+def test_the_fourteen_marrow_classes_are_classes():
+    from hemaest.datasets._bone_marrow import CLASSES, FOURTEEN
+
+    assert len(CLASSES) == 21 and len(set(FOURTEEN)) == 14 and set(FOURTEEN) < set(CLASSES)
+
+
+def test_copies_of_one_kaggle_photograph_are_one_group(tmp_path):
+    root = tmp_path / "dataset2-master" / "dataset2-master" / "images"
+    for part in ("TRAIN", "TEST"):
+        for label in ("EOSINOPHIL", "MONOCYTE"):
+            for n, copy in ((0, 11), (0, 99), (1, 5)):
+                put(root / part / label / f"_{n}_{copy}.jpeg")
+    train = load_kaggle_wbc(tmp_path, subset="train")
+    assert_common(train)
+    assert len(train.images) == 6 and len(set(train.groups)) == 4
+    assert train.group_source == "photograph"
+    both = load_kaggle_wbc(tmp_path)
+    # n starts anew in every split and class: the same n elsewhere is another photograph
+    assert len(set(both.groups)) == 8
+    assert set(train.groups) <= set(both.groups)
+
+
+def test_cnmc_subjects_from_names_and_from_the_table(tmp_path):
+    put(tmp_path / "C-NMC_training_data" / "fold_0" / "all" / "UID_1_2_1_all.bmp")
+    put(tmp_path / "C-NMC_training_data" / "fold_1" / "all" / "UID_1_7_2_all.BMP")
+    put(tmp_path / "C-NMC_training_data" / "fold_1" / "hem" / "UID_H9_1_1_hem.bmp")
+    prelim = tmp_path / "C-NMC_test_prelim_phase_data"
+    put(prelim / "1.bmp")
+    put(prelim / "2.bmp")
+    (prelim / "C-NMC_test_prelim_phase_data_labels.csv").write_text(
+        "Patient_ID,new_names,labels\nUID_57_29_1_all.bmp,1.bmp,1\nUID_H9_3_1_hem.bmp,2.bmp,0\n"
+    )
+    bunch = load_cnmc(tmp_path)
+    assert_common(bunch)
+    assert bunch.target.tolist() == ["all", "all", "hem", "all", "hem"]
+    assert bunch.groups.tolist() == ["1", "1", "H9", "57", "H9"]
+    assert bunch.group_source == "patient"
+    assert bunch.subset.tolist() == ["train"] * 3 + ["prelim"] * 2
+    assert len(load_cnmc(tmp_path, subset="train").images) == 3
+    (prelim / "2.bmp").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 images .* first being 2\.bmp"):
+        load_cnmc(tmp_path)
+
+
+def test_aml_matek_reads_rgba_tiffs(tmp_path):
+    path = tmp_path / "MYO" / "MYO_0001.tiff"
+    path.parent.mkdir()
+    Image.new("RGBA", (8, 8), (90, 60, 140, 255)).save(path)
+    bunch = load_aml_matek(tmp_path)
+    assert_common(bunch)
+    assert bunch.images[0].read()[0, 0].tolist() == [90, 60, 140]
+    assert bunch.class_names == {"MYO": "myeloblast"}
+
+
+def test_leukemia_folders_say_when_they_are_at_image_level(tmp_path):
+    put(tmp_path / "cll" / "p1_1.png")
+    put(tmp_path / "CML" / "p1_2.png")
+    put(tmp_path / "notes" / "x.png")
+    plain = load_leukemia_folders(tmp_path)
+    assert_common(plain)
+    assert plain.target.tolist() == ["CML", "CLL"] and plain.group_source == "none"
+    given = load_leukemia_folders(tmp_path, groups=["ann", "bob"])
+    assert given.groups.tolist() == ["ann", "bob"] and given.group_source == "given"
+
+
+@pytest.mark.parametrize(
+    "load", [load_raabin, load_bone_marrow, load_kaggle_wbc, load_cnmc, load_aml_matek]
+)
+def test_an_empty_folder_says_what_was_expected(load, tmp_path):
+    (tmp_path / "something").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"(?s)Expected: .*Found: something/"):
+        load(tmp_path)
+
+
+def test_one_broken_file_does_not_keep_a_set_from_loading(tmp_path):
+    put(tmp_path / "BLA" / "BLA_00001.jpg", size=(40, 30))
+    (tmp_path / "BLA" / "BLA_00002.jpg").write_bytes(
+        (tmp_path / "BLA" / "BLA_00001.jpg").read_bytes()[:300]
+    )
+    bunch = load_bone_marrow(tmp_path)
+    assert len(bunch.images) == 2
+    with pytest.raises(ValueError, match=r"BLA_00002\.jpg is broken"):
+        bunch.images[1].read()

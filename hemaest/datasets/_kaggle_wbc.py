@@ -1,0 +1,70 @@
+"""The Kaggle set of turned copies of about 350 photographs."""
+
+import os
+from typing import Literal
+
+from sklearn.utils import Bunch
+
+from hemaest.datasets._class_folders import load_class_folders
+from hemaest.groups import infer_groups
+
+CLASSES = {
+    "EOSINOPHIL": "eosinophil",
+    "LYMPHOCYTE": "lymphocyte",
+    "MONOCYTE": "monocyte",
+    "NEUTROPHIL": "neutrophil",
+}
+PARTS = {"train": ("TRAIN",), "test": ("TEST",), "test_simple": ("TEST_SIMPLE",)}
+LAYOUT = "TRAIN/ and TEST/, each with EOSINOPHIL, LYMPHOCYTE, MONOCYTE and NEUTROPHIL folders"
+DESCR = """
+About 12,400 pictures of 320 x 240 pixels, made by turning and mirroring about 350 photographs
+(those of the BCCD set). TRAIN and TEST come from different photographs, TEST from only 71; a random
+split of TRAIN puts copies of one photograph on both sides. All copies of a photograph are one group
+here.
+Licence: MIT.
+
+Mooney P. (2018), Blood cell images, Kaggle.
+"""
+
+
+def load_kaggle_wbc(
+    path: str | os.PathLike[str],
+    *,
+    subset: Literal["all", "train", "test", "test_simple"] = "all",
+) -> Bunch:
+    """Load the Kaggle blood cell pictures (four types), copies of one photograph as one group.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder that holds TRAIN and TEST, at any depth.
+    subset : {"all", "train", "test", "test_simple"}, default="all"
+        Which part.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        ``images``, ``target``, ``class_names``, ``groups`` (photographs), ``group_source``,
+        ``subset``, ``filenames``, ``DESCR``.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / "TRAIN" / "MONOCYTE").mkdir(parents=True)
+    >>> for copy in ["_3_501", "_3_77", "_4_12"]:
+    ...     path = folder / "TRAIN" / "MONOCYTE" / f"{copy}.jpeg"
+    ...     Image.new("RGB", (320, 240), "white").save(path)
+    >>> len(set(load_kaggle_wbc(folder, subset="train").groups))
+    2
+    """
+    return load_class_folders(
+        path,
+        CLASSES,
+        layout=LAYOUT,
+        descr=DESCR,
+        groups=lambda names: infer_groups(names, "kaggle", return_source=True),
+        parts=PARTS,
+        chosen=subset,
+    )
