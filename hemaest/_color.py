@@ -124,7 +124,7 @@ def lab_to_rgb(lab: ArrayLike) -> NDArray[np.uint8]:
     True
     """
     lab = np.asarray(lab, dtype=np.float32)
-    f = (lab + np.float32([16, 0, 0])) @ LAB_TO_F.T.astype(np.float32)
+    f = (lab + np.array([16, 0, 0], np.float32)) @ LAB_TO_F.T.astype(np.float32)
     xyz = np.where(f > DELTA, f**3, 3 * DELTA**2 * (f - 4 / 29))
     linear = np.clip(xyz @ XYZ_TO_RGB.T.astype(np.float32), 0, 1)
     curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

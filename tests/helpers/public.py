@@ -35,6 +35,7 @@ QUICK: dict[str, dict] = {
     },
     "ViTClassifier": {**_TINY, **_SHORT, **_TRANSFORMER},
     "DeepEmbedding": {**_TINY, "pretrained": False},
+    "StainAugmenter": {"random_state": 0},
 }
 
 

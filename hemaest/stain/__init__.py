@@ -1,0 +1,5 @@
+"""Stain normalization and stain augmentation, with Romanowsky stains as the default."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

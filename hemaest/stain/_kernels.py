@@ -1,0 +1,90 @@
+"""Which pixels are stained, and the choice between the compiled kernels and NumPy."""
+
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest._color import LINEAR, OPTICAL_DENSITY, RGB_TO_XYZ, lightness
+
+Mask = str | Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None
+
+# a stained pixel has at least this mean optical density, or at most this lightness
+DENSITY = 0.15
+LIGHTNESS = 80.0
+_LIGHT = ((LIGHTNESS + 16) / 116) ** 3
+
+# channel, value -> share of the score; a pixel whose three shares reach 1 is stained
+SCORES = {
+    "od": np.repeat(OPTICAL_DENSITY[None] / (3 * DENSITY), 3, axis=0).astype(np.float32),
+    "luminosity": (RGB_TO_XYZ[1][:, None] * (1 - LINEAR) / (1 - _LIGHT)).astype(np.float32),
+}
+
+
+def _grey(density: float) -> NDArray[np.uint8]:
+    return np.full(3, np.rint(256 * np.exp(-density) - 1), np.uint8)
+
+
+# the same two limits as a density, and as 1 - f(Y): beyond them a kernel fades to the background
+DENSITY_LIMITS = {"od": DENSITY, "luminosity": float(np.log(256 / (255 * 0.7758 + 1)))}
+LAB_LIMITS = {
+    "od": float(1 - (lightness(_grey(DENSITY)) + 16) / 116),
+    "luminosity": 1 - (LIGHTNESS + 16) / 116,
+}
+
+
+class Pixels(NamedTuple):
+    """Some pixels of one image: channel c of pixel i is ``flat[c * plane + i * step]``."""
+
+    flat: NDArray[np.uint8]
+    step: int
+    plane: int
+    n: int
+
+
+@cache
+def kernels() -> ModuleType:
+    """Return the compiled kernels, or the same in NumPy where numba is not to be had."""
+    try:
+        from hemaest.stain import _compiled as module
+    except ImportError:
+        from hemaest.stain import _plain as module  # type: ignore[no-redef]
+    return module
+
+
+def flatten(image: NDArray[np.uint8]) -> Pixels:
+    """Return all pixels of an image."""
+    step = image.shape[-1]
+    return Pixels(np.ascontiguousarray(image).reshape(-1), step, 1, image.size // step)
+
+
+def select(image: NDArray[np.uint8], mask: Mask) -> Pixels:
+    """Return the pixels of an image that the mask keeps."""
+    whole = flatten(image)
+    if mask is None:
+        return whole
+    if callable(mask):
+        chosen = np.ascontiguousarray(image[..., :3][call_mask(mask, image)])
+        return Pixels(chosen.reshape(-1), 3, 1, len(chosen))
+    planes, plane, n = kernels().foreground(whole.flat, whole.step, whole.n, SCORES[mask])
+    return Pixels(planes, 1, int(plane), int(n))
+
+
+def call_mask(mask: Callable[..., Any], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return what the user's mask function says, or say what is wrong with it."""
+    chosen = np.asarray(mask(image[..., :3]))
+    if chosen.dtype != bool or chosen.shape != image.shape[:2]:
+        raise ValueError(
+            f"The mask function returned {chosen.dtype} of shape {chosen.shape}; it must return "
+            f"booleans of the image's height and width, {image.shape[:2]}, True where stained."
+        )
+    return chosen
+
+
+def limits(mask: Mask, preserve: bool, table: dict[str, float]) -> tuple[np.float32, np.float32]:
+    """Return where a kernel starts and ends to fade; twice 0 where it should not."""
+    far = table[mask] if preserve and isinstance(mask, str) else 0.0
+    return np.float32(far / 2), np.float32(far)

@@ -1,0 +1,269 @@
+"""What all normalizers share: a target learned from many images, and one operator an image."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from hemaest._parallel import map_images
+from hemaest.base import ImageTransformer, StrOptions, checked_fit
+from hemaest.images import as_array, pack
+from hemaest.stain._kernels import Mask, Pixels, call_mask, select
+
+Statistics = dict[str, NDArray[np.float64]]
+
+
+class StainNormalizer(ImageTransformer):
+    """Template of a normalizer.
+
+    A leaf names its statistics in ``_shapes`` and writes ``_measure(pixels)``, which describes a
+    pool of pixels by them and says whether they could be told; ``_complete``, which fills in what
+    could not be told; and ``_paint``, which moves an image from one description to another.
+    """
+
+    _min_pixels = 1
+    _shapes: ClassVar[dict[str, tuple[int, ...]]]
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "target": [dict, None],
+        "source": [StrOptions({"image", "fitted"})],
+        "aggregate": [StrOptions({"mean", "concat", "medoid"})],
+        "mask": [StrOptions({"od", "luminosity"}), callable, None],
+        "preserve_background": ["boolean"],
+        "on_degenerate": [StrOptions({"passthrough", "target", "raise"})],
+        "n_jobs": [Integral, None],
+    }
+
+    target: dict[str, Any] | None
+    source: Literal["image", "fitted"]
+    aggregate: Literal["mean", "concat", "medoid"]
+    mask: Mask
+    preserve_background: bool
+    on_degenerate: Literal["passthrough", "target", "raise"]
+    n_jobs: int | None
+
+    @abstractmethod
+    def _measure(self, pixels: Sequence[Pixels]) -> tuple[Statistics, bool]:
+        """Return the statistics of a pool of pixels, and whether it is degenerate."""
+
+    @abstractmethod
+    def _complete(self, statistics: Statistics, pixels: Sequence[Pixels]) -> Statistics:
+        """Return statistics in which the target stands in for what the pixels do not tell."""
+
+    @abstractmethod
+    def _paint(
+        self, image: NDArray[np.uint8], source: Statistics, target: Statistics
+    ) -> NDArray[np.uint8]:
+        """Return the image, moved from the source's statistics to the target's."""
+
+    @checked_fit
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn the target from images (with ``source="fitted"``, the source as well).
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them. Degenerate images are left out.
+        y : ignored
+            For pipelines.
+
+        Returns
+        -------
+        self : object
+        """
+        X = self._check_images(X)
+        target = None if self.target is None else self._read(self.target)
+        self.target_: Statistics | None = target
+        self.source_: Statistics | None = None
+        if target is not None and self.source == "image":
+            return self
+        measured = map_images(
+            lambda image: self._measure([self._select(image)]), X, n_jobs=self.n_jobs
+        )
+        good = [i for i, (_, degenerate) in enumerate(measured) if not degenerate]
+        if not good:
+            self._complain(list(range(len(X))), "learn from")
+            return self
+        statistics = [measured[i][0] for i in good]
+        pool = self.aggregate == "concat" and target is None
+        if pool or self.source == "fitted":
+            pooled, _ = self._measure([self._select(as_array(X[i])) for i in good])
+            self.source_ = pooled if self.source == "fitted" else None
+        if target is None:
+            self.target_ = pooled if pool else self._aggregate(statistics)
+        return self
+
+    def _aggregate(self, statistics: list[Statistics]) -> Statistics:
+        if self.aggregate == "medoid":
+            return statistics[_medoid(statistics)]
+        return self._mean({k: np.stack([s[k] for s in statistics]) for k in self._shapes})
+
+    def _mean(self, stacked: Statistics) -> Statistics:
+        return {name: values.mean(axis=0) for name, values in stacked.items()}
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the images in the target's colours.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them; a cell map is copied.
+
+        Returns
+        -------
+        images : uint8 array (n, H, W, C) or 1-D object array
+        """
+        check_is_fitted(self)
+        X = self._check_images(X)
+        results = map_images(self._normalize, X, n_jobs=self.n_jobs)
+        self._complain([i for i, (_, degenerate) in enumerate(results) if degenerate], "normalize")
+        return pack([image for image, _ in results], dense=X.dtype != object)
+
+    def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self._normalize(image)[0]
+
+    def _normalize(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+        if self.target_ is None:
+            return image.copy(), False
+        if self.source_ is not None:
+            return self._move(image, self.source_), False
+        pixels = [self._select(image)]
+        statistics, degenerate = self._measure(pixels)
+        if degenerate:
+            if self.on_degenerate != "target":
+                return image.copy(), True
+            statistics = self._complete(statistics, pixels)
+        return self._move(image, statistics), degenerate
+
+    def _move(self, image: NDArray[np.uint8], source: Statistics) -> NDArray[np.uint8]:
+        assert self.target_ is not None
+        result = self._paint(image, source, self.target_)
+        if callable(self.mask) and self.preserve_background:
+            background = ~call_mask(self.mask, image)
+            result[background] = image[background]
+        return result
+
+    def _select(self, image: NDArray[np.uint8]) -> Pixels:
+        return select(image, self.mask)
+
+    def _describe(self, image: NDArray[np.uint8]) -> tuple[Statistics, bool]:
+        return self._measure([self._select(image)])
+
+    def _complain(self, which: list[int], task: str) -> None:
+        """Warn about degenerate images, counted, or raise."""
+        if not which:
+            return
+        shown = ", ".join(map(str, which[:10])) + (", ..." if len(which) > 10 else "")
+        found = (
+            f"{type(self).__name__}: {len(which)} image(s) have too little stain or contrast to "
+            f"{task} (number {shown})"
+        )
+        if self.on_degenerate == "raise":
+            raise ValueError(
+                f"{found}. Leave them out (is_degenerate(X) finds them), or set "
+                'on_degenerate="passthrough".'
+            )
+        if task == "learn from":
+            effect = "; there is no target, and transform will pass every image unchanged."
+        elif self.on_degenerate == "target":
+            effect = "; what they do not tell was taken from the target."
+        else:
+            effect = "; they pass unchanged."
+        warnings.warn(found + effect, UserWarning, stacklevel=3)
+
+    def is_degenerate(self, X: Any) -> NDArray[np.bool_]:
+        """Say for each image whether it has too little stain or contrast to be normalized.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        degenerate : bool array of shape (n,)
+        """
+        self._validate_params()
+        X = self._check_images(X)
+        measured = map_images(
+            lambda image: self._measure([self._select(image)])[1], X, n_jobs=self.n_jobs
+        )
+        return np.array(measured, dtype=bool)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fitted normalizer as a dict that JSON can hold: a few dozen numbers.
+
+        Returns
+        -------
+        state : dict
+            For :meth:`from_dict`; its ``"target"`` also serves as the parameter ``target``.
+        """
+        check_is_fitted(self)
+        if callable(self.mask):
+            raise TypeError(
+                f"mask is the function {self.mask!r}, which JSON cannot hold; use pickle, or a "
+                'named mask ("od", "luminosity").'
+            )
+        params = {k: _plain(v) for k, v in self.get_params(deep=False).items() if k != "target"}
+        return {
+            "class": type(self).__name__,
+            "params": params,
+            "target": _plain(self.target_),
+            "source": _plain(self.source_),
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Self:
+        """Return the fitted normalizer that :meth:`to_dict` described.
+
+        Parameters
+        ----------
+        state : dict
+            As :meth:`to_dict` made it.
+
+        Returns
+        -------
+        normalizer : object
+        """
+        if state.get("class") != cls.__name__:
+            raise ValueError(
+                f"This is the state of a {state.get('class')!r}, not a {cls.__name__}."
+            )
+        normalizer = cls(**state["params"])
+        for name in ("target", "source"):
+            found = state.get(name)
+            setattr(normalizer, f"{name}_", None if found is None else normalizer._read(found))
+        return normalizer
+
+    def _read(self, numbers: dict[str, Any]) -> Statistics:
+        """Check numbers from outside."""
+        if set(numbers) != set(self._shapes):
+            raise ValueError(
+                f"A target of {type(self).__name__} has the keys {sorted(self._shapes)}, as "
+                f'to_dict()["target"] gives them; got {sorted(map(str, numbers))}.'
+            )
+        statistics = {k: np.array(numbers[k], dtype=np.float64) for k in self._shapes}
+        for name, shape in self._shapes.items():
+            values = statistics[name]
+            if values.shape != shape or not np.isfinite(values).all():
+                raise ValueError(f"target[{name!r}] must be finite numbers of shape {shape}.")
+        return statistics
+
+
+def _medoid(statistics: list[Statistics]) -> int:
+    """Return which statistics are nearest to all others, each number on its own scale."""
+    table = np.stack([np.concatenate([v.ravel() for v in s.values()]) for s in statistics])
+    table = table / np.maximum(table.std(axis=0), 1e-9)
+    distances = np.sqrt(((table[:, None] - table[None]) ** 2).sum(axis=-1))
+    return int(distances.sum(axis=1).argmin())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with arrays as lists."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value

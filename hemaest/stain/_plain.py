@@ -1,0 +1,159 @@
+"""The kernels in NumPy, for where numba cannot be had: the same pixels within 1, but slower.
+
+See ``_compiled`` for what each does and how pixels are addressed.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest._color import F_TO_LAB, LAB_TO_F, OPTICAL_DENSITY, lab_to_rgb, rgb_to_lab
+
+OFFSET = np.array([16.0, 0.0, 0.0])
+
+
+def _pixels(flat: NDArray[np.uint8], step: int, plane: int, n: int) -> NDArray[np.uint8]:
+    if plane == 1:
+        return flat[: n * step].reshape(n, step)[:, :3]
+    return np.stack([flat[c * plane : c * plane + n] for c in range(3)], axis=1)
+
+
+def _moments(x: NDArray[Any]) -> NDArray[np.float64]:
+    if not len(x):
+        return np.zeros(10)
+    x = x.astype(np.float64)
+    products = (x.T @ x)[np.triu_indices(3)]
+    return np.concatenate([[len(x)], x.sum(axis=0), products])
+
+
+def _emit(
+    flat: NDArray[np.uint8],
+    step: int,
+    new: NDArray[Any],
+    depth: NDArray[Any],
+    near: float,
+    far: float,
+    out: NDArray[np.uint8],
+) -> None:
+    old, new = flat.reshape(-1, step), new.astype(np.float64)
+    if far > near:
+        weight = np.clip((depth - near) / (far - near), 0, 1)[:, None]
+        new = old[:, :3] + weight * (new - old[:, :3])
+    out = out.reshape(-1, step)
+    out[:] = old
+    out[:, :3] = np.rint(new)
+
+
+def _f(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return (rgb_to_lab(rgb) + OFFSET) @ LAB_TO_F.T
+
+
+def foreground(flat: NDArray[np.uint8], step: int, n: int, score: NDArray[np.float32]) -> Any:
+    """Return planes of the pixels whose score is at least 1, their pitch and their count."""
+    rgb = _pixels(flat, step, 1, n)
+    total = score[0][rgb[:, 0]] + score[1][rgb[:, 1]] + score[2][rgb[:, 2]]
+    kept = rgb[total >= 1]
+    # a pitch of 1 would say interleaved
+    planes = np.zeros((3, max(len(kept), 2)), np.uint8)
+    planes[:, : len(kept)] = kept.T
+    return planes.reshape(-1), planes.shape[1], len(kept)
+
+
+def density_moments(flat: NDArray[np.uint8], step: int, plane: int, n: int) -> Any:
+    """Return count, sums and products of the optical densities."""
+    return _moments(OPTICAL_DENSITY[_pixels(flat, step, plane, n)])
+
+
+def angle_counts(
+    flat: NDArray[np.uint8], step: int, plane: int, n: int, frame: NDArray[Any], bins: int
+) -> Any:
+    """Return the histogram of the pixels' diamond angle in the plane of two rows."""
+    p, q = (OPTICAL_DENSITY[_pixels(flat, step, plane, n)] @ frame[:2].T).T
+    t = q / (np.abs(p) + np.abs(q) + 1e-30)
+    t = np.where(p >= 0, t, np.where(q >= 0, 2 - t, -2 - t))
+    return np.bincount(((t + 2) * (bins / 4)).astype(int), minlength=bins + 1)
+
+
+def concentration_counts(
+    flat: NDArray[np.uint8],
+    step: int,
+    plane: int,
+    n: int,
+    unmix: NDArray[Any],
+    low: np.float32,
+    shift: int,
+    bins: int,
+) -> Any:
+    """Return the histograms of two concentrations, with bins of equal ratio from low on."""
+    x = OPTICAL_DENSITY[_pixels(flat, step, plane, n)] @ unmix[:2].T
+    bits = np.maximum(x, low).astype(np.float32).view(np.int32) >> shift
+    place = np.minimum(bits - (np.float32(low).view(np.int32) >> shift), bins - 1)
+    return np.stack([np.bincount(place[:, k], minlength=bins) for k in range(2)])
+
+
+def at_ranks(counts: NDArray[Any], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the bin that holds each of the ascending ranks (counted from 0)."""
+    return np.searchsorted(np.cumsum(counts), ranks, side="right")
+
+
+def apply_density(
+    flat: NDArray[np.uint8],
+    step: int,
+    matrix: NDArray[Any],
+    move: NDArray[Any],
+    near: float,
+    far: float,
+    out: NDArray[np.uint8],
+) -> None:
+    """Write the pixels whose densities went through ``matrix @ density + move``."""
+    density = OPTICAL_DENSITY[_pixels(flat, step, 1, flat.size // step)]
+    new = np.clip(256 * np.exp(-(density @ matrix.T + move)) - 1, 0, 255)
+    _emit(flat, step, new, density.mean(axis=1), near, far, out)
+
+
+def lab_moments(flat: NDArray[np.uint8], step: int, plane: int, n: int) -> Any:
+    """Return count, sums and products of f(X), f(Y), f(Z), in which CIELAB is linear."""
+    return _moments(_f(_pixels(flat, step, plane, n)))
+
+
+def apply_lab(
+    flat: NDArray[np.uint8],
+    step: int,
+    matrix: NDArray[Any],
+    move: NDArray[Any],
+    near: float,
+    far: float,
+    out: NDArray[np.uint8],
+) -> None:
+    """Write the pixels whose f(X), f(Y), f(Z) went through ``matrix @ f + move``."""
+    f = _f(_pixels(flat, step, 1, flat.size // step))
+    new = lab_to_rgb((f @ matrix.T + move) @ F_TO_LAB.T - OFFSET)
+    _emit(flat, step, new, 1 - f[:, 1], near, far, out)
+
+
+def sparse_basis(
+    density: NDArray[np.float32],
+    basis: NDArray[np.float64],
+    sparsity: float,
+    max_iter: int,
+    tolerance: float,
+) -> Any:
+    """Return two non-negative unit rows that factor the densities sparsely."""
+    V, W = density.T.astype(np.float64), basis.copy()
+    for _ in range(max_iter):
+        c, like = V @ W.T - sparsity, float(W[0] @ W[1])
+        both = (c - like * c[:, ::-1]) / max(1 - like**2, 1e-6)
+        alone = np.where(both[:, ::-1] < 0, c, both)
+        H = np.maximum(alone, 0)
+        H[:, 0][c[:, 0] - like * H[:, 1] < 0] = 0
+        H[:, 1][c[:, 1] - like * H[:, 0] < 0] = 0
+        A, B, before = H.T @ H, H.T @ V, W.copy()
+        for j in range(2):
+            if A[j, j] > 0:
+                row = np.maximum(W[j] + (B[j] - A[j] @ W) / A[j, j], 0)
+                if row.any():
+                    W[j] = row / np.linalg.norm(row)
+        if np.abs(W - before).max() < tolerance:
+            break
+    return W

@@ -1,0 +1,161 @@
+"""Reinhard's normalization: the mean and spread of LAB become the target's."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest._color import F_TO_LAB, LAB_TO_F
+from hemaest.base import StrOptions
+from hemaest.stain._kernels import LAB_LIMITS, Mask, Pixels, flatten, kernels, limits
+from hemaest.stain._normalizer import StainNormalizer, Statistics
+
+FLAT = 2.0  # lightness of a smaller spread is a blank tile and its noise
+FLOOR = 0.5  # of a standard deviation of L, a or b
+CAP = 5.0  # of a gain
+OFFSET = np.array([16.0, 0.0, 0.0])
+
+
+def lab_statistics(pixels: Sequence[Pixels]) -> tuple[Statistics, int]:
+    """Return mean and standard deviation of CIELAB of a pool of pixels, and their count.
+
+    LAB is linear in f(X), f(Y), f(Z), so the moments of these are enough.
+    """
+    sums = np.sum([kernels().lab_moments(*p) for p in pixels], axis=0)
+    n = int(sums[0])
+    if n == 0:
+        return {"mean": np.zeros(3), "std": np.zeros(3)}, 0
+    mean = sums[1:4] / n
+    covariance = np.zeros((3, 3))
+    covariance[np.triu_indices(3)] = sums[4:] / n - np.outer(mean, mean)[np.triu_indices(3)]
+    covariance += np.triu(covariance, 1).T
+    variance = np.einsum("ij,jk,ik->i", F_TO_LAB, covariance, F_TO_LAB)
+    return {"mean": F_TO_LAB @ mean - OFFSET, "std": np.sqrt(np.maximum(variance, 0))}, n
+
+
+def reinhard_transfer(
+    source: Statistics, target: Statistics, method: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return gain and offset of L, a, b that take the source's statistics to the target's."""
+    from_std, to_std = np.maximum(source["std"], FLOOR), np.maximum(target["std"], FLOOR)
+    if method == "plain":
+        gain, centre = np.minimum(to_std / from_std, CAP), target["mean"]
+    else:
+        contrast = 1 - from_std[0] / to_std[0]
+        gain = np.array([1 + (contrast if contrast > 0 else 0.05), 1.0, 1.0])
+        centre = np.array([source["mean"][0], *target["mean"][1:]])
+    return gain, centre - gain * source["mean"]
+
+
+class ReinhardNormalizer(StainNormalizer):
+    """Give images the mean and the spread of a target's lightness and colour (CIELAB).
+
+    It needs no model of the stains. It does move what has no stain along with the rest, and a
+    picture with a larger nucleus gets another correction than its neighbour; a ``mask`` helps with
+    the first, :func:`normalize_together` with the second.
+
+    Parameters
+    ----------
+    method : {"plain", "modified"}, default="plain"
+        ``"plain"`` matches mean and standard deviation of L, a and b. ``"modified"`` keeps the
+        brightness, raises the contrast of L towards the target's, and matches the means of a and
+        b only.
+    target : dict, optional
+        ``{"mean": (L, a, b), "std": (L, a, b)}``, as ``to_dict()["target"]`` gives it. By
+        default the target is learned in ``fit``.
+    source : {"image", "fitted"}, default="image"
+        Whether each image is measured by itself, or the images of ``fit`` are measured as one and
+        every image gets that one correction; then give a ``target``.
+    aggregate : {"mean", "concat", "medoid"}, default="mean"
+        How many images become one target: the mean of their statistics, the statistics of their
+        pooled pixels, or the one image that is nearest to all others.
+    mask : {"od", "luminosity"}, callable or None, default=None
+        Which pixels count: those of a mean optical density of at least 0.15, of a lightness of at
+        most 80, those where ``mask(rgb)`` is True, or all.
+    preserve_background : bool, default=True
+        With a mask, whether the background stays as it is, with a smooth passage.
+    on_degenerate : {"passthrough", "target", "raise"}, default="passthrough"
+        What happens to an image without contrast (see ``is_degenerate``): it stays as it is,
+        what it does not tell is taken from the target, or an error is raised.
+    n_jobs : int, optional
+        Threads.
+
+    Attributes
+    ----------
+    target_ : dict
+        ``"mean"`` and ``"std"`` of L, a, b; None where all images of ``fit`` were degenerate.
+    source_ : dict or None
+        The same of the source, with ``source="fitted"``.
+
+    References
+    ----------
+    E. Reinhard et al., Color transfer between images, IEEE CG&A 21 (2001) 34-41.
+    S. Roy et al., Modified Reinhard algorithm for color normalization of colorectal cancer
+    histopathology images, EUSIPCO 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.stain import ReinhardNormalizer
+    >>> rng = np.random.default_rng(0)
+    >>> blue = rng.integers(100, 200, (2, 32, 32, 3)).astype(np.uint8)
+    >>> pink = np.minimum(blue + np.array([40, 0, 20]), 255).astype(np.uint8)
+    >>> normalizer = ReinhardNormalizer().fit(blue)
+    >>> before = pink.mean(axis=(0, 1, 2)) - blue.mean(axis=(0, 1, 2))
+    >>> after = normalizer.transform(pink).mean(axis=(0, 1, 2)) - blue.mean(axis=(0, 1, 2))
+    >>> bool(np.abs(after).max() < 2 < np.abs(before).max())
+    True
+    """
+
+    _shapes: ClassVar[dict[str, tuple[int, ...]]] = {"mean": (3,), "std": (3,)}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "method": [StrOptions({"plain", "modified"})],
+        **StainNormalizer._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        *,
+        method: Literal["plain", "modified"] = "plain",
+        target: dict[str, Any] | None = None,
+        source: Literal["image", "fitted"] = "image",
+        aggregate: Literal["mean", "concat", "medoid"] = "mean",
+        mask: Mask = None,
+        preserve_background: bool = True,
+        on_degenerate: Literal["passthrough", "target", "raise"] = "passthrough",
+        n_jobs: int | None = None,
+    ):
+        self.method = method
+        self.target = target
+        self.source = source
+        self.aggregate = aggregate
+        self.mask = mask
+        self.preserve_background = preserve_background
+        self.on_degenerate = on_degenerate
+        self.n_jobs = n_jobs
+
+    def _measure(self, pixels: Sequence[Pixels]) -> tuple[Statistics, bool]:
+        statistics, n = lab_statistics(pixels)
+        return statistics, n < 3 or statistics["std"][0] < FLAT
+
+    def _complete(self, statistics: Statistics, pixels: Sequence[Pixels]) -> Statistics:
+        assert self.target_ is not None
+        stained = sum(p.n for p in pixels) >= 3 and self.mask is not None
+        mean = statistics["mean"] if stained else self.target_["mean"]
+        return {"mean": mean, "std": self.target_["std"]}
+
+    def _paint(
+        self, image: NDArray[np.uint8], source: Statistics, target: Statistics
+    ) -> NDArray[np.uint8]:
+        gain, offset = reinhard_transfer(source, target, self.method)
+        matrix = LAB_TO_F @ (gain[:, None] * F_TO_LAB)
+        # L + 16 is what is linear in f
+        move = LAB_TO_F @ (offset + OFFSET - gain * OFFSET)
+        near, far = limits(self.mask, self.preserve_background, LAB_LIMITS)
+        flat, step, _, _ = flatten(image)
+        out = np.empty_like(flat)
+        kernels().apply_lab(
+            flat, step, matrix.astype(np.float32), move.astype(np.float32), near, far, out
+        )
+        return out.reshape(image.shape)

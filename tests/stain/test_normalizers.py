@@ -1,0 +1,227 @@
+import json
+
+import numpy as np
+import pytest
+import stain_reference as reference
+from stained import draw_stained
+
+from hemaest._color import rgb_to_lab
+from hemaest.images import to_object_array
+from hemaest.stain import (
+    MacenkoNormalizer,
+    ReinhardNormalizer,
+    VahadaneNormalizer,
+    normalize_together,
+)
+
+NORMALIZERS = [ReinhardNormalizer, MacenkoNormalizer, VahadaneNormalizer]
+KINDS = ["giemsa", "wright", "yellow", "pale", "noise", "dim noise", "ramps", "blocks", "large"]
+
+
+def levels(one, other):
+    return np.abs(np.asarray(one, float) - np.asarray(other, float)).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reinhard_is_within_a_level_of_plain_float64(tiles, kind):
+    normalizer = ReinhardNormalizer().fit([tiles["giemsa"]])
+    expected = reference.reinhard(tiles[kind], tiles["giemsa"])
+    assert levels(normalizer.transform([tiles[kind]])[0], expected) <= 1
+
+
+@pytest.mark.parametrize("residual", ["keep", "drop"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_macenko_is_within_a_level_of_plain_float64(tiles, kind, residual):
+    normalizer = MacenkoNormalizer(residual=residual, preserve_background=False)
+    result = normalizer.fit([tiles["giemsa"]]).transform([tiles[kind]])[0]
+    assert levels(result, reference.macenko(tiles[kind], tiles["giemsa"], residual)) <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("Normalizer", NORMALIZERS)
+def test_an_image_normalized_to_itself_is_itself(tiles, Normalizer, kind):
+    image = tiles[kind][None]
+    assert levels(Normalizer().fit(image).transform(image), image) <= 1
+
+
+def test_reinhard_reaches_the_statistics_of_the_target(tiles):
+    target = draw_stained(0, light=(225, 220, 215))
+    image = draw_stained(0, strength=(0.8, 0.9), light=(215, 225, 210))
+    result = ReinhardNormalizer().fit([target]).transform([image])[0]
+    inside = (result > 0).all(axis=-1) & (result < 255).all(axis=-1)
+    assert inside.mean() > 0.99
+    want, got = rgb_to_lab(target).reshape(-1, 3), rgb_to_lab(result).reshape(-1, 3)
+    np.testing.assert_allclose(got.mean(axis=0), want.mean(axis=0), atol=0.5)
+    np.testing.assert_allclose(got.std(axis=0), want.std(axis=0), atol=0.5)
+
+
+def test_modified_reinhard_keeps_brightness_and_matches_hue(tiles):
+    target, image = tiles["giemsa"], tiles["wright"]
+    result = ReinhardNormalizer(method="modified").fit([target]).transform([image])[0]
+    want, old, got = (rgb_to_lab(i).reshape(-1, 3) for i in (target, image, result))
+    assert abs(got[:, 0].mean() - old[:, 0].mean()) < 0.7
+    np.testing.assert_allclose(got[:, 1:].mean(axis=0), want[:, 1:].mean(axis=0), atol=0.7)
+
+
+def test_macenko_finds_the_stains_that_were_mixed():
+    rng = np.random.default_rng(0)
+    stains = reference.third(np.array([[0.8, 0.55, 0.2], [0.15, 0.93, 0.3]]))[:2]
+    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
+    amounts = rng.uniform(0, 1, (20000, 2))
+    amounts[:5000, 0] = 0
+    amounts[5000:10000, 1] = 0
+    image = np.rint(256 * np.exp(-amounts @ stains) - 1).astype(np.uint8).reshape(100, 200, 3)
+    for normalizer in (MacenkoNormalizer(), VahadaneNormalizer(sparsity=0.01)):
+        found = normalizer.fit(image[None]).target_
+        np.testing.assert_allclose(found["basis"], stains, atol=0.03)
+        np.testing.assert_allclose(found["concentrations"], 0.98, atol=0.05)
+
+
+@pytest.mark.parametrize("Normalizer", NORMALIZERS)
+def test_normalization_brings_two_stain_styles_together(Normalizer):
+    one = np.stack([draw_stained(i) for i in range(4)])
+    other = np.stack([draw_stained(i, strength=(0.6, 1.4)) for i in range(4)])
+    normalizer = Normalizer().fit(one)
+
+    def look(images):
+        return np.concatenate([images.mean(axis=(1, 2)), images.std(axis=(1, 2))], axis=1)
+
+    before = np.abs(look(one) - look(other)).mean()
+    after = np.abs(look(one) - look(normalizer.transform(other))).mean()
+    assert after < 0.5 * before
+
+
+@pytest.mark.parametrize("Normalizer", NORMALIZERS)
+@pytest.mark.parametrize("aggregate", ["mean", "concat", "medoid"])
+def test_permuting_images_changes_nothing(Normalizer, aggregate):
+    images = np.stack([draw_stained(i, strength=(0.6 + 0.2 * i, 1)) for i in range(5)])
+    order = [3, 0, 4, 1, 2]
+    one = Normalizer(aggregate=aggregate).fit(images)
+    other = Normalizer(aggregate=aggregate).fit(images[order])
+    for name in one.target_:
+        np.testing.assert_allclose(one.target_[name], other.target_[name], rtol=2e-3, atol=1e-4)
+    assert levels(one.transform(images)[order], one.transform(images[order])) == 0
+
+
+@pytest.mark.parametrize("Normalizer", NORMALIZERS)
+@pytest.mark.parametrize("aggregate", ["mean", "concat", "medoid"])
+@pytest.mark.filterwarnings("ignore:.*too little stain")
+def test_blank_tiles_change_nothing(Normalizer, aggregate):
+    images = np.stack([draw_stained(i) for i in range(3)])
+    blanks = np.full_like(images, 255)
+    one = Normalizer(aggregate=aggregate).fit(images)
+    other = Normalizer(aggregate=aggregate).fit(np.concatenate([blanks, images, blanks]))
+    for name in one.target_:
+        np.testing.assert_array_equal(one.target_[name], other.target_[name])
+    masked = Normalizer(mask="od").fit(images)
+    together = normalize_together(np.concatenate([images, blanks]), masked)
+    np.testing.assert_array_equal(together[:3], normalize_together(images, masked))
+    np.testing.assert_array_equal(together[3:], blanks)
+
+
+def test_medoid_is_one_of_the_images():
+    images = np.stack([draw_stained(i, strength=(0.5 + 0.25 * i, 1)) for i in range(5)])
+    target = MacenkoNormalizer(aggregate="medoid").fit(images).target_
+    alone = [MacenkoNormalizer().fit(images[i : i + 1]).target_ for i in range(5)]
+    assert any(np.allclose(target["basis"], a["basis"]) for a in alone)
+
+
+@pytest.mark.parametrize("Normalizer", NORMALIZERS)
+def test_tiles_of_one_slide_keep_equal_colours_equal(Normalizer):
+    slide = draw_stained(5, size=96, strength=(0.6, 1.3))
+    tiles = np.stack([slide[:48], slide[40:88]])
+    normalizer = Normalizer().fit([draw_stained(0)])
+    apart, together = normalizer.transform(tiles), normalize_together(tiles, normalizer)
+    assert levels(together[0][40:], together[1][:8]) == 0
+    assert levels(apart[0][40:], apart[1][:8]) > 0
+    whole = Normalizer(source="fitted", target=normalizer.to_dict()["target"]).fit(tiles)
+    np.testing.assert_array_equal(whole.transform(tiles), together)
+
+
+def test_normalize_together_takes_ragged_tiles_and_refuses_other_steps(tiles):
+    ragged = to_object_array([tiles["giemsa"], tiles["giemsa"][:20]])
+    result = normalize_together(ragged, ReinhardNormalizer().fit([tiles["wright"]]))
+    np.testing.assert_array_equal(result[0][:20], result[1])
+    with pytest.raises(TypeError, match="must be a fitted ReinhardNormalizer"):
+        normalize_together(ragged, object())
+
+
+@pytest.mark.parametrize("mask", ["od", "luminosity", lambda rgb: rgb.mean(axis=-1) < 200])
+@pytest.mark.parametrize("Normalizer", NORMALIZERS)
+def test_background_is_preserved_behind_a_mask(Normalizer, mask):
+    images = np.stack([draw_stained(i, strength=(0.7, 1.2)) for i in range(2)])
+    normalizer = Normalizer(mask=mask).fit([draw_stained(9)])
+    result = normalizer.transform(images)
+    background = (images > 238).all(axis=-1)
+    np.testing.assert_array_equal(result[background], images[background])
+    assert levels(result, images) > 10
+    moved = normalizer.set_params(preserve_background=False).transform(images)
+    assert not np.array_equal(moved[background], images[background])
+
+
+def test_background_passes_over_smoothly():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[::-1, None], 3, axis=1)[None, None]
+    assert ramp.shape == (1, 1, 256, 3)
+    target = {"basis": [[0.8, 0.55, 0.2], [0.1, 0.95, 0.3]], "concentrations": [1.5, 1.0]}
+    for mask in ("od", "luminosity"):
+        normalizer = MacenkoNormalizer(basis="giemsa", target=target, mask=mask).fit(ramp)
+        result = normalizer.transform(ramp)[0, 0].astype(int)
+        assert np.abs(np.diff(result[:140], axis=0)).max() <= 5
+
+
+def test_the_cell_map_is_copied(tiles):
+    labels = np.zeros((*tiles["giemsa"].shape[:2], 1), np.uint8)
+    labels[20:40, 20:40], labels[25:35, 25:35] = 1, 2
+    image = np.dstack([tiles["giemsa"], labels])
+    for Normalizer in NORMALIZERS:
+        normalizer = Normalizer().fit([tiles["wright"]])
+        with_map = normalizer.transform([image])[0]
+        np.testing.assert_array_equal(with_map[..., 3:], labels)
+        np.testing.assert_array_equal(with_map[..., :3], normalizer.transform([tiles["giemsa"]])[0])
+
+
+def test_views_and_threads_give_the_same_pixels(tiles):
+    image = tiles["large"]
+    for Normalizer in NORMALIZERS:
+        normalizer = Normalizer().fit([tiles["wright"]])
+        expected = normalizer.transform([image[:, ::-1].copy()])[0]
+        np.testing.assert_array_equal(normalizer.transform([image[:, ::-1]])[0], expected)
+        normalizer.set_params(n_jobs=2)
+        for result in normalizer.transform([image[:, ::-1]] * 4):
+            np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("Normalizer", NORMALIZERS)
+def test_json_round_trip(Normalizer, tiles):
+    normalizer = Normalizer(mask="od").fit([tiles["giemsa"], tiles["wright"]])
+    state = json.loads(json.dumps(normalizer.to_dict()))
+    again = Normalizer.from_dict(state)
+    images = [tiles["pale"], tiles["yellow"]]
+    for one, other in zip(normalizer.transform(images), again.transform(images), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="not a"):
+        Normalizer.from_dict({**state, "class": "Other"})
+    with pytest.raises(TypeError, match="JSON cannot hold"):
+        Normalizer(mask=lambda rgb: rgb[..., 0] < 230).fit([tiles["giemsa"]]).to_dict()
+
+
+def test_named_and_own_bases_match_strengths_only(tiles):
+    weak, strong = draw_stained(1, strength=(0.7, 0.7)), draw_stained(1)
+    for basis in ("giemsa", "wright", "he", [[0.8, 0.5, 0.2], [0.1, 0.9, 0.3]]):
+        normalizer = MacenkoNormalizer(basis=basis).fit([strong])
+        result = normalizer.transform([weak])[0]
+        assert (
+            np.abs(result - strong.astype(float)).mean()
+            < np.abs(weak - strong.astype(float)).mean()
+        )
+
+
+def test_wrong_input_is_answered(tiles):
+    with pytest.raises(ValueError, match="has the keys"):
+        ReinhardNormalizer(target={"men": 1}).fit([tiles["giemsa"]])
+    with pytest.raises(ValueError, match="finite numbers of shape"):
+        ReinhardNormalizer(target={"mean": [1], "std": [1]}).fit([tiles["giemsa"]])
+    with pytest.raises(ValueError, match="must return booleans"):
+        ReinhardNormalizer(mask=lambda rgb: rgb).fit([tiles["giemsa"]])
+    with pytest.raises(ValueError, match="no stain basis|must be"):
+        MacenkoNormalizer(basis="gimsa").fit([tiles["giemsa"]])
