@@ -89,7 +89,7 @@ class Checkpoint(Callback):
         if net.run["average"] is not None:
             net.run["average"].module.load_state_dict(state["average"])
         net.run["step"] = state["step"]
-        net.run["done"] = len(state["history"])
+        net.run["done"] = len(state["history"]) - state["first"]
         net.run["good"] = weights_of(net.current())
         net.history = History(state["history"])
         if self.best is not None:
@@ -112,6 +112,7 @@ class Checkpoint(Callback):
                     for row in net.history
                 ],
                 "best": None if self.best is None else self.best.state(),
+                "first": net.run["first"],
                 "seed": net.seed,
             },
             self.path,

@@ -1,6 +1,5 @@
 """A scikit-learn classifier of images over any net, with a skorch net inside."""
 
-import copy
 import threading
 import warnings
 from numbers import Integral, Real
@@ -14,17 +13,13 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
-from hemaest.base import HasMethods, ImageEstimator, Interval, StrOptions, TakesGroups, checked_fit
-from hemaest.deep._arrays import to_arrays, to_tensors
+from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.deep._labels import check_labels, check_weights, encode
+from hemaest.deep._owner import OwnsNet
 from hemaest.deep._split import hold_out
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
     from hemaest.deep._batches import Examples
-    from hemaest.deep._net import ClassifierNet
 
 # torch's global generators are one for the process: fits in threads take turns
 _TURN = threading.RLock()
@@ -35,7 +30,7 @@ class ImageClassifier(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClassifierMixin,
-    ImageEstimator,
+    OwnsNet,
 ):
     """Classify images of cells with a deep net.
 
@@ -316,13 +311,14 @@ class ImageClassifier(
         warm: bool,
         holds_out: bool,
     ) -> None:
-        from hemaest.deep._net import seeded
+        from hemaest.deep._net import TrainingDiverged, seeded
         from hemaest.deep._run import checkpoint_file, make_examples, resample, seed_in
 
         checkpoint = None
         seed = seed_of(self.random_state)
         if self.checkpoint_dir is not None:
-            checkpoint = checkpoint_file(self, X, y, groups, weight)
+            start = self._weights() if warm else None
+            checkpoint = checkpoint_file(self, X, y, groups, weight, start)
             seed = seed_in(checkpoint, default=seed)
         held_out = None
         train: tuple[Any, Any, Any] = (X, y, weight)
@@ -342,24 +338,34 @@ class ImageClassifier(
             self.image_size,
             balanced=isinstance(self.resampler, str),
         )
-        if not warm:
-            net, report = self._build(len(classes), seed)
-            self.pretrained_report_ = report
+        if warm:
+            # the parameters may have changed since: a new net around the old weights
+            net, _ = self._build(len(classes), seed, weights=self._weights())
+            net.history, report = self.net_.history, self.pretrained_report_
         else:
-            net = self.net_
+            net, report = self._build(len(classes), seed)
+        try:
+            with seeded(seed, net.torch_device):
+                self._run(net, examples, valid, checkpoint, self.max_epochs)
+        except TrainingDiverged:
+            # the weights from before are worth having
+            self._adopt(net, classes, held_out, report)
+            raise
+        self._adopt(net, classes, held_out, report)
+
+    def _adopt(self, net: Any, classes: NDArray[Any], held_out: Any, report: Any) -> None:
+        self.net_ = net
         self.classes_ = classes
         self.held_out_ = held_out
+        self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
-        self.net_ = net
-        with seeded(seed, net.torch_device):
-            self._run(examples, valid, checkpoint, self.max_epochs)
 
-    def _run(self, train: Any, valid: Any, checkpoint: str | None, epochs: int) -> None:
+    def _run(self, net: Any, train: Any, valid: Any, checkpoint: str | None, epochs: int) -> None:
         from hemaest.deep._run import run_callbacks
 
-        net = self.net_
         net.callbacks = run_callbacks(self, valid is not None, checkpoint)
         net.initialize_callbacks()
+        first = len(net.history)
         try:
             interrupted = net.train(train, valid, epochs)
         finally:
@@ -368,62 +374,10 @@ class ImageClassifier(
         if interrupted:
             kept = "the best" if valid is not None else "the last"
             warnings.warn(
-                f"{type(self).__name__} was interrupted after {len(net.history)} of {epochs} "
-                f"epochs; {kept} weights so far are kept.",
+                f"{type(self).__name__} was interrupted after {len(net.history) - first} of "
+                f"{epochs} epochs; {kept} weights so far are kept.",
                 stacklevel=4,
             )
-
-    def _net_options(self) -> dict[str, Any]:
-        """Return what the net is built with; a subclass with its own switches adds them."""
-        return dict(self.backbone_options or {})
-
-    def _layer_decay(self) -> float | None:
-        if self.layer_decay == "auto":
-            return None if self.pretrained is False else 0.75
-        return self.layer_decay
-
-    def _build(self, n_classes: int, seed: int, *, weights: Any = None) -> tuple[Any, Any]:
-        """Build an initialized skorch net; with given weights nothing is fetched."""
-        from hemaest.deep._augment import resolve_augment
-        from hemaest.deep._net import ClassifierNet, seeded
-        from hemaest.nets._build import build_net
-        from hemaest.nets._devices import resolve_device, resolve_precision
-
-        device = resolve_device(self.device, strict=weights is None)
-        pretrained = self.pretrained if weights is None else False
-        with seeded(seed, device):
-            module, report = build_net(
-                self.backbone,
-                n_classes,
-                image_size=self.image_size,
-                pretrained=str(pretrained) if isinstance(pretrained, Path) else pretrained,
-                drop_path=self.drop_path,
-                **self._net_options(),
-            )
-        if weights is not None:
-            module.load_state_dict(weights)
-        net = ClassifierNet(
-            module,
-            n_classes=n_classes,
-            torch_device=device,
-            precision=resolve_precision(self.precision, device),
-            augment=resolve_augment(self.augment),
-            mixup=self.mixup,
-            cutmix=self.cutmix,
-            label_smoothing=self.label_smoothing,
-            weight_decay=self.weight_decay,
-            layer_decay=self._layer_decay(),
-            warmup=self.warmup,
-            freeze_epochs=self.freeze_epochs,
-            clip_norm=self.clip_norm,
-            ema=self.ema,
-            seed=seed,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
-        )
-        net.initialize()
-        return net, report
 
     def partial_fit(
         self,
@@ -456,28 +410,22 @@ class ImageClassifier(
         X = self._check_images(X)
         y = check_labels(y, len(X), self)
         weight = check_weights(sample_weight, len(X))
-        first = not hasattr(self, "net_")
         with _TURN:
-            if first:
+            if not hasattr(self, "net_"):
                 if classes is None:
                     raise ValueError("the first call of partial_fit needs classes=, all labels.")
-                self.classes_ = np.unique(np.asarray(classes))
-                self.held_out_ = None
-                self.net_, self.pretrained_report_ = self._build(
-                    len(self.classes_), seed_of(self.random_state)
-                )
-                self._n_features_out = self.net_.module_.num_features
+                known = np.unique(np.asarray(classes))
+                net, report = self._build(len(known), seed_of(self.random_state))
+                self._adopt(net, known, None, report)
             net = self.net_
-            target = encode(y, self.classes_)
-            examples = make_examples(X, target, weight, self.image_size)
-            warmup, average = net.warmup, net.ema
+            examples = make_examples(X, encode(y, self.classes_), weight, self.image_size)
             # a stream has no end to anneal towards, and no epochs to average over
-            net.warmup, net.ema = None, False
+            net.lr, net.warmup, net.ema = self.lr, None, False
             try:
                 with seeded(net.seed, net.torch_device):
-                    self._run(examples, None, None, 1)
+                    self._run(net, examples, None, None, 1)
             finally:
-                net.warmup, net.ema = warmup, average
+                net.warmup, net.ema = self.warmup, self.ema
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -531,73 +479,3 @@ class ImageClassifier(
         from hemaest.deep._run import embeddings, infer_with
 
         return infer_with(self.net_, self._check_images(X), self.image_size, embeddings)
-
-    def adapt_batchnorm(self, X: Any) -> Self:
-        """Return a copy whose batch-norm statistics are those of other images, without labels.
-
-        A net that learnt at one microscope sees another's colours through the first one's mean
-        and spread; this takes the new ones.
-
-        Parameters
-        ----------
-        X : images
-            A few hundred of the new laboratory, of all kinds.
-
-        Returns
-        -------
-        adapted : object
-            A fitted estimator of the same kind.
-        """
-        check_is_fitted(self, "net_")
-        from hemaest.deep._run import adapt_batchnorm
-
-        adapted = copy.deepcopy(self)
-        adapt_batchnorm(adapted.net_, self._check_images(X), self.image_size)
-        return adapted
-
-    @property
-    def history_(self) -> "pd.DataFrame":
-        """What happened in each epoch."""
-        check_is_fitted(self, "net_")
-        from hemaest.deep._history import history_frame
-
-        return history_frame(self.net_.history)
-
-    def plot_history(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the learning curve.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; by default on a new figure.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-        """
-        from hemaest.deep._history import plot_history
-
-        return plot_history(self.history_, ax)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Carry the weights as plain arrays, so that a file loads on any machine."""
-        state = dict(super().__getstate__())
-        net: ClassifierNet | None = state.pop("net_", None)
-        if net is not None:
-            state["_weights"] = to_arrays(net.module_)
-            state["_history"] = [dict(row) for row in net.history]
-            state["_seed"] = net.seed
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Build the net again around the weights; the optimizer begins anew."""
-        state = dict(state)
-        weights = state.pop("_weights", None)
-        history, seed = state.pop("_history", None), state.pop("_seed", 0)
-        super().__setstate__(state)
-        if weights is None:
-            return
-        from skorch.history import History
-
-        self.net_, _ = self._build(len(self.classes_), seed, weights=to_tensors(weights))
-        self.net_.history = History(history)

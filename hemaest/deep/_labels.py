@@ -14,13 +14,13 @@ def check_labels(y: ArrayLike, n: int, estimator: object) -> NDArray[Any]:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
-    y = column_or_1d(y, warn=True)
-    if y.dtype.kind in "fc":
-        check_array(y, ensure_2d=False, input_name="y")
-    check_classification_targets(y)
-    if len(y) != n:
-        raise ValueError(f"there are {n} images but {len(y)} labels; give one label for each.")
-    return y
+    labels: NDArray[Any] = np.asarray(column_or_1d(y, warn=True))
+    if labels.dtype.kind in "fc":
+        check_array(labels, ensure_2d=False, input_name="y")
+    check_classification_targets(labels)
+    if len(labels) != n:
+        raise ValueError(f"there are {n} images but {len(labels)} labels; give one for each.")
+    return labels
 
 
 def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:

@@ -323,6 +323,7 @@ class ClassifierNet(NeuralNet):
             "side": train.squares.size,
             "epochs": epochs,
             "done": 0,
+            "first": len(self.history),
             "good": weights_of(self.module_),
         }
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 
 def batch_norms(module: nn.Module) -> list[BatchNorm]:

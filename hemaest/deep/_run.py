@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -105,29 +106,23 @@ def run_callbacks(
 _NO_MATTER = {"checkpoint_dir", "device", "verbose", "callbacks", "random_state", "tta"}
 
 
-def checkpoint_file(estimator: "ImageClassifier", X: Any, y: Any, groups: Any, weight: Any) -> str:
+def checkpoint_file(
+    estimator: "ImageClassifier", X: Any, y: Any, groups: Any, weight: Any, start: Any
+) -> str:
     """Return the file of a run, named by all that decides its result, so that folds keep apart."""
-    params = {k: v for k, v in estimator.get_params(deep=True).items() if k not in _NO_MATTER}
-    seed = estimator.random_state
-    params["random_state"] = seed if isinstance(seed, int) else None
-    known = {
-        k: v if not callable(v) else getattr(v, "__qualname__", type(v).__name__)
-        for k, v in params.items()
-    }
-    name = joblib.hash(
-        (
-            type(estimator).__name__,
-            sorted(known),
-            list(map(repr, known.values())),
-            X,
-            y,
-            groups,
-            weight,
-        )
-    )
-    folder = os.fspath(estimator.checkpoint_dir)
+    given = estimator.get_params(deep=True)
+    params = {k: _name(v) for k, v in given.items() if k not in _NO_MATTER}
+    if isinstance(estimator.random_state, Integral):
+        params["random_state"] = str(estimator.random_state)
+    run = (type(estimator).__name__, sorted(params.items()), X, y, groups, weight, start)
+    folder = str(estimator.checkpoint_dir)
     os.makedirs(folder, exist_ok=True)
-    return os.path.join(folder, f"{name}.ckpt")
+    return os.path.join(folder, f"{joblib.hash(run)}.ckpt")
+
+
+def _name(value: Any) -> str:
+    """Return what a parameter is called in every process; a function has an address in its repr."""
+    return getattr(value, "__qualname__", None) or repr(value)
 
 
 def seed_in(path: str, default: int) -> int:

@@ -46,7 +46,7 @@ def parameter_groups(
     """
     from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
-    keep = getattr(net, "no_weight_decay", set)()
+    keep: set[str] = getattr(net, "no_weight_decay", set)()
     if layer_decay is None or layer_decay == 1:
         return param_groups_weight_decay(net, weight_decay, no_weight_decay_list=keep)
     return param_groups_layer_decay(

@@ -25,7 +25,9 @@ def copy_codes(X: NDArray[Any]) -> NDArray[np.intp]:
     """
     seen: dict[Any, int] = {}
     keys = (
-        image if isinstance(image, ImageRef) else hashlib.sha1(np.ascontiguousarray(image)).digest()
+        image
+        if isinstance(image, ImageRef)
+        else hashlib.sha1(np.ascontiguousarray(image).tobytes()).digest()
         for image in X
     )
     return np.array([seen.setdefault(key, len(seen)) for key in keys])

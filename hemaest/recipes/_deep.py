@@ -12,8 +12,14 @@ from hemaest.recipes._classical import handcrafted_steps
 from hemaest.recipes._registry import Options, Steps, register
 
 ACCEPTS = ("stain", "balance", "image_size")
-TRANSFORMER = {"classify__lr": [1e-4, 3e-4], "classify__drop_path": [0.0, 0.1]}
-CONVOLUTIONAL = {"classify__lr": [5e-4, 1e-3], "classify__augment": ["standard", "strong"]}
+TRANSFORMER: dict[str, list[Any]] = {
+    "classify__lr": [1e-4, 3e-4],
+    "classify__drop_path": [0.0, 0.1],
+}
+CONVOLUTIONAL: dict[str, list[Any]] = {
+    "classify__lr": [5e-4, 1e-3],
+    "classify__augment": ["standard", "strong"],
+}
 
 
 def balance_parameters(balance: Any) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""What every estimator with a trainable net inside has: building it, keeping it, looking at it."""
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from sklearn.utils.validation import check_is_fitted
+
+from hemaest.base import ImageEstimator
+from hemaest.deep._arrays import to_arrays, to_tensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+    from hemaest.deep._net import ClassifierNet
+
+
+class OwnsNet(ImageEstimator):
+    """Base of the deep classifiers: each owns a skorch net, ``net_``, and inherits from none."""
+
+    net_: "ClassifierNet"
+    classes_: Any
+
+    def _weights(self) -> "dict[str, Tensor]":
+        return to_tensors(to_arrays(self.net_.module_))
+
+    def _net_options(self) -> dict[str, Any]:
+        """Return what the net is built with; a subclass with its own switches adds them."""
+        return dict(self.backbone_options or {})
+
+    def _layer_decay(self) -> float | None:
+        if self.layer_decay == "auto":
+            return None if self.pretrained is False else 0.75
+        return self.layer_decay
+
+    def _build(self, n_classes: int, seed: int, *, weights: Any = None) -> tuple[Any, Any]:
+        """Build an initialized skorch net; with given weights nothing is fetched."""
+        from hemaest.deep._augment import resolve_augment
+        from hemaest.deep._net import ClassifierNet, seeded
+        from hemaest.nets._build import build_net
+        from hemaest.nets._devices import resolve_device, resolve_precision
+
+        device = resolve_device(self.device, strict=weights is None)
+        pretrained = self.pretrained if weights is None else False
+        with seeded(seed, device):
+            module, report = build_net(
+                self.backbone,
+                n_classes,
+                image_size=self.image_size,
+                pretrained=str(pretrained) if isinstance(pretrained, Path) else pretrained,
+                drop_path=self.drop_path,
+                **self._net_options(),
+            )
+        if weights is not None:
+            module.load_state_dict(weights)
+        net = ClassifierNet(
+            module,
+            n_classes=n_classes,
+            torch_device=device,
+            precision=resolve_precision(self.precision, device),
+            augment=resolve_augment(self.augment),
+            mixup=self.mixup,
+            cutmix=self.cutmix,
+            label_smoothing=self.label_smoothing,
+            weight_decay=self.weight_decay,
+            layer_decay=self._layer_decay(),
+            warmup=self.warmup,
+            freeze_epochs=self.freeze_epochs,
+            clip_norm=self.clip_norm,
+            ema=self.ema,
+            seed=seed,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+        )
+        net.initialize()
+        return net, report
+
+    def adapt_batchnorm(self, X: Any) -> Self:
+        """Return a copy whose batch-norm statistics are those of other images, without labels.
+
+        A net that learnt at one microscope sees another's colours through the first one's mean
+        and spread; this takes the new ones.
+
+        Parameters
+        ----------
+        X : images
+            A few hundred of the new laboratory, of all kinds.
+
+        Returns
+        -------
+        adapted : object
+            A fitted estimator of the same kind.
+        """
+        check_is_fitted(self, "net_")
+        from hemaest.deep._run import adapt_batchnorm
+
+        adapted = copy.deepcopy(self)
+        adapt_batchnorm(adapted.net_, self._check_images(X), self.image_size)
+        return adapted
+
+    @property
+    def history_(self) -> "pd.DataFrame":
+        """What happened in each epoch."""
+        check_is_fitted(self, "net_")
+        from hemaest.deep._history import history_frame
+
+        return history_frame(self.net_.history)
+
+    def plot_history(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the learning curve.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default on a new figure.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        from hemaest.deep._history import plot_history
+
+        return plot_history(self.history_, ax)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Carry the weights as plain arrays, so that a file loads on any machine."""
+        state = dict(super().__getstate__())
+        net: ClassifierNet | None = state.pop("net_", None)
+        if net is not None:
+            state["_weights"] = to_arrays(net.module_)
+            state["_history"] = [dict(row) for row in net.history]
+            state["_seed"] = net.seed
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Build the net again around the weights; the optimizer begins anew."""
+        state = dict(state)
+        weights = state.pop("_weights", None)
+        history, seed = state.pop("_history", None), state.pop("_seed", 0)
+        super().__setstate__(state)
+        if weights is None:
+            return
+        from skorch.history import History
+
+        self.net_, _ = self._build(len(self.classes_), seed, weights=to_tensors(weights))
+        self.net_.history = History(history)

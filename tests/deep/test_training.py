@@ -1,0 +1,305 @@
+import joblib
+import numpy as np
+import pytest
+import torch
+from imblearn.over_sampling import RandomOverSampler
+from skorch.callbacks import Callback
+
+from hemaest.deep import ImageClassifier
+from hemaest.deep._memory import BatchTooLarge
+from hemaest.deep._net import TrainingDiverged
+from hemaest.deep._split import copy_codes
+from hemaest.recipes import ImagePipeline
+
+
+def small(**changes):
+    params = {
+        "backbone": "cellnet",
+        "backbone_options": {"channels": (8, 8, 16, 16)},
+        "image_size": 32,
+        "max_epochs": 4,
+        "batch_size": 8,
+        "lr": 3e-3,
+        "random_state": 0,
+    }
+    return ImageClassifier(**(params | changes))
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = np.repeat(["dark", "pale"], [24, 16])
+    X = rng.integers(0, 90, (40, 32, 32, 3)).astype(np.uint8)
+    X[y == "pale"] += 100
+    return X, y, np.arange(40) // 2
+
+
+class CopySampler:
+    """Append copies of some images, and remember what it was given."""
+
+    seen: list = []
+
+    def get_params(self, deep=False):
+        return {}
+
+    def __sklearn_clone__(self):
+        return self
+
+    def fit_resample(self, X, y):
+        self.seen.append(X)
+        rows = np.r_[np.arange(len(y)), np.arange(10)]
+        self.sample_indices_ = rows
+        return X[rows], y[rows]
+
+
+class At(Callback):
+    """Do something at a batch of an epoch."""
+
+    def __init__(self, epoch, batch, action):
+        self.epoch, self.batch, self.action = epoch, batch, action
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.count_ = 0
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        self.count_ += training
+        if training and len(net.history) == self.epoch and self.count_ == self.batch:
+            self.action(net)
+
+
+def weights(model):
+    return joblib.hash({k: v.numpy() for k, v in model.net_.module_.state_dict().items()})
+
+
+def test_nothing_is_held_out_unasked(data):
+    X, y, groups = data
+    model = small(max_epochs=1).fit(X, y, groups)
+    assert model.held_out_ is None and "valid_loss" not in model.history_
+
+
+def test_hold_out_tears_no_group_and_no_copies_apart(data):
+    X, y, groups = data
+    X = np.concatenate([X, X[:12]])
+    y = np.r_[y, y[:12]]
+    groups = np.r_[groups, 100 + np.arange(12)]  # the copies pose as other patients
+    model = small(max_epochs=1, early_stopping=True, validation_fraction=0.25).fit(X, y, groups)
+    held = model.held_out_
+    kept = np.setdiff1d(np.arange(len(y)), held)
+    assert 0 < len(held) < len(kept)
+    assert not set(groups[held]) & set(groups[kept])
+    codes = copy_codes(X)
+    assert not set(codes[held]) & set(codes[kept])
+
+
+def test_resampling_comes_after_the_hold_out(data):
+    X, y, groups = data
+    sampler = CopySampler()
+    sampler.seen = []
+    model = small(max_epochs=1, early_stopping=True, resampler=sampler).fit(X, y, groups)
+    (given,) = sampler.seen
+    assert len(given) == len(X) - len(model.held_out_)
+    both = copy_codes(np.concatenate([given, X[model.held_out_]]))
+    assert not set(both[: len(given)]) & set(both[len(given) :])
+
+
+def test_behind_a_sampler_nothing_is_held_out_and_it_says_so(data):
+    X, y, groups = data
+    pipeline = ImagePipeline(
+        [("balance", CopySampler()), ("classify", small(max_epochs=1, early_stopping=True))]
+    )
+    with pytest.warns(UserWarning, match="early stopping is off"):
+        pipeline.fit(X, y, groups=groups)
+    assert pipeline[-1].held_out_ is None
+
+
+def test_resampler_and_weights(data):
+    X, y, _ = data
+    weight = np.linspace(1, 2, len(y))
+    small(max_epochs=1, resampler=CopySampler()).fit(X, y, sample_weight=weight)
+    rows = np.arange(len(y))
+
+    class Rows(CopySampler):
+        def fit_resample(self, X, y):
+            return X[rows], y[rows]
+
+    with pytest.raises(ValueError, match="where its images come from"):
+        small(max_epochs=1, resampler=Rows()).fit(X, y, sample_weight=weight)
+    assert not hasattr(RandomOverSampler(), "sample_indices_")
+
+
+def test_balanced_sampling_draws_classes_alike(data):
+    X, y, _ = data
+    drawn = []
+
+    class Count(Callback):
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            drawn.extend(batch[1][0].tolist())
+
+    small(max_epochs=20, resampler="balanced", callbacks=[Count()]).fit(X, y)
+    share = np.mean(drawn)
+    assert abs(share - 0.5) < 0.07 < abs(np.mean(y == "pale") - 0.5)
+
+
+def test_validation_sees_no_augmentation(data):
+    """The best epoch's loss is what the final weights give on the images as they are."""
+    X, y, groups = data
+
+    def paint(images, generator):
+        return torch.rand(images.shape, generator=generator)
+
+    model = small(early_stopping=True, augment=paint).fit(X, y, groups)
+    held = model.held_out_
+    proba = model.predict_proba(X[held])
+    loss = -np.log(proba[np.arange(len(held)), np.searchsorted(model.classes_, y[held])]).mean()
+    history = model.history_
+    assert np.isclose(history["valid_loss"].min(), loss, rtol=1e-4)
+    assert history["best"].iloc[history["valid_loss"].argmin()]
+
+
+def test_early_stopping_stops(data):
+    X, y, groups = data
+    y = np.random.default_rng(0).permutation(y)
+    model = small(early_stopping=True, patience=2, max_epochs=60).fit(X, y, groups)
+    history = model.history_
+    assert len(history) == history["valid_loss"].argmin() + 1 + 2
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(data, tmp_path, early_stopping):
+    X, y, groups = data
+    options = {"early_stopping": early_stopping, "patience": 2, "augment": "strong", "mixup": 0.2}
+
+    class Killed(BaseException):
+        pass
+
+    def kill(net):
+        raise Killed
+
+    expected = small(**options).fit(X, y, groups)
+    for epoch, batch in ((1, 2), (2, 1), (4, 3)):
+        with pytest.raises(Killed):
+            small(**options, checkpoint_dir=tmp_path, callbacks=[At(epoch, batch, kill)]).fit(
+                X, y, groups
+            )
+    again = small(**options, checkpoint_dir=tmp_path).fit(X, y, groups)
+    assert weights(again) == weights(expected)
+    columns = ["epoch", "train_loss", "lr"]
+    assert again.history_[columns].equals(expected.history_[columns])
+    # another fold, or another setting, is another run
+    small(**options, checkpoint_dir=tmp_path).fit(X[2:], y[2:], groups[2:])
+    small(**{**options, "mixup": 0.1}, checkpoint_dir=tmp_path).fit(X, y, groups)
+    assert len(list(tmp_path.glob("*.ckpt"))) == 3 and not list(tmp_path.glob("*.partial"))
+
+
+def test_an_unseeded_run_goes_on_with_the_seed_it_began_with(data, tmp_path):
+    X, y, _ = data
+    first = small(random_state=None, checkpoint_dir=tmp_path).fit(X, y)
+    assert weights(small(random_state=None, checkpoint_dir=tmp_path).fit(X, y)) == weights(first)
+
+
+def test_ctrl_c_keeps_the_best_weights(data):
+    X, y, groups = data
+
+    def interrupt(net):
+        raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted after 2 of 9"):
+        model = small(max_epochs=9, early_stopping=True, callbacks=[At(3, 1, interrupt)]).fit(
+            X, y, groups
+        )
+    assert len(model.history_) == 2
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_a_loss_that_is_no_number_stops_with_good_weights(data):
+    X, y, _ = data
+    calls = []
+
+    def poison(images, generator):
+        calls.append(1)
+        return images * (float("nan") if len(calls) == 12 else 1.0)
+
+    model = small(augment=poison)
+    with pytest.raises(TrainingDiverged, match="epoch 3; .*lower lr"):
+        model.fit(X, y)
+    assert len(model.history_) == 2
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_out_of_memory_names_a_batch_size_that_fits(data):
+    X, y, _ = data
+
+    def hungry(images, generator):
+        if len(images) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return images
+
+    model = small(augment=hungry, batch_size=16)
+    with pytest.raises(BatchTooLarge, match="batch_size=4 fits"):
+        model.fit(X, y)
+    assert not hasattr(model, "net_")
+
+
+def test_frozen_epochs_leave_the_backbone_alone(data):
+    X, y, _ = data
+    start = small(max_epochs=0).fit(X, y).net_.module_.state_dict()
+    frozen = small(max_epochs=1, freeze_epochs=1, ema=False).fit(X, y)
+    learned = dict(frozen.net_.module_.named_parameters())
+    changed = {name for name, value in learned.items() if not torch.equal(value, start[name])}
+    assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
+    assert all(parameter.requires_grad for parameter in learned.values())
+
+
+def test_the_rate_rises_and_falls_and_lower_layers_learn_slower(data):
+    X, y, _ = data
+    rates = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            rates.append([group["lr"] for group in net.optimizer_.param_groups])
+
+    model = small(layer_decay=0.5, warmup=0.25, lr=1e-2, max_epochs=8, callbacks=[Watch()])
+    model.fit(X, y)
+    highest = np.max(rates, axis=1)
+    assert highest.argmax() in (9, 10) and highest.max() == pytest.approx(1e-2)
+    assert highest[0] == pytest.approx(1e-3) and highest[-1] < 3e-4
+    scales = sorted({round(r / max(rates[5]), 6) for r in rates[5]})
+    assert scales[0] < 0.2 and 0.5 in scales and scales[-1] == 1
+
+
+def test_settings_change_what_is_learnt(data):
+    X, y, _ = data
+    plain = small(max_epochs=2).fit(X, y).predict_proba(X)
+    for change in ({"ema": False}, {"clip_norm": 1e-3}, {"cutmix": 1.0}, {"weight_decay": 5.0}):
+        assert (small(max_epochs=2, **change).fit(X, y).predict_proba(X) != plain).any(), change
+
+
+def test_adapted_statistics_undo_a_change_of_colour(data):
+    X, y, _ = data
+    model = small(max_epochs=10, augment=None).fit(X, y)
+    other_lab = (X * 0.5 + 110).astype(np.uint8)
+    adapted = model.adapt_batchnorm(other_lab)
+    assert adapted.score(other_lab, y) > model.score(other_lab, y)
+    assert model.score(X, y) == 1  # the model itself stays as it was
+    group_norm = ImageClassifier(
+        "resnet24", backbone_options={"width": 8, "norm": "group"}, image_size=32, max_epochs=0
+    )
+    with pytest.raises(ValueError, match="no batch norm"):
+        group_norm.fit(X, y).adapt_batchnorm(X)
+
+
+def test_progress_bar_is_drawn_when_asked(data, capsys):
+    X, y, groups = data
+    small(max_epochs=2, verbose=True, early_stopping=True).fit(X, y, groups)
+    small(max_epochs=1, verbose=False).fit(X, y)
+    assert capsys.readouterr().out == ""
+
+
+def test_history_is_drawn(data):
+    import matplotlib
+
+    matplotlib.use("agg")
+    X, y, groups = data
+    ax = small(max_epochs=2, early_stopping=True).fit(X, y, groups).plot_history()
+    assert len(ax.lines[0].get_xdata()) == 2
+    matplotlib.pyplot.close(ax.figure)
