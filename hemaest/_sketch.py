@@ -113,7 +113,7 @@ class CopyMetric:
         """Learn from a sample of images and copies made of them."""
         small = [shrink(image, 2 * SIZE) for image in images]
         own = raw_sketch([shrink(image, SIZE) for image in small])
-        times = -(-800 // len(small))
+        times = -(-500 // len(small))
         noise = np.concatenate(
             [
                 raw_sketch([shrink(copy_of(image, rng), SIZE) for image in small]) - own

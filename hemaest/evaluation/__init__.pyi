@@ -1,3 +1,4 @@
+from ._audit import audit as audit
 from ._compare import compare as compare
 from ._groups import (
     infer_groups as infer_groups,
@@ -6,4 +7,4 @@ from ._groups import (
 )
 from ._statistics import corrected_ttest as corrected_ttest
 
-__all__ = ["compare", "corrected_ttest", "infer_groups", "near_duplicate_groups", "split"]
+__all__ = ["audit", "compare", "corrected_ttest", "infer_groups", "near_duplicate_groups", "split"]

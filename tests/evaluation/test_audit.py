@@ -1,0 +1,147 @@
+"""Faults that are planted are found, and clean data stay clean."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hemaest.datasets import make_cells
+from hemaest.evaluation import audit, split
+from hemaest.evaluation._audit import LeakError
+from hemaest.evaluation._label_errors import label_error_candidates
+from hemaest.images import ImageRef
+
+CLASSES = ["neutrophil", "lymphocyte"]
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return make_cells(80, classes=CLASSES, image_size=72, n_patients=20, random_state=0)
+
+
+def severity(result, finding):
+    return dict(zip(result.table["finding"], result.table["severity"], strict=True)).get(finding)
+
+
+def test_clean_data_have_no_fault(cells):
+    result = audit(cells.images, cells.target, cells.groups)
+    assert set(result.table["severity"]) <= {"note", "caution"}
+    for finding in ("conflicting labels", "near-duplicates", "marks burned into the pictures"):
+        assert severity(result, finding) is None
+    result.raise_if_leaky()
+    codes = np.unique(cells.groups, return_inverse=True)[1]
+    assert all(len(set(result.groups_[codes == g])) == 1 for g in range(20))
+
+
+@pytest.fixture(scope="module")
+def planted(cells):
+    """A mirrored copy in the test part, and a turned copy that has another label."""
+    X, y, groups = cells.images.copy(), cells.target.copy(), np.array(cells.groups)
+    parts = split(X, y, groups, sizes=(0.7, 0.3), random_state=0)
+    a, b = parts.train[0], parts.test[0]
+    X[b], y[b] = X[a][:, ::-1], y[a]
+    c = next(i for i in parts.train[1:] if y[i] == CLASSES[0])
+    d = next(i for i in parts.train[1:] if y[i] == CLASSES[1])
+    X[d] = np.rot90(X[c])
+    return X, y, groups, parts, {(min(a, b), max(a, b)), (min(c, d), max(c, d))}
+
+
+def test_copies_across_the_split_and_conflicting_labels(planted, tmp_path):
+    X, y, groups, parts, pairs = planted
+    result = audit(X, y, groups, test=parts)
+    across, conflict = (result.items[k] for k in ("copies across the split", "conflicting labels"))
+    assert {*zip(across["image"], across["copy"], strict=True)} < pairs
+    assert {*zip(conflict["image"], conflict["copy"], strict=True)} < pairs
+    assert len(across) == len(conflict) == 1
+    assert severity(result, "copies across the split") == "fault"
+    with pytest.raises(LeakError, match="conflicting labels"):
+        result.raise_if_leaky()
+    for a, b in pairs:
+        assert result.groups_[a] == result.groups_[b]
+    html = result.to_html(tmp_path / "audit.html")
+    assert html.count("data:image/png") >= 4 and "Conflicting labels" in html
+    assert repr(result).startswith("80 images of 2 classes")
+
+
+def test_test_part_in_all_its_forms(planted):
+    X, y, groups, parts, _ = planted
+    mask = np.isin(np.arange(80), parts.test)
+    tables = [audit(X, y, groups, test=t).table for t in (parts, mask)]
+    assert tables[0].equals(tables[1])
+    torn = audit(X, y, groups, test=np.arange(80) % 3 == 0)
+    assert severity(torn, "groups across the split") == "fault"
+    for bad in (np.ones(80, bool), [99], np.ones(3, bool)):
+        with pytest.raises(ValueError, match="test"):
+            audit(X, y, groups, test=bad)
+
+
+def test_scale_bar_of_one_class_is_seen(cells):
+    X = cells.images.copy()
+    marked = cells.target == CLASSES[0]
+    X[marked, 60:64, 50:68] = 10
+    found = audit(X, cells.target, cells.groups).items["marks burned into the pictures"]
+    assert CLASSES[0] in set(found["class"]) and CLASSES[1] not in set(found["class"])
+    assert set(found["place"]) == {"bottom right"}
+
+
+def test_size_that_gives_the_class_away(cells):
+    X = [x[:64] if y == CLASSES[0] else x for x, y in zip(cells.images, cells.target, strict=True)]
+    result = audit(X, cells.target, cells.groups)
+    assert severity(result, "size or format gives the class away") == "fault"
+    assert severity(result, "file facts alone scores 1.00") == "fault"
+
+
+def test_colour_shortcut_is_scored_and_its_absence_too(cells):
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.repeat(CLASSES, 40))
+    none = audit(cells.images, y, cells.groups).shortcuts.set_index("seen")
+    assert (none["low"] < 0.6).all() and (none["chance"] == 0.5).all()
+    X = cells.images.copy()
+    X[y == CLASSES[0], ..., 2] //= 2
+    tinted = audit(X, y, cells.groups).shortcuts.set_index("seen")
+    assert tinted.loc["colour alone", "balanced accuracy"] > 0.95
+    assert tinted.loc["border alone", "balanced accuracy"] > 0.95
+
+
+def test_broken_files_are_listed_and_the_rest_goes_on(cells, tmp_path):
+    for i, image in enumerate(cells.images[:20]):
+        Image.fromarray(image).save(tmp_path / f"{i:02d}.png")
+    (tmp_path / "05.png").write_bytes(b"no picture")
+    Image.new("L", (40, 40)).save(tmp_path / "07.png")
+    files = [ImageRef(path) for path in sorted(tmp_path.iterdir())]
+    result = audit(files, cells.target[:20], n_jobs=2)
+    assert result.items["unreadable files"]["image"].tolist() == [5, 7]
+    assert "05.png" in result.items["unreadable files"]["name"][0]
+    assert len(result.groups_) == 20 and "unreadable" in result.to_html().lower()
+
+
+def test_label_errors_are_ranked_before_right_labels():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 600)
+    given = true.copy()
+    wrong = rng.choice(600, 40, replace=False)
+    given[wrong] = (true[wrong] + rng.integers(1, 3, 40)) % 3
+    logit = 3.0 * np.eye(3)[true] + rng.normal(0, 1, (600, 3))
+    probability = np.exp(logit) / np.exp(logit).sum(1, keepdims=True)
+    found = label_error_candidates(given, probability)
+    hits = np.isin(found["position"], wrong)
+    assert hits[:20].mean() > 0.9 and hits.sum() >= 30
+    assert (found["margin"].diff().dropna() <= 0).all()
+
+
+def test_label_errors_on_request(cells):
+    y = cells.target.copy()
+    flipped = [3, 30, 60]
+    for i in flipped:
+        y[i] = CLASSES[1] if y[i] == CLASSES[0] else CLASSES[0]
+    assert severity(audit(cells.images, y), "label-error candidates") is None
+    found = audit(cells.images, y, label_errors=True).items["label-error candidates"]
+    assert len(set(flipped) & set(found["image"].head(8))) >= 2
+
+
+def test_same_seed_same_audit_and_one_class(cells):
+    first, again = (audit(cells.images[:30], cells.target[:30]) for _ in range(2))
+    assert first.table.equals(again.table) and first.shortcuts.equals(again.shortcuts)
+    alone = audit(cells.images[:5], np.zeros(5))
+    assert not len(alone.shortcuts)
+    with pytest.raises(ValueError, match="one label each"):
+        audit(cells.images, cells.target[:-1])
