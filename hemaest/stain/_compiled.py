@@ -13,9 +13,9 @@ twenty passes over memory for the same.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from hemaest._color import RGB_TO_XYZ, XYZ_TO_RGB
+from hemaest._numba import kernel
 
 BLOCK = 2048
 F32 = np.float32
@@ -49,15 +49,6 @@ FOOT = F32(4 / 29)
 TO_XYZ = RGB_TO_XYZ.astype(F32)
 TO_RGB = XYZ_TO_RGB.astype(F32)
 STILL = np.zeros(3, F32)
-
-
-def kernel(function: Any) -> Any:
-    """Compile without the GIL, and without the zero-division checks that forbid vector code."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # no writable place for the cache
-        return njit(**options)(function)
 
 
 @kernel

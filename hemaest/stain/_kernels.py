@@ -49,6 +49,8 @@ class Pixels(NamedTuple):
 def kernels() -> ModuleType:
     """Return the compiled kernels, or the same in NumPy where numba is not to be had."""
     try:
+        import numba  # noqa: F401
+
         from hemaest.stain import _compiled as module
     except ImportError:
         from hemaest.stain import _plain as module  # type: ignore[no-redef]

@@ -1,0 +1,203 @@
+"""ALHE, adaptive local histogram enhancement: local contrast where there is something to see."""
+
+from functools import cache
+from numbers import Integral, Real
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest._parallel import map_images
+from hemaest.base import ImageTransformer, Interval
+from hemaest.images import pack
+
+SMALLEST_TILE = 8  # pixels
+CONTRAST = 32.0  # a standard deviation of luma that needs no more contrast
+
+
+@cache
+def _passes() -> ModuleType:
+    try:
+        import numba  # noqa: F401
+
+        from hemaest.preprocessing import _alhe_compiled as module
+    except ImportError:
+        from hemaest.preprocessing import _alhe_plain as module  # type: ignore[no-redef]
+    return module
+
+
+def enhancement_curves(
+    counts: NDArray[Any], clip_limit: float, noise: float
+) -> NDArray[np.float32]:
+    """Return a curve 0..255 -> 0..255 for each histogram of 256 bins.
+
+    Each is a mix of the identity and of a histogram equalization with clipped counts. A tile of
+    low contrast and high entropy gets the whole clip limit, a tile that is contrasty or plain
+    gets less; a tile whose variance is no more than noise keeps the identity.
+
+    Parameters
+    ----------
+    counts : array of shape (..., 256)
+    clip_limit : float
+        The largest limit, in multiples of the mean count of a bin.
+    noise : float
+        Standard deviation of luma that is noise.
+
+    Examples
+    --------
+    >>> constant = np.zeros(256)
+    >>> constant[200] = 50
+    >>> bool(np.allclose(enhancement_curves(constant, 3.0, 4.0), np.arange(256)))
+    True
+    """
+    levels = np.arange(256, dtype=np.float32)
+    share = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1).astype(np.float32)
+    share = share.astype(np.float32)
+    mean = share @ levels
+    variance = np.maximum(share @ levels**2 - mean**2, 0)
+    entropy = -(share * np.log2(np.maximum(share, 1e-9))).sum(axis=-1) / 8
+    limit = 1 + (clip_limit - 1) * entropy / (1 + np.sqrt(variance) / CONTRAST)
+    clipped = np.minimum(share, limit[..., None] / 256)
+    clipped += (1 - clipped.sum(axis=-1, keepdims=True)) / 256
+    # the middle of each bin, so that an even histogram is the identity
+    equalized = 256 * (np.cumsum(clipped, axis=-1) - clipped / 2) - 0.5
+    weight = (variance / (variance + noise**2))[..., None]
+    return (levels + weight * (np.clip(equalized, 0, 255) - levels)).astype(np.float32)
+
+
+def tile_edges(length: int, tiles: int) -> NDArray[np.int64]:
+    """Return the ``tiles + 1`` edges of tiles along a side, fewer where they would get too small.
+
+    Examples
+    --------
+    >>> tile_edges(100, 4).tolist(), tile_edges(20, 8).tolist(), tile_edges(3, 8).tolist()
+    ([0, 25, 50, 75, 100], [0, 10, 20], [0, 3])
+    """
+    tiles = max(1, min(tiles, length // SMALLEST_TILE))
+    return np.arange(tiles + 1) * length // tiles
+
+
+def between(edges: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return for each pixel the tile whose middle lies before it, and the share of the next.
+
+    Examples
+    --------
+    >>> first, share = between(np.array([0, 2, 4]))
+    >>> first.tolist(), share.tolist()
+    ([0, 0, 0, 0], [0.0, 0.25, 0.75, 1.0])
+    """
+    middles = (edges[:-1] + edges[1:]) / 2
+    pixels = np.arange(edges[-1]) + 0.5
+    first = np.clip(np.searchsorted(middles, pixels, side="right") - 1, 0, len(middles) - 1)
+    first = np.minimum(first, max(len(middles) - 2, 0))
+    if len(middles) == 1:
+        return first, np.zeros(len(pixels), np.float32)
+    share = (pixels - middles[first]) / (middles[first + 1] - middles[first])
+    return first, np.clip(share, 0, 1).astype(np.float32)
+
+
+class AdaptiveLocalHistogramEnhancer(ImageTransformer):
+    """Raise local contrast where there is structure, and leave plain regions plain (ALHE).
+
+    The image is cut into tiles. Each gets a curve for the lightness from its own histogram, with a
+    clip limit from its own contrast and entropy, mixed with the identity by its own variance;
+    between the middles of tiles the curves are interpolated. Only lightness changes: the
+    channels of a pixel are multiplied by one number, so hue and saturation are kept.
+
+    Parameters
+    ----------
+    tiles : int, default=8
+        Tiles along each side; small images get fewer. 1 is the whole image as one.
+    clip_limit : float, default=3
+        The largest clip limit: how much steeper than the identity a curve can become, about.
+    noise : float, default=6
+        A standard deviation, in levels, that is noise: tiles of such a variance are mixed half
+        and half, calmer tiles hardly change.
+    n_jobs : int, optional
+        Threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
+    >>> rng = np.random.default_rng(0)
+    >>> dull = rng.normal(150, 12, (1, 64, 64, 1)).repeat(3, axis=3).astype(np.uint8)
+    >>> bright = AdaptiveLocalHistogramEnhancer().fit_transform(dull)
+    >>> bool(bright.std() > 1.3 * dull.std())
+    True
+    """
+
+    _min_pixels = 1
+    _stateless = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "tiles": [Interval(Integral, 1, None, closed="left")],
+        "clip_limit": [Interval(Real, 1, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="neither")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        tiles: int = 8,
+        clip_limit: float = 3.0,
+        noise: float = 6.0,
+        n_jobs: int | None = None,
+    ):
+        self.tiles = tiles
+        self.clip_limit = clip_limit
+        self.noise = noise
+        self.n_jobs = n_jobs
+
+    def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        tops, lefts = (tile_edges(length, self.tiles) for length in image.shape[:2])
+        image = np.ascontiguousarray(image)
+        counts = _passes().tile_counts(image, tops, lefts)
+        return self._apply(image, self._curves(counts), tops, lefts)
+
+    def _curves(self, counts: NDArray[Any]) -> NDArray[np.float32]:
+        return enhancement_curves(counts, self.clip_limit, self.noise)
+
+    def _apply(
+        self,
+        image: NDArray[np.uint8],
+        curves: NDArray[np.float32],
+        tops: NDArray[np.int64],
+        lefts: NDArray[np.int64],
+    ) -> NDArray[np.uint8]:
+        out = np.empty_like(image)
+        _passes().apply_curves(image, curves, *between(tops), *between(lefts), out)
+        return out
+
+    def enhance_together(self, images: Any) -> NDArray[Any]:
+        """Enhance the tiles or fields of one slide by one curve, from all their pixels.
+
+        Equal pixels stay equal from tile to tile. The result of one image depends on the others,
+        so this is no step of a pipeline.
+
+        Parameters
+        ----------
+        images : images
+            As :func:`hemaest.images.check_images` takes them: all from one slide.
+
+        Returns
+        -------
+        images : uint8 array (n, H, W, C) or 1-D object array
+        """
+        self._validate_params()
+        X = self._check_images(images)
+
+        def whole(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+            return [np.array([0, length]) for length in image.shape[:2]]
+
+        def count(image: NDArray[np.uint8]) -> NDArray[Any]:
+            return _passes().tile_counts(np.ascontiguousarray(image), *whole(image))
+
+        counts = np.sum(map_images(count, X, n_jobs=self.n_jobs), axis=0, dtype=np.int64)
+        curves = self._curves(counts)
+
+        def enhance(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return self._apply(np.ascontiguousarray(image), curves, *whole(image))
+
+        return pack(map_images(enhance, X, n_jobs=self.n_jobs), dense=X.dtype != object)
