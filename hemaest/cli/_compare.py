@@ -10,7 +10,7 @@ from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, load_folder, say, stop
 
-DEFAULT = ("color-logistic", "handcrafted-forest")
+DEFAULT = ("color-logistic", "handcrafted-forest", "deep-small")
 COLUMNS = (
     "recipe",
     "balanced accuracy",
