@@ -64,8 +64,8 @@ def border_colours(images: Tensor) -> Tensor:
 def turn(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
     """Rotate by any angle, mirror, shift and scale, in one interpolation.
 
-    A cell has no upright side, so every angle is as likely. What comes in from outside has the
-    median colour of the border.
+    A cell has no upright side, so every angle is as likely. What lies outside is the image
+    mirrored: corners of one colour would be a mark that only training images have.
     """
     n = len(images)
     noise = uniform(generator, images, n, 5)
@@ -76,10 +76,7 @@ def turn(images: Tensor, strength: Strength, generator: torch.Generator) -> Tens
     shift = noise[:, 3:] * 2 * strength.shift
     rows = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], dim=1)
     grid = F.affine_grid(rows.view(n, 2, 3), list(images.shape), align_corners=False)
-    colour = border_colours(images)
-    # zeros outside become the border colour
-    warped = F.grid_sample(images - colour, grid, padding_mode="zeros", align_corners=False)
-    return warped + colour
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def stain_jitter(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:

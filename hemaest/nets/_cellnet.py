@@ -10,7 +10,7 @@ def cellnet(
     num_classes: int = 1000,
     *,
     channels: tuple[int, ...] = (32, 64, 128, 256),
-    depths: tuple[int, ...] = (1, 1, 1, 1),
+    depths: tuple[int, ...] = (1, 1, 2, 2),
     **options: Any,
 ) -> nn.Module:
     """Return a narrow residual network with a deep stem, for cells at 64 to 128 pixels.

@@ -63,7 +63,7 @@ def small_net(options: Options) -> Any:
     from hemaest.deep import ImageClassifier
 
     return ImageClassifier(
-        "cellnet", **asked(options, image_size=64, max_epochs=15, batch_size=16, lr=2e-3)
+        "cellnet", **asked(options, image_size=64, max_epochs=15, batch_size=16, lr=2e-3, tta=True)
     )
 
 
