@@ -28,9 +28,11 @@ class Strength:
     scale : float
         Images are scaled by up to ``exp(scale)`` either way.
     stain : float
-        Spread of the factor on each stain's optical density.
+        Each stain is made up to ``exp(stain)`` times stronger or weaker.
+    tilt : float
+        Each stain's colour is turned by up to this many degrees.
     background : float
-        Spread of the density added to each stain.
+        Optical density added to or taken from each channel.
     blur : float
         Share of images that are blurred.
     erase : float
@@ -40,13 +42,16 @@ class Strength:
     shift: float = 0.06
     scale: float = 0.15
     stain: float = 0.10
+    tilt: float = 2.0
     background: float = 0.02
     blur: float = 0.0
     erase: float = 0.0
 
 
 STANDARD = Strength()
-STRONG = Strength(shift=0.10, scale=0.25, stain=0.25, background=0.05, blur=0.2, erase=0.25)
+STRONG = Strength(
+    shift=0.10, scale=0.25, stain=0.30, tilt=6.0, background=0.03, blur=0.2, erase=0.25
+)
 
 
 def uniform(generator: torch.Generator, like: Tensor, *shape: int) -> Tensor:
@@ -79,29 +84,46 @@ def turn(images: Tensor, strength: Strength, generator: torch.Generator) -> Tens
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def stain_jitter(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
-    """Change the amount of each stain: its optical density times a factor, plus a little.
+def draw_stains(n: int, strength: Strength, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw n changes of stain, as the StainAugmenter does, all at once.
 
-    Parameters
-    ----------
-    images : Tensor (n, 3, h, w)
-        From 0 to 1.
-    strength : Strength
-        ``stain`` and ``background`` are used.
-    generator : torch.Generator
-        On the CPU.
+    Returns matrices (n, 3, 3) and offsets (n, 3) in optical density.
     """
-    n = len(images)
     stains = torch.from_numpy(stain_basis("giemsa")).float()
-    noise = torch.rand(n, 2, 3, generator=generator) * 2 - 1
-    factors = torch.diag_embed(1 + noise[:, 0] * strength.stain)
-    # density -> amounts -> changed amounts -> density is one 3x3 matrix for each image
-    mix = torch.linalg.inv(stains) @ factors @ stains
-    offset = (noise[:, 1] * strength.background) @ stains
-    mix, offset = mix.to(images.device), offset.to(images.device)
-    density = -torch.log(images.clamp(min=1 / 255))
-    changed = torch.einsum("nchw,ncd->ndhw", density, mix) + offset[:, :, None, None]
-    return torch.exp(-changed.clamp(min=0))
+    noise = torch.rand(n, 7, generator=generator)
+    gains = torch.exp((noise[:, :2] * 2 - 1) * strength.stain)
+    angle = (noise[:, 2:4] * strength.tilt * torch.pi / 180)[..., None]
+    sideways = torch.randn(n, 2, 3, generator=generator)
+    dyes = stains[:2]
+    sideways = F.normalize(sideways - (sideways * dyes).sum(-1, keepdim=True) * dyes, dim=-1)
+    tilted = torch.cos(angle) * dyes + torch.sin(angle) * sideways
+    rest = F.normalize(torch.linalg.cross(tilted[:, 0], tilted[:, 1]), dim=-1)
+    # what is neither dye keeps its sign
+    rest = rest * torch.sign((rest * stains[2]).sum(-1, keepdim=True))
+    changed = torch.cat([tilted * gains[..., None], rest[:, None]], dim=1)
+    matrices = changed.mT @ torch.linalg.inv(stains.T)
+    return matrices, (noise[:, 4:] * 2 - 1) * strength.background
+
+
+def restain(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
+    """Apply a change of stain to each image, in optical density.
+
+    Examples
+    --------
+    >>> image = torch.rand(1, 3, 2, 2)
+    >>> torch.allclose(restain(image, torch.eye(3)[None], torch.zeros(1, 3)), image, atol=1e-5)
+    True
+    """
+    density = torch.log(256 / (images * 255 + 1)).flatten(2)
+    changed = torch.baddbmm(
+        offsets.to(images.device)[:, :, None], matrices.to(images.device), density
+    )
+    return ((256 * torch.exp(-changed) - 1) / 255).clamp(0, 1).view_as(images)
+
+
+def stain_jitter(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
+    """Change how each image is stained, at random."""
+    return restain(images, *draw_stains(len(images), strength, generator))
 
 
 def blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -164,13 +186,13 @@ def dihedral(images: Tensor, view: int) -> Tensor:
 
 
 def resolve_augment(augment: Any) -> Augment | None:
-    """Return the function for a name, None or a callable, or what has ``augment(X, seed)``.
+    """Return the function for a name, None, a callable, or a StainAugmenter.
 
     Parameters
     ----------
     augment : None, "standard", "strong", StainAugmenter or callable
-        A callable takes (float images 0 to 1, torch generator). An object with ``augment`` (the
-        StainAugmenter) takes uint8 arrays; it is followed by the standard turns.
+        A callable takes (float images 0 to 1, torch generator). What a StainAugmenter draws comes
+        after the standard turns.
     """
     if augment is None:
         return None
@@ -178,15 +200,14 @@ def resolve_augment(augment: Any) -> Augment | None:
         return lambda images, generator: augment_batch(images, STANDARD, generator)
     if augment == "strong":
         return lambda images, generator: augment_batch(images, STRONG, generator)
-    if hasattr(augment, "augment"):
-        return lambda images, generator: turn(
-            _through_arrays(augment, images, generator), STANDARD, generator
+    if hasattr(augment, "draw"):
+        return lambda images, generator: restain(
+            turn(images, STANDARD, generator), *_drawn(augment, len(images), generator)
         )
     return augment
 
 
-def _through_arrays(augmenter: Any, images: Tensor, generator: torch.Generator) -> Tensor:
+def _drawn(augmenter: Any, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
-    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    changed = torch.from_numpy(augmenter.augment(pixels, random_state=seed))
-    return changed.to(images.device).permute(0, 3, 1, 2).float() / 255
+    matrices, offsets = augmenter.draw(n, random_state=seed)
+    return torch.from_numpy(matrices), torch.from_numpy(offsets)

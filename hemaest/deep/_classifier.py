@@ -148,7 +148,7 @@ class ImageClassifier(
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "augment": [StrOptions({"standard", "strong"}), HasMethods("augment"), callable, None],
+        "augment": [StrOptions({"standard", "strong"}), HasMethods("draw"), callable, None],
         "resampler": [StrOptions({"balanced"}), HasMethods("fit_resample"), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
