@@ -26,8 +26,9 @@ from hemaest.images import as_array, check_images
 
 RADIUS = 10.0  # in units of copy noise; 99.5% of copies lie within 8
 NEIGHBOURS = 12
-SMALL, FINE, PATCH = 64, 128, 16
+SMALL, FINE, PATCHES = 64, 128, 8
 COARSE_MATCH = 0.65
+WORTH_READING = 0.6  # what small pictures must agree in before files are read again
 ENOUGH = 0.9  # of the texture, weighted by contrast
 LARGEST_HOLE = 4  # patches of 64
 SAMPLE = 400
@@ -103,17 +104,17 @@ def coarse_match(
 
 
 def _first_guess(
-    where: tuple[float, float, float], turn: tuple[int, bool], shift: tuple[int, int]
+    size: int, where: tuple[float, float, float], turn: tuple[int, bool], shift: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Affine map from the pixels of b to those of a, both FINE x FINE."""
+    """Affine map from the pixels of b to those of a, both size x size."""
     scale, top, left = where
-    side = round(FINE * scale)
-    y, x = np.mgrid[:FINE, :FINE] * (side / FINE)
-    y = turned(y + round((FINE - side) * top), turn)
-    x = turned(x + round((FINE - side) * left), turn)
+    side = round(size * scale)
+    y, x = np.mgrid[:size, :size] * (side / size)
+    y = turned(y + round((size - side) * top), turn)
+    x = turned(x + round((size - side) * left), turn)
     rows = [[m[0, 1] - m[0, 0], m[1, 0] - m[0, 0], m[0, 0]] for m in (x, y)]
     guess = np.array(rows)
-    guess[:, 2] -= guess[:, :2] @ (np.array(shift) * FINE / SMALL)
+    guess[:, 2] -= guess[:, :2] @ (np.array(shift) * size / SMALL)
     return guess.astype(np.float32)
 
 
@@ -130,11 +131,12 @@ def agreement(
     """
     import cv2
 
+    size = len(a)
     a, b = a.astype(np.float32), b.astype(np.float32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
     try:
         _, warp = cv2.findTransformECC(
-            b, a, _first_guess(where, turn, shift), cv2.MOTION_AFFINE, stop, None, 5
+            b, a, _first_guess(size, where, turn, shift), cv2.MOTION_AFFINE, stop, None, 5
         )
     except cv2.error:  # it did not converge: these are different pictures
         return 0.0
@@ -143,9 +145,9 @@ def agreement(
     flags = cv2.WARP_INVERSE_MAP
     # outside, the edge goes on: black would darken the blur that patches are compared with
     moved = cv2.warpAffine(
-        a, warp, (FINE, FINE), flags=cv2.INTER_LINEAR | flags, borderMode=cv2.BORDER_REPLICATE
+        a, warp, (size, size), flags=cv2.INTER_LINEAR | flags, borderMode=cv2.BORDER_REPLICATE
     )
-    inside = cv2.warpAffine(np.ones_like(a), warp, (FINE, FINE), flags=cv2.INTER_NEAREST | flags)
+    inside = cv2.warpAffine(np.ones_like(a), warp, (size, size), flags=cv2.INTER_NEAREST | flags)
     inside = cv2.erode(inside, np.ones((5, 5))) > 0.5
     if inside.mean() < 0.5:
         return 0.0
@@ -156,11 +158,15 @@ def _patches_agree(a: Any, b: Any, inside: NDArray[np.bool_]) -> float:
     import cv2
 
     def patches(image: Any) -> Any:
-        n = FINE // PATCH
-        return image.reshape(n, PATCH, n, PATCH).swapaxes(1, 2).reshape(n * n, -1)
+        side = len(image) // PATCHES
+        tiles = image.reshape(PATCHES, side, PATCHES, side).swapaxes(1, 2)
+        return tiles.reshape(PATCHES**2, -1)
 
     mask = patches(inside)
-    p, q = (patches(_detail(cv2.GaussianBlur(image, (0, 0), 1), 6)) for image in (a, b))
+    p, q = (
+        patches(_detail(cv2.GaussianBlur(image, (0, 0), len(a) / FINE), 6 * len(a) / FINE))
+        for image in (a, b)
+    )
     count = np.maximum(mask.sum(1), 1)
     p, q = ((v - (v * mask).sum(1, keepdims=True) / count[:, None]) * mask for v in (p, q))
     contrast = np.sqrt(np.stack([(p**2).sum(1), (q**2).sum(1)]) / count)
@@ -169,7 +175,7 @@ def _patches_agree(a: Any, b: Any, inside: NDArray[np.bool_]) -> float:
     if np.count_nonzero(weight) < 4:  # too little to see: equal pixels alone would prove it
         return 0.0
     wrong = (correlation <= 0.6) & (weight > 0)
-    if _largest_hole(wrong.reshape(FINE // PATCH, -1)) > LARGEST_HOLE:
+    if _largest_hole(wrong.reshape(PATCHES, -1)) > LARGEST_HOLE:
         return 0.0
     return float(1 - (weight * wrong).sum() / weight.sum())
 
@@ -219,6 +225,9 @@ def search(
             continue
         score, turn, shift = coarse_match(sketches[i].small, sketches[j].small, where)
         if score < COARSE_MATCH:
+            continue
+        small = sketches[i].small, sketches[j].small
+        if agreement(*small, where, turn, shift) < WORTH_READING:
             continue
         share = agreement(fine(i), fine(j), where, turn, shift)
         if share >= ENOUGH:

@@ -89,7 +89,7 @@ def test_first_guess_maps_the_copy_onto_the_original(cells):
             copy = turned(cv2.resize(part, (FINE, FINE), interpolation=cv2.INTER_LINEAR), turn)
             back = cv2.warpAffine(
                 image,
-                _first_guess(where, turn, (0, 0)),
+                _first_guess(FINE, where, turn, (0, 0)),
                 (FINE, FINE),
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             )
