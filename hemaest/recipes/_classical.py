@@ -8,6 +8,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from hemaest.base import did_you_mean
 from hemaest.recipes._registry import Options, Steps, register
@@ -32,9 +33,14 @@ def handcrafted_steps(options: Options) -> Steps:
     )
     return [
         ("segment", segmenter),
-        ("features", HandcraftedFeatures(n_jobs=options.n_jobs)),
-        ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+        ("features", named(HandcraftedFeatures(n_jobs=options.n_jobs))),
+        ("impute", named(SimpleImputer(strategy="median", keep_empty_features=True))),
     ]
+
+
+def named(step: Any) -> Any:
+    """Return the step with DataFrames as output, so that models know the names of features."""
+    return step.set_output(transform="pandas")
 
 
 def feature_sampler(options: Options) -> Steps:
@@ -85,3 +91,72 @@ def _color_logistic(options: Options) -> Steps:
 def _handcrafted_forest(options: Options) -> Steps:
     model = RandomForestClassifier(300, n_jobs=options.n_jobs, random_state=options.random_state)
     return [*handcrafted_steps(options), *feature_sampler(options), ("classify", model)]
+
+
+@register(
+    "handcrafted-xgboost",
+    "boosted trees on shape, chromatin and colour of the segmented cell: the default baseline",
+    accepts=HANDCRAFTED,
+    param_grid={"classify__max_depth": [3, 5], "classify__colsample": [0.1, 0.3]},
+)
+def _handcrafted_xgboost(options: Options) -> Steps:
+    from hemaest.recipes._xgboost import BoostedTrees
+
+    # the sampler goes into the model, which splits first and resamples after
+    sampler = [step for _, step in feature_sampler(options)]
+    model = BoostedTrees(
+        resampler=sampler[0] if sampler else None,
+        n_jobs=options.n_jobs,
+        random_state=options.random_state,
+    )
+    return [*handcrafted_steps(options), ("classify", model)]
+
+
+@register(
+    "handcrafted-svm",
+    "support vector machine on shape, chromatin and colour of the segmented cell",
+    accepts=HANDCRAFTED,
+    param_grid={"classify__C": [1.0, 10.0, 100.0], "classify__gamma": ["scale", 1e-4]},
+)
+def _handcrafted_svm(options: Options) -> Steps:
+    return [
+        *handcrafted_steps(options),
+        ("scale", named(StandardScaler())),
+        *feature_sampler(options),
+        ("classify", SVC(C=10.0, random_state=options.random_state)),
+    ]
+
+
+@register(
+    "handcrafted-logistic",
+    "logistic regression on shape, chromatin and colour of the segmented cell",
+    accepts=HANDCRAFTED,
+    param_grid={"classify__C": [0.003, 0.03, 0.3]},
+)
+def _handcrafted_logistic(options: Options) -> Steps:
+    return [
+        *handcrafted_steps(options),
+        ("scale", named(StandardScaler())),
+        *feature_sampler(options),
+        (
+            "classify",
+            LogisticRegression(C=0.03, max_iter=5000, random_state=options.random_state),
+        ),
+    ]
+
+
+@register(
+    "lbp-svm",
+    "support vector machine on binary patterns of the whole picture, without segmentation",
+    accepts=("stain", "balance"),
+    param_grid={"classify__C": [1.0, 10.0, 100.0]},
+)
+def _lbp_svm(options: Options) -> Steps:
+    from hemaest.recipes._lbp import PatternHistogram
+
+    return [
+        ("features", PatternHistogram(n_jobs=options.n_jobs)),
+        ("scale", StandardScaler()),
+        *feature_sampler(options),
+        ("classify", SVC(C=10.0, random_state=options.random_state)),
+    ]

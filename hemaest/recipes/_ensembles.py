@@ -1,0 +1,89 @@
+"""Ensembles on handcrafted features: models that err in different ways, voting or stacked.
+
+No member holds out data for itself (the trees have a fixed number), so the only inner split is
+that of the stacking, and it knows the groups.
+"""
+
+from typing import Any
+
+from imblearn.pipeline import make_pipeline as make_resampled
+from sklearn.base import clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.kernel_approximation import RBFSampler
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from hemaest.recipes._classical import HANDCRAFTED, feature_sampler, handcrafted_steps
+from hemaest.recipes._inner_folds import InnerFolds
+from hemaest.recipes._registry import Options, Steps, register
+
+
+def _trees(options: Options) -> Any:
+    from hemaest.recipes._xgboost import BoostedTrees
+
+    return BoostedTrees(
+        n_estimators=250,
+        early_stopping=False,
+        n_jobs=options.n_jobs,
+        random_state=options.random_state,
+    )
+
+
+def _to_normal() -> QuantileTransformer:
+    return QuantileTransformer(n_quantiles=20, output_distribution="normal", subsample=None)
+
+
+def _discriminant() -> Any:
+    return make_pipeline(_to_normal(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+
+
+def _kernel_logistic(options: Options) -> Any:
+    kernel = RBFSampler(gamma="scale", n_components=1000, random_state=options.random_state)
+    return make_pipeline(StandardScaler(), kernel, LogisticRegression(C=10.0, max_iter=3000))
+
+
+@register(
+    "ensemble-voting",
+    "boosted trees, a discriminant and a kernel logistic model on handcrafted features, voting",
+    accepts=HANDCRAFTED,
+    param_grid={"classify__weights": [(1, 1, 1), (2, 1, 1)]},
+)
+def _ensemble_voting(options: Options) -> Steps:
+    members = [
+        ("trees", _trees(options)),
+        ("discriminant", _discriminant()),
+        ("kernel", _kernel_logistic(options)),
+    ]
+    vote = VotingClassifier(members, voting="soft")
+    return [*handcrafted_steps(options), *feature_sampler(options), ("classify", vote)]
+
+
+@register(
+    "ensemble-stacking",
+    "boosted trees, a discriminant and a support vector machine, stacked on group-aware folds",
+    accepts=HANDCRAFTED,
+    param_grid={"classify__estimator__final_estimator__C": [0.1, 1.0]},
+)
+def _ensemble_stacking(options: Options) -> Steps:
+    members = [
+        ("trees", _trees(options)),
+        ("discriminant", _discriminant()),
+        ("vectors", make_pipeline(StandardScaler(), SVC(C=10.0))),
+    ]
+    # each member balances its own training side of an inner fold, so no copy crosses it
+    sampler = [step for _, step in feature_sampler(options)]
+    if sampler:
+        members = [(name, make_resampled(clone(sampler[0]), model)) for name, model in members]
+    stack = StackingClassifier(members, final_estimator=make_final(options))
+    return [
+        *handcrafted_steps(options),
+        ("classify", InnerFolds(stack, random_state=options.random_state)),
+    ]
+
+
+def make_final(options: Options) -> LogisticRegression:
+    """Return the model that weighs the members."""
+    return LogisticRegression(C=0.1, max_iter=5000, random_state=options.random_state)

@@ -1,0 +1,203 @@
+"""Classical recipes: labels, groups, resampling after the split, names, the whole list."""
+
+import numpy as np
+import pytest
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from hemaest.datasets import make_cells
+from hemaest.features import HandcraftedFeatures
+from hemaest.groups import GroupedFolds
+from hemaest.recipes import ImagePipeline, make_recipe
+from hemaest.recipes._inner_folds import InnerFolds
+from hemaest.recipes._xgboost import BoostedTrees
+
+CLASSICAL = [
+    "handcrafted-xgboost",
+    "handcrafted-svm",
+    "handcrafted-forest",
+    "handcrafted-logistic",
+    "lbp-svm",
+    "color-knn",
+    "color-logistic",
+    "ensemble-voting",
+    "ensemble-stacking",
+]
+# trees draw other rows when rows are repeated than when they weigh double
+EXPECTED = {
+    "check_sample_weight_equivalence_on_dense_data": "replaced by test_weights_change_the_model",
+}
+TREES = {"n_estimators": 25, "patience": 5, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = make_classification(240, 12, n_informative=6, n_classes=3, class_sep=1.5, random_state=0)
+    return X, np.array(["blast", "lymphocyte", "monocyte"])[y], np.arange(240) // 4
+
+
+@parametrize_with_checks(
+    [BoostedTrees(n_estimators=8, random_state=0)],
+    expected_failed_checks=lambda estimator: EXPECTED,
+)
+def test_trees_pass_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_weights_change_the_model(data):
+    X, y, _ = data
+    plain = BoostedTrees(**TREES).fit(X, y)
+    heavy = BoostedTrees(**TREES, class_weight={"blast": 50.0}).fit(X, y)
+    weighed = BoostedTrees(**TREES).fit(X, y, sample_weight=np.where(y == "blast", 50.0, 1.0))
+    assert (heavy.predict(X) == "blast").sum() >= (plain.predict(X) == "blast").sum()
+    assert weighed.predict_proba(X)[:, 0].mean() > plain.predict_proba(X)[:, 0].mean()
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "b", "c"], [10, 20, 30], np.array([7, 8, 9], dtype=np.int32)]
+)
+def test_labels_of_any_kind_come_back(data, names):
+    X, y, _ = data
+    labels = np.asarray(names)[np.unique(y, return_inverse=True)[1]]
+    trees = BoostedTrees(**TREES).fit(X, labels)
+    assert trees.predict(X).dtype == labels.dtype
+    assert set(trees.predict(X)) <= set(labels.tolist())
+    assert (trees.predict(X) == labels).mean() > 0.9
+
+
+def test_one_seed_gives_one_model(data):
+    X, y, groups = data
+    one, other = (BoostedTrees(**TREES).fit(X, y, groups=groups) for _ in range(2))
+    assert one.predict_proba(X).tobytes() == other.predict_proba(X).tobytes()
+
+
+class Spy(RandomOverSampler):
+    """Remembers what it was given."""
+
+    seen: list = []
+
+    def fit_resample(self, X, y):
+        Spy.seen.append(np.asarray(X).copy())
+        return super().fit_resample(X, y)
+
+
+def test_no_row_or_group_crosses_the_inner_split(data):
+    X, y, groups = data
+    Spy.seen.clear()
+    trees = BoostedTrees(**TREES, resampler=Spy(random_state=0)).fit(X, y, groups=groups)
+    assert trees.early_stopping_ == "on" and len(trees.held_out_) > 20
+    search_rows = {row.tobytes() for row in Spy.seen[0]}
+    held_rows = {row.tobytes() for row in X[trees.held_out_]}
+    assert len(search_rows & held_rows) == 0
+    kept = np.setdiff1d(np.arange(len(y)), trees.held_out_)
+    assert not set(groups[kept]) & set(groups[trees.held_out_])
+    assert 1 <= trees.n_trees_ <= 25
+
+
+def test_behind_a_sampler_early_stopping_is_off_and_says_so(data):
+    X, y, _ = data
+    pipeline = ImagePipeline(
+        [("balance", SMOTE(random_state=0)), ("classify", BoostedTrees(**TREES))]
+    )
+    with pytest.warns(UserWarning, match="early stopping is off"):
+        pipeline.fit(X, y)
+    assert pipeline[-1].early_stopping_ == "off: behind a sampler"
+    assert pipeline[-1].n_trees_ == 25
+
+
+def test_too_few_groups_turn_early_stopping_off(data):
+    X, y, _ = data
+    trees = BoostedTrees(**TREES).fit(X, y, groups=np.arange(len(y)) % 3)
+    assert trees.early_stopping_.startswith("off: a class has 3 groups")
+
+
+def test_inner_folds_tear_no_group(data):
+    X, y, groups = data
+    search = InnerFolds(GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}), random_state=0)
+    search.fit(X, y, groups=groups)
+    assert len(search.folds_) == 5
+    for train, test in search.folds_:
+        assert not set(groups[train]) & set(groups[test])
+    copies = np.r_[np.arange(240), np.arange(240)]
+    search.fit(np.r_[X, X], np.r_[y, y], sample_indices=copies)
+    for train, test in search.folds_:
+        assert not set(copies[train]) & set(copies[test])
+
+
+@pytest.fixture(scope="module")
+def smear():
+    bunch = make_cells(
+        60,
+        classes=["neutrophil", "lymphocyte", "monocyte"],
+        image_size=64,
+        n_patients=12,
+        random_state=0,
+    )
+    return bunch.images, bunch.target, bunch.groups
+
+
+def quick(name, **options):
+    """Return a recipe with few trees and small ensembles."""
+    recipe = make_recipe(name, random_state=0, **options)
+    for key, value in {
+        "classify__n_estimators": 30,
+        "classify__trees__n_estimators": 20,
+        "classify__estimator__trees__n_estimators": 20,
+        "classify__n_folds": 3,
+    }.items():
+        if key in recipe.get_params():
+            recipe.set_params(**{key: value})
+    return recipe
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_every_recipe_learns_and_keeps_labels(name, smear):
+    X, y, groups = smear
+    recipe = quick(name).fit(X, y, groups=groups)
+    predicted = recipe.predict(X)
+    assert predicted.dtype == np.asarray(y).dtype
+    assert (predicted == y).mean() > (0.5 if name.startswith(("color", "lbp")) else 0.9)
+
+
+@pytest.mark.parametrize(
+    "name", ["handcrafted-xgboost", "handcrafted-svm", "lbp-svm", "ensemble-stacking"]
+)
+def test_recipes_balance(name, smear):
+    X, y, groups = smear
+    keep = np.flatnonzero((y != "monocyte") | (np.cumsum(y == "monocyte") <= 9))
+    recipe = quick(name, balance="smote").fit(X[keep], y[keep], groups=groups[keep])
+    assert set(recipe.predict(X[keep])) == set(y)
+
+
+def test_importances_have_the_names_of_features(smear):
+    X, y, _ = smear
+    recipe = quick("handcrafted-xgboost").fit(X, y)
+    importances = recipe["classify"].importances_
+    assert importances.sum() == pytest.approx(1, abs=1e-4)
+    assert set(importances.index) == set(HandcraftedFeatures().get_feature_names_out())
+
+
+def test_group_aware_scores_from_outside(smear):
+    X, y, groups = smear
+    scores = cross_val_score(
+        quick("handcrafted-logistic"),
+        X,
+        y,
+        groups=groups,
+        cv=GroupedFolds(3, random_state=0),
+        params={"groups": groups},
+    )
+    assert scores.mean() > 0.8
+
+
+def test_parameters_are_reached_through_the_pipeline(smear):
+    X, y, _ = smear
+    recipe = clone(make_recipe("handcrafted-logistic"))
+    recipe.set_params(features__groups=("shape",), classify__C=0.5)
+    recipe.fit(X, y)
+    names = recipe["classify"].feature_names_in_
+    assert "nc_ratio" in names and not [n for n in names if "glcm" in n]
