@@ -318,7 +318,7 @@ def main() -> None:
             net.load_state_dict(torch.load(given.segmenter))
             net.eval()
         else:
-            net = train_segmenter(4800 if given.small else 19200)
+            net = train_segmenter(4800 if given.small else 12800)
             if given.segmenter:
                 torch.save(net.state_dict(), given.segmenter)
     if "segmentation" in given.only:
@@ -329,7 +329,7 @@ def main() -> None:
         sections.append(title + statistics(net, 60 if given.small else 200))
     if "classification" in given.only:
         title = "### Naming real pbc cells, trained on synthetic alone (bar: .60, chance .20)\n\n"
-        sections.append(title + classification(6400 if given.small else 28800))
+        sections.append(title + classification(6400 if given.small else 12800))
     name = "Synthetic cells" if set(given.only) == set(parts) else f"Synthetic: {given.only[0]}"
     command = "python -m benchmarks.synthetic" + (" --small" if given.small else "")
     write_section(name, f"({size})\n\n" + "\n\n".join(sections), command=command)
