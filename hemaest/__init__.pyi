@@ -8,6 +8,7 @@ from . import (
     images as images,
     inspection as inspection,
     nets as nets,
+    persistence as persistence,
     preprocessing as preprocessing,
     recipes as recipes,
     report as report,

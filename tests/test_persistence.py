@@ -1,0 +1,258 @@
+"""Saved models: the same predictions in a new process, and files that are refused."""
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from public import QUICK, estimator_classes, make
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from hemaest import persistence
+from hemaest._safe_pickle import is_safe
+from hemaest.features import ColorFeatures
+from hemaest.persistence import info, load, save
+from hemaest.recipes import ImagePipeline, list_recipes, make_recipe
+
+MODELS = {
+    "forest": RandomForestClassifier(5, random_state=0),
+    "trees": ExtraTreesClassifier(5, random_state=0),
+    "boosting": HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=2, random_state=0),
+    "neighbours": KNeighborsClassifier(3, algorithm="kd_tree"),
+    "svm": SVC(),
+    "perceptron": MLPClassifier((4,), max_iter=2000, random_state=0),
+    "calibrated": CalibratedClassifierCV(LogisticRegression(), cv=2),
+    "stacking": StackingClassifier([("svm", SVC())], LogisticRegression(), cv=2),
+    "search": GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
+    "frozen": FrozenEstimator(LogisticRegression()),
+}
+
+
+def fitted(model, cells):
+    X, y, _ = cells
+    if isinstance(model, FrozenEstimator):
+        rows = ColorFeatures().fit_transform(X)
+        model = FrozenEstimator(LogisticRegression(max_iter=5000).fit(rows, y))
+        return ImagePipeline([("features", ColorFeatures()), ("classify", model)]).fit(X, y)
+    return ImagePipeline(
+        [("features", ColorFeatures()), ("scale", StandardScaler()), ("classify", model)]
+    ).fit(X, y)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_scikit_learn_load_safely(name, cells, tmp_path):
+    model = fitted(MODELS[name], cells)
+    path = save(model, tmp_path / "model.hemaest")
+    assert info(path)["names_beyond_the_list"] == []
+    X = cells[0]
+    np.testing.assert_array_equal(load(path).predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize("name", sorted(estimator_classes()))
+def test_every_public_estimator_loads_safely(name, mapped_cells, tmp_path):
+    X, y, _ = mapped_cells
+    estimator = make(name)
+    if name == "DeepEmbedding" or name in QUICK or not hasattr(estimator, "fit_resample"):
+        estimator = estimator.fit(X[:8], y[:8]) if hasattr(estimator, "fit") else estimator
+    path = save(estimator, tmp_path / "model.hemaest")
+    assert info(path)["names_beyond_the_list"] == []
+    again = load(path)
+    assert type(again) is type(estimator)
+    for method in ("predict_proba", "transform"):
+        if hasattr(estimator, method):
+            first, second = getattr(estimator, method)(X[:3]), getattr(again, method)(X[:3])
+            for a, b in zip(first, second, strict=True):
+                np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+CODE = """
+import sys, numpy as np
+from hemaest.persistence import load
+np.save(sys.argv[3], load(sys.argv[1]).predict_proba(np.load(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("name", ["color-logistic", "handcrafted-forest", "deep-small", "xgboost"])
+def test_a_new_process_predicts_bit_for_bit_the_same(name, cells, tmp_path):
+    if name not in list_recipes():
+        pytest.skip(f"there is no recipe {name}")
+    X, y, _ = cells
+    few = {"max_epochs": 2, "image_size": 32} if name.startswith("deep") else {}
+    model = make_recipe(name, random_state=0, **few).fit(X, y)
+    path = save(model, tmp_path / "model.hemaest")
+    np.save(tmp_path / "X.npy", X)
+    arguments = [str(tmp_path / n) for n in ("model.hemaest", "X.npy", "proba.npy")]
+    subprocess.run([sys.executable, "-c", CODE, *arguments], check=True)
+    assert info(path)["names_beyond_the_list"] == []
+    np.testing.assert_array_equal(np.load(tmp_path / "proba.npy"), model.predict_proba(X))
+
+
+def test_weights_lie_in_the_file_as_safetensors_under_their_names(cells, tmp_path):
+    from safetensors.numpy import load as read
+
+    X, y, _ = cells
+    model = make_recipe("deep-small", max_epochs=1, image_size=32, random_state=0).fit(X, y)
+    path = save(model, tmp_path / "model.hemaest")
+    with zipfile.ZipFile(path) as archive:
+        arrays = read(archive.read("weights-0.safetensors"))
+    own = model.steps[-1][1].net_.module_.state_dict()
+    assert set(arrays) == set(own)
+    for name, values in own.items():
+        np.testing.assert_array_equal(arrays[name], values.numpy())
+    assert "torch" in info(path)["versions"]
+
+
+@pytest.fixture
+def saved(cells, tmp_path):
+    model = fitted(LogisticRegression(), cells)
+    about = {"input": "cell", "n": 24}
+    return save(model, tmp_path / "m.hemaest", data_hash="abc", claim={"x": 1}, trained_on=about)
+
+
+def test_the_card_tells_what_is_inside(saved):
+    card = info(saved)
+    assert card["classes"] == ["blast", "lymphocyte"]
+    assert [s["class"] for s in card["steps"]] == [
+        "ColorFeatures",
+        "StandardScaler",
+        "LogisticRegression",
+    ]
+    assert card["data_hash"] == "abc" and card["claim"] == {"x": 1}
+    assert card["trained_on"] == {"input": "cell", "n": 24}
+    assert {"hemaest", "python", "numpy", "scikit-learn"} <= set(card["versions"])
+
+
+def test_saving_twice_gives_the_same_bytes(cells, tmp_path):
+    model = fitted(LogisticRegression(), cells)
+    first, second = (save(model, tmp_path / name).read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_every_changed_byte_is_noticed(saved):
+    content = saved.read_bytes()
+    places = np.random.default_rng(0).integers(0, len(content), 60)
+    for place in [0, 1, len(content) - 1, *places]:
+        changed = bytearray(content)
+        changed[place] ^= 1
+        saved.write_bytes(changed)
+        with pytest.raises(ValueError, match="checksum|no file of|cut off"):
+            load(saved)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_cut_file_is_refused(saved, share):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match="cut off|no file of"):
+        load(saved)
+
+
+def test_a_joblib_file_is_told_apart(cells, tmp_path):
+    import joblib
+
+    joblib.dump(fitted(LogisticRegression(), cells), tmp_path / "model.joblib")
+    with pytest.raises(ValueError, match=r"joblib\.load"):
+        load(tmp_path / "model.joblib")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load(tmp_path / "nowhere")
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+def test_code_in_a_file_with_a_right_checksum_is_not_run(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(saved) as archive:
+        card = json.loads(archive.read("card.json"))
+    content = pickle.dumps(Harmful())
+    saved.write_bytes(persistence._zipped(card, content, []))
+    with pytest.raises(ValueError, match=r"system.*trust its maker"):
+        load(saved)
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "builtins.eval",
+        "builtins.getattr",
+        "builtins.__import__",
+        "numpy.load",
+        "joblib.load",
+        "sklearn.utils.Bunch.__class__",
+        "sklearn.utils.parallel.Parallel",
+        "hemaest.persistence.load",
+        "hemaest.images.np",
+        "sklearn.utils._testing.TempMemmap",
+        "torch.load",
+        "torch.hub.load",
+    ],
+)
+def test_what_could_run_code_is_not_on_the_list(name):
+    assert not is_safe(*name.rsplit(".", 1))
+
+
+def own_function(X):
+    return X
+
+
+def test_own_functions_need_trust(cells, tmp_path):
+    X, y, _ = cells
+    model = make_pipeline(ColorFeatures(), FunctionTransformer(own_function), LogisticRegression())
+    model.fit(X, y)
+    sys.modules[__name__] = sys.modules.get(__name__, sys.modules[own_function.__module__])
+    path = save(model, tmp_path / "model.hemaest")
+    (name,) = info(path)["names_beyond_the_list"]
+    assert name.endswith("own_function")
+    with pytest.raises(ValueError, match="own_function"):
+        load(path)
+    for trusted in (True, [name]):
+        np.testing.assert_array_equal(load(path, trusted=trusted).predict(X), model.predict(X))
+
+
+def test_what_cannot_be_saved_is_told(cells, tmp_path):
+    X, _, _ = cells
+    model = make_pipeline(ColorFeatures(), FunctionTransformer(lambda X: X)).fit(X)
+    with pytest.raises(ValueError, match="lambdas"):
+        save(model, tmp_path / "model.hemaest")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_version_is_told(saved, monkeypatch):
+    with zipfile.ZipFile(saved) as archive:
+        card = json.loads(archive.read("card.json"))
+        pickled = archive.read("estimator.pickle")
+    card["versions"] |= {"scikit-learn": "0.1", "numpy": card["versions"]["numpy"]}
+    saved.write_bytes(persistence._zipped(card, pickled, []))
+    with pytest.warns(UserWarning, match=r"scikit-learn 0\.1 then, .* now\.$"):
+        load(saved)
+
+
+def test_a_newer_format_is_told(saved):
+    with zipfile.ZipFile(io.BytesIO(saved.read_bytes())) as archive:
+        card = json.loads(archive.read("card.json"))
+    saved.write_bytes(persistence._zipped({**card, "format": 99}, b"", []))
+    with pytest.raises(ValueError, match="newer hemaest"):
+        load(saved)
