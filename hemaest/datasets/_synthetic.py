@@ -165,12 +165,17 @@ field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
     low, high = field if isinstance(field, tuple) else (field, field)
     check_numbers(field=(low, float, 5, 500))
     check_numbers(field=(high, float, low, 500))
-    root = seed_of(random_state)
-    return _batches(
-        root, n_samples, batch_size, classes, class_weights, n_labs, n_patients, stain,
+    from ._draw import draw_batch
+    from ._plan import plan_cells
+
+    plan = plan_cells(
+        seed_of(random_state), n_samples, classes, class_weights, n_labs, n_patients, stain,
         near_duplicates, label_noise, lab_effect, patient_effect, confound,
-        image_size, (float(low), float(high)), neighbours, n_jobs,
     )  # fmt: skip
+    starts = range(0, n_samples, batch_size)
+    rows = (range(start, min(start + batch_size, n_samples)) for start in starts)
+    widths = float(low), float(high)
+    return (draw_batch(plan, r, image_size, widths, neighbours, n_jobs) for r in rows)
 
 
 def check_numbers(**given: tuple[Any, type, float, float | None]) -> None:
@@ -178,38 +183,7 @@ def check_numbers(**given: tuple[Any, type, float, float | None]) -> None:
     for name, (value, kind, low, high) in given.items():
         wanted = Integral if kind is int else Real
         right_kind = isinstance(value, wanted) and not isinstance(value, bool)
-        if not right_kind or value < low or (high is not None and value > high):
+        if not (right_kind and value >= low and (high is None or value <= high)):
             what = "a whole number" if kind is int else "a number"
             upto = f">= {low}" if high is None else f"from {low} to {high}"
             raise ValueError(f"{name} must be {what} {upto}; got {value!r}.")
-
-
-def _batches(
-    root: int,
-    n_samples: int,
-    batch_size: int,
-    classes: Sequence[str] | None,
-    class_weights: Mapping[str, float] | Sequence[float] | None,
-    n_labs: int,
-    n_patients: int,
-    stain: str | Sequence[str],
-    near_duplicates: float,
-    label_noise: float,
-    lab_effect: float,
-    patient_effect: float,
-    confound: float,
-    image_size: int,
-    field: tuple[float, float],
-    neighbours: float,
-    n_jobs: int | None,
-) -> Iterator[Bunch]:
-    from ._draw import draw_batch
-    from ._plan import plan_cells
-
-    plan = plan_cells(
-        root, n_samples, classes, class_weights, n_labs, n_patients, stain,
-        near_duplicates, label_noise, lab_effect, patient_effect, confound,
-    )  # fmt: skip
-    for start in range(0, n_samples, batch_size):
-        rows = range(start, min(start + batch_size, n_samples))
-        yield draw_batch(plan, rows, image_size, field, neighbours, n_jobs)

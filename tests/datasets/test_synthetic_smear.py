@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hemaest.datasets import _smear, make_smear
+from hemaest.datasets import _film, make_smear
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_same_seed_same_bytes(smear, n_jobs):
 
 def test_tiles_leave_no_seam(smear, monkeypatch):
     """Drawn in small tiles the map is the same, and colours differ by sensor noise alone."""
-    monkeypatch.setattr(_smear, "TILE", 96)
+    monkeypatch.setattr(_film, "TILE", 96)
     tiled = make_smear((300, 420), n_cells=12, random_state=3)
     np.testing.assert_array_equal(tiled.cell_map, smear.cell_map)
     change = np.abs(tiled.image.astype(float) - smear.image).mean(axis=2)[:, 96:]
@@ -68,6 +68,16 @@ def test_more_cells_than_a_byte_can_number():
     assert smear.cell_map.dtype == np.uint16
     assert len(smear.truth) > 127
     assert smear.cell_map.max() in (279, 280)
+
+
+def test_where_there_is_no_room_names_stay_with_their_cells():
+    """Platelets alone have no nucleus, so a slip of names would show."""
+    shares = {"platelet": 0.5, "monocyte": 0.5}
+    smear = make_smear(160, n_cells=60, differential=shares, random_state=0)
+    assert 10 < len(smear.truth) < 60
+    whole = smear.truth.cell_area > 60
+    has_nucleus = smear.truth.nucleus_area[whole] > 0
+    np.testing.assert_array_equal(smear.target[whole] == "monocyte", has_nucleus)
 
 
 def test_an_empty_field():
