@@ -34,6 +34,7 @@ def compare(
     group_source: str | None = None,
     positive: Sequence[Any] | None = None,
     search: bool | Mapping[str, Any] = False,
+    calibrate: str | None = None,
     control: bool = True,
     recipe_params: Mapping[str, Any] | None = None,
     level: float = 0.95,
@@ -68,6 +69,8 @@ def compare(
     search : bool or dict, default=False
         Tune inside each training fold: True uses the recipes' own ``param_grid``, a dict maps names
         to grids.
+    calibrate : {"temperature", "isotonic", "sigmoid"}, optional
+        Calibrate each recipe inside each training fold, by group; costs three more fits.
     control : bool, default=True
         Add ``color-logistic``, a logistic regression on mean and spread of the colours alone. What
         it reaches needs no morphology.
@@ -114,7 +117,7 @@ def compare(
     folds, validation, protocol = _folds(cv, n_repeats, seed, X, y, groups)
     digest = hash_images(X)
     jobs = [(name, f) for f in range(len(folds)) for name in named]
-    caches = _caches(cache_dir, jobs, named, grids, folds, (digest, y, groups), seed)
+    caches = _caches(cache_dir, jobs, named, grids, calibrate, folds, (digest, y, groups), seed)
     work = (
         delayed(run_fold)(
             clone(named[name]),
@@ -124,6 +127,7 @@ def compare(
             *folds[f],
             validation=validation,
             grid=grids.get(name),
+            calibrate=calibrate,
             seed=seed,
             cache=cache,
         )
@@ -242,7 +246,14 @@ def _refuse_torn(folds: list[tuple[Any, Any]], groups: Any) -> None:
 
 
 def _caches(
-    folder: Any, jobs: Any, named: Any, grids: Any, folds: Any, data: Any, seed: int
+    folder: Any,
+    jobs: Any,
+    named: Any,
+    grids: Any,
+    calibrate: str | None,
+    folds: Any,
+    data: Any,
+    seed: int,
 ) -> list[Path | None]:
     if folder is None:
         return [None] * len(jobs)
@@ -251,7 +262,7 @@ def _caches(
     key = joblib.hash(data)
     paths: list[Path | None] = []
     for name, f in jobs:
-        work = fold_key(named[name], grids.get(name), key, seed, *folds[f])
+        work = fold_key(named[name], (grids.get(name), calibrate), key, seed, *folds[f])
         paths.append(Path(folder) / f"{name.replace('/', '-')}-{f}-{work}.joblib")
     return paths
 

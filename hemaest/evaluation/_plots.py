@@ -137,3 +137,47 @@ def plot_calibration(comparison: Any, ax: Any = None) -> Any:
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False, fontsize=8, loc="upper left")
     return ax
+
+
+def plot_shifts(curves: Any, axes: Any = None) -> Any:
+    """One panel a kind of shift, one line a recipe, on one scale."""
+    table = curves.table
+    kinds = list(dict.fromkeys(table["kind"]))
+    if axes is None:
+        from matplotlib import pyplot as plt
+
+        _, axes = plt.subplots(
+            1, len(kinds), figsize=(1.2 + 2.1 * len(kinds), 2.9), sharey=True, squeeze=False
+        )
+        axes = axes[0]
+    recipes = list(dict.fromkeys(table["recipe"]))
+    for ax, kind in zip(axes, kinds, strict=True):
+        new_axes(ax, 0, 0)
+        for i, recipe in enumerate(recipes):
+            part = table[(table["kind"] == kind) & (table["recipe"] == recipe)]
+            ax.plot(
+                part["strength"],
+                part["score"],
+                marker=MARKERS[i % len(MARKERS)],
+                ms=4,
+                lw=1.6,
+                color=COLORS[i % len(COLORS)],
+                label=recipe,
+            )
+        ax.set_title(kind, fontsize=10, color=INK, loc="left")
+        ax.grid(axis="y", color=LINE, lw=0.6, alpha=0.6)
+        ax.set_xlabel("strength", color=SOFT, fontsize=9)
+    axes[0].set_ylabel("score", color=SOFT, fontsize=9)
+    figure = axes[0].figure
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize=9,
+        loc="lower center",
+        ncols=min(len(labels), 4),
+        bbox_to_anchor=(0.5, 1.0),
+    )
+    figure.tight_layout()
+    return axes

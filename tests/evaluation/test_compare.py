@@ -247,3 +247,28 @@ def test_images_by_other_paths_have_one_hash(cells, tmp_path):
     refs = [[ImageRef(tmp_path / folder / "cell.png")] for folder in ("a", "b")]
     assert hash_images(refs[0]) == hash_images(refs[1])
     assert hash_images(X) != hash_images(X[::-1])
+
+
+class Boasts(ClassifierMixin, BaseEstimator):
+    """Is as right as colour lets it be, and far too sure."""
+
+    def fit(self, X, y):
+        self.model_ = colour().fit(X, y)
+        self.classes_ = self.model_.classes_
+        return self
+
+    def predict_proba(self, X):
+        sure = self.model_.predict_proba(X) ** 40
+        return sure / sure.sum(1, keepdims=True)
+
+    def predict(self, X):
+        return self.model_.predict(X)
+
+
+def test_calibration_inside_the_fold_lowers_the_error_and_not_the_score(cells):
+    X, y, groups = cells
+    options = {"cv": 3, "control": False}
+    plain = compare({"m": Boasts()}, X, y, groups, **options).table.iloc[0]
+    warm = compare({"m": Boasts()}, X, y, groups, **options, calibrate="temperature").table.iloc[0]
+    assert warm["ECE"] < 0.7 * plain["ECE"]
+    assert warm["accuracy"] == pytest.approx(plain["accuracy"])

@@ -1,0 +1,93 @@
+"""The claim card flags every fault of procedure that is planted, and no other."""
+
+import json
+
+import numpy as np
+import pytest
+from imblearn.over_sampling import RandomOverSampler
+from imblearn.pipeline import Pipeline
+from sklearn.dummy import DummyClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+
+from hemaest.evaluation import compare
+from hemaest.evaluation._claim import protocol_faults, weights_used
+
+
+class Subset:
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+
+PLANTED = {
+    "validation reported as test": {"validation": [6, 7], "reported_on": "validation"},
+    "validation inside training": {"validation": [4, 5, 6]},
+    "test inside training": {"test": [3, 8]},
+    "groups torn": {"groups": [0, 0, 1, 1, 2, 2, 3, 3, 2, 4]},
+    "unsaved seed": {"random_state": None},
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_each_fault_is_named_alone(name):
+    options = {"train": [0, 1, 2, 3, 4, 5], "test": [8, 9], **PLANTED[name]}
+    found = protocol_faults(**options)
+    assert [flag["name"] for flag in found] == [name]
+    assert found[0]["severity"] == "fault"
+
+
+def test_sound_procedure_has_no_fault():
+    assert protocol_faults([0, 1], [4], validation=[2, 3], groups=[0, 0, 1, 1, 2]) == []
+
+
+def test_shared_data_set_object():
+    data = object()
+    options = {"train": [0], "test": [1]}
+    shared = protocol_faults(**options, train_data=Subset(data), validation_data=Subset(data))
+    assert [flag["name"] for flag in shared] == ["one shared data set object"]
+    assert not protocol_faults(**options, train_data=Subset(data), validation_data=Subset(object()))
+
+
+def test_weights_and_sampler_together():
+    both = Pipeline(
+        [("more", RandomOverSampler()), ("model", LogisticRegression(class_weight="balanced"))]
+    )
+    found = protocol_faults([0], [1], estimator=both)
+    assert [flag["name"] for flag in found] == ["both weights and sampler"]
+    both.set_params(model__class_weight=None)
+    assert protocol_faults([0], [1], estimator=both) == []
+
+
+def test_ready_made_weights_are_named(tmp_path):
+    class Net(DummyClassifier):
+        def __init__(self, pretrained=False, backbone="resnet50.a1_in1k"):
+            super().__init__()
+            self.pretrained, self.backbone = pretrained, backbone
+
+        @classmethod
+        def _get_param_names(cls):
+            return ["pretrained", "backbone"]
+
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"weights")
+    used = weights_used(Pipeline([("net", Net(str(path)))]))
+    assert used["net"]["file"] == "w.safetensors" and len(used["net"]["sha256"]) == 64
+    named = weights_used(Net(True))["weights"]
+    assert named["licence"] == "apache-2.0" and "resnet50" in named["source"]
+    assert weights_used(Net(False)) == {}
+
+
+def test_card_of_a_comparison_says_what_was_frozen(tmp_path):
+    X = np.zeros((40, 4, 4, 3), np.uint8)
+    y = np.tile(["a", "b"], 20)
+    frozen = FrozenEstimator(DummyClassifier().fit(X, y))
+    result = compare(
+        {"f": frozen, "c": DummyClassifier()}, X, y, np.arange(40) // 4, cv=2, control=False
+    )
+    card = result.claim()
+    names = {flag["name"] for flag in card.flags}
+    assert {"fitted before the split", "no control"} <= names
+    facts = json.loads(card.to_json(tmp_path / "card.json"))["facts"]
+    assert facts["Seed"] == 0 and facts["Data hash"].startswith("sha256")
+    assert "before the split" in facts["Fitted where"]["f"]
+    assert (tmp_path / "card.json").exists() and "# Claim card" in card.to_markdown()
