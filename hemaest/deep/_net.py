@@ -355,6 +355,7 @@ class ClassifierNet(NeuralNet):
             self.settle(train)
         kept = self.run["good"] if diverged else self.current().state_dict()
         self.module_.load_state_dict(kept)
+        self.module_.eval()
         if len(self.history) and "train_batch_count" not in self.history[-1]:
             self.history.pop()
         self.notify("on_train_end", X=(train, valid))

@@ -1,3 +1,6 @@
+from ._attention import AttentionMap as AttentionMap
+from ._errors import ErrorGalleryDisplay as ErrorGalleryDisplay
+from ._gradcam import GradCAM as GradCAM
 from ._smear import SmearDisplay as SmearDisplay
 
-__all__ = ["SmearDisplay"]
+__all__ = ["AttentionMap", "ErrorGalleryDisplay", "GradCAM", "SmearDisplay"]

@@ -133,6 +133,11 @@ class ResNet24(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
         self.num_features = channels
+        # where the feature maps are, as timm says it
+        self.feature_info = [
+            {"module": f"stages.{i}", "reduction": 4 << i, "num_chs": (width << i) * EXPANSION}
+            for i in range(len(depths))
+        ]
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc: nn.Module = nn.Identity()
         for module in self.modules():

@@ -1,0 +1,170 @@
+"""What a classifier got right and wrong, and how sure it was."""
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+from hemaest.images import as_array, check_images, rgb
+
+if TYPE_CHECKING:
+    from matplotlib.figure import SubFigure
+
+# blue and vermilion, told apart by most colour-blind readers; a sign says it again
+RIGHT, WRONG = "#0072B2", "#D55E00"
+
+Show = Literal["all", "wrong", "right"]
+
+
+class ErrorGalleryDisplay:
+    """Draw predictions, right and wrong in colour, sorted by confidence, and the confusion matrix.
+
+    Parameters
+    ----------
+    images : images
+        As :func:`hemaest.images.check_images` takes them.
+    y_true : array-like of shape (n,)
+        The true labels.
+    proba : array-like of shape (n, n_classes)
+        What the classifier said.
+    classes : array-like of shape (n_classes,)
+        The labels of its columns.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        After :meth:`plot`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.inspection import ErrorGalleryDisplay
+    >>> cells = np.full((3, 16, 16, 3), 200, np.uint8)
+    >>> display = ErrorGalleryDisplay(
+    ...     cells, ["a", "b", "b"], [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], ["a", "b"]
+    ... )
+    >>> display.order().tolist(), display.right.tolist()
+    ([0, 1, 2], [True, False, True])
+    """
+
+    def __init__(self, images: Any, y_true: ArrayLike, proba: ArrayLike, classes: ArrayLike):
+        self.images = check_images(images, estimator="ErrorGalleryDisplay")
+        self.y_true = np.asarray(y_true)
+        self.classes = np.asarray(classes)
+        self.proba = np.asarray(proba, dtype=float)
+        if self.proba.shape != (len(self.images), len(self.classes)):
+            raise ValueError(
+                f"proba has shape {self.proba.shape}; with {len(self.images)} images and "
+                f"{len(self.classes)} classes it must be {len(self.images), len(self.classes)}."
+            )
+        if self.y_true.shape != (len(self.images),):
+            raise ValueError(f"there are {len(self.images)} images but {self.y_true.size} labels.")
+        self.predicted = self.classes[self.proba.argmax(axis=1)]
+        self.confidence = self.proba.max(axis=1)
+        self.right = self.predicted == self.y_true
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, X: Any, y: ArrayLike) -> Self:
+        """Predict images whose labels are known.
+
+        Parameters
+        ----------
+        estimator : fitted classifier or Pipeline
+            With ``predict_proba``.
+        X : images
+            Images that it was not trained on.
+        y : array-like of shape (n,)
+            Their labels.
+
+        Returns
+        -------
+        display : ErrorGalleryDisplay
+        """
+        X = check_images(X, estimator="ErrorGalleryDisplay")
+        return cls(X, y, estimator.predict_proba(X), estimator.classes_)
+
+    def order(self, n: int = 24, show: Show = "all") -> NDArray[np.intp]:
+        """Return the rows to draw, most confident first.
+
+        Parameters
+        ----------
+        n : int, default=24
+            How many at most.
+        show : {"all", "wrong", "right"}, default="all"
+            Which. With ``"all"`` up to half are the most confident errors, the rest the least
+            confident of those that are right.
+
+        Returns
+        -------
+        rows : int array
+        """
+        by_confidence = np.argsort(-self.confidence, kind="stable")
+        wrong = by_confidence[~self.right[by_confidence]]
+        right = by_confidence[self.right[by_confidence]]
+        if show != "all":
+            return (wrong if show == "wrong" else right)[:n]
+        errors = wrong[: max(n // 2, n - len(right))]
+        chosen = np.concatenate([errors, right[len(right) - min(len(right), n - len(errors)) :]])
+        return chosen[np.argsort(-self.confidence[chosen], kind="stable")]
+
+    def plot(self, n: int = 24, *, show: Show = "all", columns: int = 6) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        n : int, default=24
+            How many images at most.
+        show : {"all", "wrong", "right"}, default="all"
+            See :meth:`order`.
+        columns : int, default=6
+            Images in a row.
+
+        Returns
+        -------
+        self : ErrorGalleryDisplay
+        """
+        from matplotlib.figure import Figure
+
+        rows = self.order(n, show)
+        lines = max(1, -(-len(rows) // columns))
+        # the matrix needs room for one number and one name a class
+        side = max(3.6, 0.55 * len(self.classes) + 1.8)
+        self.figure_ = Figure(
+            figsize=(1.45 * columns + side, max(1.85 * lines + 0.4, side)), layout="constrained"
+        )
+        parts: Any = self.figure_.subfigures(1, 2, width_ratios=[1.45 * columns, side])
+        self._draw_gallery(parts[0], rows, lines, columns)
+        self._draw_matrix(parts[1])
+        return self
+
+    def _draw_gallery(
+        self, figure: "SubFigure", rows: NDArray[np.intp], lines: int, columns: int
+    ) -> None:
+        axes = figure.subplots(lines, columns, squeeze=False)
+        for ax in axes.flat[len(rows) :]:
+            ax.set_axis_off()
+        for ax, i in zip(axes.flat, rows, strict=False):
+            ax.imshow(rgb(as_array(self.images[i])))
+            ax.set(xticks=[], yticks=[])
+            colour = RIGHT if self.right[i] else WRONG
+            for spine in ax.spines.values():
+                spine.set(color=colour, linewidth=2.5)
+            sign = "✓" if self.right[i] else "✗"
+            title = f"{sign} {self.predicted[i]} {self.confidence[i]:.2f}"
+            if not self.right[i]:
+                title += f"\nis {self.y_true[i]}"
+            ax.set_title(title, fontsize="x-small", color=colour)
+        figure.suptitle(
+            f"{self.right.sum()} of {len(self.right)} right ({self.right.mean():.1%})",
+            fontsize="medium",
+        )
+
+    def _draw_matrix(self, figure: "SubFigure") -> None:
+        ax = figure.subplots()
+        labels = np.unique(np.concatenate([self.classes, self.y_true]))
+        counts = confusion_matrix(self.y_true, self.predicted, labels=labels)
+        ConfusionMatrixDisplay(counts, display_labels=labels).plot(
+            ax=ax, cmap="Blues", colorbar=False, xticks_rotation="vertical"
+        )
+        ax.set(xlabel="predicted", ylabel="true")

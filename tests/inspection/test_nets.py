@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from hemaest.deep import ImageClassifier, ViTClassifier
+from hemaest.features import ColorFeatures
+from hemaest.inspection import AttentionMap, ErrorGalleryDisplay, GradCAM
+from hemaest.inspection._attention import attention_matrices, roll_out
+from hemaest.inspection._heat import heat_shares, overlay, unbox
+from hemaest.preprocessing import Resize
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Large or small dark discs with a cell map: the disc is the nucleus."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["large", "small"], 16)
+    X = rng.integers(190, 215, (32, 48, 48, 4)).astype(np.uint8)
+    rows, columns = np.mgrid[:48, :48]
+    for image, label in zip(X, y, strict=True):
+        far = np.hypot(rows - rng.integers(15, 33), columns - rng.integers(15, 33))
+        nucleus = far < (12 if label == "large" else 5)
+        image[nucleus, :3] = rng.integers(60, 90, (nucleus.sum(), 3))
+        image[..., 3] = np.where(nucleus, 2, far < 14)
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    return ImageClassifier(
+        "cellnet",
+        backbone_options={"channels": (8, 16, 16, 16)},
+        image_size=64,
+        max_epochs=8,
+        batch_size=8,
+        lr=3e-3,
+        random_state=0,
+    ).fit(*cells)
+
+
+@pytest.fixture(scope="module")
+def transformer(cells):
+    return ViTClassifier(
+        "vit_tiny_patch16_224",
+        backbone_options={"depth": 2, "embed_dim": 32, "num_heads": 2},
+        image_size=64,
+        max_epochs=1,
+        random_state=0,
+    ).fit(*cells)
+
+
+def test_at_the_last_map_it_is_grad_cam(cells, model):
+    """There the gradient is the weight of the last layer, whatever the place."""
+    X, _ = cells
+    wanted = np.zeros(len(X), dtype=int)
+    heat = GradCAM._coarse(model, X, wanted, layer="layer4")
+    net = model.net_
+    with torch.no_grad():
+        squares = np.stack([Resize(64).fit_transform(X[i : i + 1])[0, ..., :3] for i in range(32)])
+        maps = net.module_.features(net.prepare(torch.from_numpy(squares)))
+        weight = net.module_.backbone.fc.weight[0]
+        expected = torch.einsum("nchw,c->nhw", maps, weight).clamp(min=0) / maps[0, 0].numel()
+    np.testing.assert_allclose(heat, expected, atol=1e-6)
+
+
+def test_the_heat_lies_where_the_difference_is(cells, model):
+    X, y = cells
+    display = GradCAM.from_estimator(model, X, target=y)
+    assert all(heat.shape == (48, 48) and heat.max() == pytest.approx(1) for heat in display.maps)
+    shares = display.shares_
+    np.testing.assert_allclose(shares[["nucleus", "cytoplasm", "surround"]].sum(axis=1), 1)
+    np.testing.assert_allclose(shares.filter(like="area").sum(axis=1), 1)
+    on_cell, cell_area = 1 - shares["surround"].mean(), 1 - shares["surround_area"].mean()
+    assert on_cell > 1.3 * cell_area
+
+
+def test_one_call_on_a_fitted_pipeline(cells, model):
+    X, _ = cells
+    pipeline = Pipeline([("resize", Resize(64)), ("classify", FrozenEstimator(model))])
+    pipeline.fit(X, cells[1])
+    display = GradCAM.from_estimator(pipeline, X[:5])
+    assert display.maps[0].shape == (64, 64) and len(display.shares_) == 5
+    figure = display.plot(columns=3).figure_
+    assert sum(bool(ax.images) for ax in figure.axes) == 5
+
+
+def test_wrong_estimators_classes_and_layers_are_answered(cells, model, transformer):
+    X, y = cells
+    X = X[..., :3]
+    colour = Pipeline([("f", ColorFeatures()), ("c", LogisticRegression(max_iter=5000))]).fit(X, y)
+    with pytest.raises(TypeError, match="ends in LogisticRegression"):
+        GradCAM.from_estimator(colour, X)
+    with pytest.raises(ValueError, match="no class of the model"):
+        GradCAM.from_estimator(model, X[:2], target="huge")
+    with pytest.raises(ValueError, match="no module"):
+        GradCAM.from_estimator(model, X[:2], layer="layer9")
+    with pytest.raises(TypeError, match="AttentionMap"):
+        GradCAM.from_estimator(transformer, X[:2])
+    with pytest.raises(TypeError, match="GradCAM"):
+        AttentionMap.from_estimator(model, X[:2])
+    with pytest.raises(ValueError, match="no cell map"):
+        _ = GradCAM.from_estimator(model, X[:2]).shares_
+
+
+def test_attention_rows_sum_to_one_and_the_net_stays_as_it_was(cells, transformer):
+    module = transformer.net_.module_
+    x = torch.rand(2, 3, 64, 64)
+    before = module(x)
+    with torch.no_grad():
+        attentions = attention_matrices(module, x)
+    assert [tuple(a.shape) for a in attentions] == [(2, 2, 17, 17)] * 2
+    torch.testing.assert_close(attentions[0].sum(-1), torch.ones(2, 2, 17))
+    torch.testing.assert_close(module(x), before)
+    assert all(not m._forward_hooks for m in module.modules())
+    display = AttentionMap.from_estimator(transformer, cells[0][:3])
+    assert len(display.shares_) == 3
+
+
+def test_roll_out_follows_the_attention():
+    """The class token looks at patch 2 in the last block, which looked at patch 3 in the first."""
+
+    def all_at(place, n=5):
+        attention = torch.eye(n).repeat(1, 1, 1, 1)
+        attention[..., place[0], :] = 0
+        attention[..., place[0], place[1]] = 1
+        return attention
+
+    heat = roll_out([all_at((3, 4)), all_at((0, 3))], prefix=1)
+    torch.testing.assert_close(heat.flatten(), torch.tensor([0.0, 0.0, 0.25, 0.25]))
+    even = roll_out([torch.full((1, 2, 4, 4), 0.25)] * 3, prefix=0)
+    torch.testing.assert_close(even, torch.full((1, 2, 2), 0.25))
+
+
+def test_a_map_comes_back_to_its_place():
+    heat = np.zeros((8, 8))
+    heat[4, 6] = 1
+    back = unbox(heat, 40, 80, 64)
+    row, column = np.unravel_index(back.argmax(), back.shape)
+    # the square is 80 x 80 around the image: place (4.5, 6.5) of 8 is row 45 - 20, column 65
+    assert abs(row - 25) <= 3 and abs(column - 65) <= 3
+
+
+def test_shares_and_faint_heat():
+    labels = np.array([[0, 1], [2, 3]], np.uint8)
+    shares = heat_shares(np.array([[1.0, 1.0], [2.0, 0.0]]), labels)
+    assert (shares["surround"], shares["cytoplasm"], shares["nucleus"]) == (0.25, 0.25, 0.5)
+    image = np.full((4, 4, 3), 100, np.uint8)
+    point = np.zeros((4, 4))
+    point[0, 0] = 1
+    assert (overlay(image, np.ones((4, 4)))[0, 0] != overlay(image, point)[0, 0]).any()
+
+
+def test_the_gallery_sorts_by_confidence_and_colours_by_truth(cells):
+    X, y = cells
+    proba = np.tile([0.6, 0.4], (32, 1)) + np.linspace(0, 0.3, 32)[:, None] * [1, -1]
+    display = ErrorGalleryDisplay(X, y, proba, ["large", "small"])
+    assert display.right.tolist() == (y == "large").tolist()
+    rows = display.order(10)
+    assert (np.diff(display.confidence[rows]) <= 0).all()
+    assert (~display.right[rows]).sum() == 5
+    # the most confident errors, and the least confident of those that are right
+    assert set(rows[~display.right[rows]]) == set(range(27, 32))
+    assert set(rows[display.right[rows]]) == set(range(5))
+    assert display.order(4, "wrong").tolist() == [31, 30, 29, 28]
+    figure = display.plot(10).figure_
+    edges = {ax.spines["top"].get_edgecolor() for ax in figure.axes if ax.images}
+    assert len(edges) >= 2
+
+
+def test_the_gallery_from_an_estimator(cells, model):
+    X, y = cells
+    display = ErrorGalleryDisplay.from_estimator(model, X, y)
+    assert display.right.mean() == model.score(X, y)
+    with pytest.raises(ValueError, match="must be"):
+        ErrorGalleryDisplay(X, y, [[1.0]], ["a"])
