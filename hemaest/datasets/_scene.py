@@ -59,12 +59,13 @@ def place_red_cells(
     clumping = rng.uniform(0.0, 0.5)
     darts[:, 3] = np.where(u[:, 3] < clumping, 0.62, 0.97)
     blockers = blockers.astype(np.float32).reshape(-1, 4)
-    if rng.random() < ROULEAUX:
+    rolls = rng.random() < ROULEAUX
+    if rolls:
         darts = _stack(darts[: settle(darts, blockers, number // 4)], rng)
         kept = len(darts)
     else:
         kept = settle(darts, blockers, number)
-    crenated = rng.random() < 0.08
+    crenated = rng.random() < 0.08 and not rolls
     pallor = rng.uniform(0.1, 1.0)
     depth = np.exp(0.2 * rng.standard_normal())
     v = rng.random((kept, 8), dtype=np.float32)
