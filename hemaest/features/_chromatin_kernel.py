@@ -10,6 +10,7 @@ from hemaest.features._lbp import measure_lbp
 from hemaest.features._nucleus_texture import (
     GREY_DEFINITIONS,
     N_GREY,
+    N_NUCLEUS,
     N_RING,
     NUCLEUS_DEFINITIONS,
     RING_DEFINITIONS,
@@ -18,38 +19,48 @@ from hemaest.features._nucleus_texture import (
     measure_nucleus,
 )
 
-_FRAME = 3
 _N_GLCM = _glcm.SIZE
 _N_LBP = _lbp.SIZE
 _N_GRANULARITY = _granularity.SIZE
-_BOTH = N_GREY + _N_GLCM + _N_LBP + _N_GRANULARITY
+_TEXTURE = _N_GLCM + _N_LBP + _N_GRANULARITY
+_BOTH = N_GREY + _TEXTURE
+REGIONS = ("cytoplasm", "nucleus")
+
+
+# the channels and scales of the coarse pass: at full size the green channel alone
+CHANNELS = ("red", "green", "blue")
+SCALES = ("half", "quarter")
 
 
 def definitions() -> dict[str, str]:
     """Return the name and one-line definition of every texture feature, in order."""
-    both = {
-        **GREY_DEFINITIONS,
-        **_glcm.definitions(),
-        **_lbp.definitions(),
-        **_granularity.DEFINITIONS,
-    }
+    texture = {**_glcm.definitions(), **_lbp.definitions(), **_granularity.DEFINITIONS}
+    both = {**GREY_DEFINITIONS, **texture}
     nucleus = {**RING_DEFINITIONS, **NUCLEUS_DEFINITIONS}
-    return {
-        **{f"cytoplasm_{name}": f"cytoplasm: {text}" for name, text in both.items()},
-        **{f"nucleus_{name}": f"nucleus: {text}" for name, text in both.items()},
-        **{f"nucleus_{name}": f"nucleus: {text}" for name, text in nucleus.items()},
-    }
+    lines = {f"{region}_{name}": text for region in REGIONS for name, text in both.items()}
+    lines |= {f"nucleus_{name}": text for name, text in nucleus.items()}
+    for scale in SCALES:
+        for channel in CHANNELS:
+            for region in REGIONS:
+                for name, text in texture.items():
+                    where = f"{channel} channel at {scale} size (in place of G at full size)"
+                    lines[f"{region}_{scale}_{channel}_{name}"] = f"{where}: {text}"
+    return {name: f"{name.split('_')[0]}: {text}" for name, text in lines.items()}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def cut_texture(image, k, box):
-    """Return the green channel around a cell (0 beyond the image) and the regions in its box."""
+    """Return red, green and blue around a cell (0 beyond the image) and the regions in its box.
+
+    All have a frame of 3 pixels.
+    """
     y0, x0, y1, x1 = box
     height, width = image.shape[:2]
-    grey = np.zeros((y1 - y0 + 6, x1 - x0 + 6), np.uint8)
+    colors = np.zeros((3, y1 - y0 + 6, x1 - x0 + 6), np.uint8)
     for y in range(max(y0 - 3, 0), min(y1 + 3, height)):
         for x in range(max(x0 - 3, 0), min(x1 + 3, width)):
-            grey[y - y0 + 3, x - x0 + 3] = image[y, x, 1]
+            for c in range(3):
+                colors[c, y - y0 + 3, x - x0 + 3] = image[y, x, c]
     regions = np.zeros((y1 - y0 + 6, x1 - x0 + 6), np.uint8)
     for y in range(y0, y1):
         for x in range(x0, x1):
@@ -58,33 +69,96 @@ def cut_texture(image, k, box):
                 regions[y - y0 + 3, x - x0 + 3] = 2
             elif value == 2 * k - 1:
                 regions[y - y0 + 3, x - x0 + 3] = 1
-    return grey, regions
+    return colors, regions
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _texture(image, k, box, glcm_tables, lbp_tables, out):
-    grey, regions = cut_texture(image, k, box)
+def _halve_rows(picture):
+    """Return the sums of rows in pairs (even size) or under (1, 2, 1) (odd size), as weights of 4.
+
+    So the picture is sampled evenly about its middle, whichever way it is turned.
+    """
+    height, width = picture.shape
+    half = (height + 1) // 2
+    result = np.zeros((half, width), np.int64)
+    for y in range(half):
+        for x in range(width):
+            if height % 2 == 0:
+                result[y, x] = 2 * (picture[2 * y, x] + picture[2 * y + 1, x])
+            else:
+                above = picture[max(2 * y - 1, 0), x]
+                below = picture[min(2 * y + 1, height - 1), x]
+                result[y, x] = above + 2 * picture[2 * y, x] + below
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _halve(picture):
+    """Return a picture at half size, in sixteenths."""
+    rows = _halve_rows(picture.astype(np.int64))
+    return _halve_rows(np.ascontiguousarray(rows.T)).T
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def halve(colors, regions):
+    """Return colours and regions at half size, framed; a pixel is what most of it was."""
     inner = regions[3:-3, 3:-3]
-    both = np.empty((2, _BOTH))
-    start = N_GREY
-    measure_glcm(
-        grey[3:-3, 3:-3], inner, glcm_tables[0], glcm_tables[1], both[:, start : start + _N_GLCM]
-    )
-    start += _N_GLCM
-    measure_lbp(grey.astype(np.float64), inner, lbp_tables, both[:, start : start + _N_LBP])
-    start += _N_LBP
+    nucleus = _halve((inner == 2).astype(np.uint8))
+    cell = _halve((inner > 0).astype(np.uint8))
+    height, width = cell.shape
+    small = np.zeros((height + 6, width + 6), np.uint8)
+    pictures = np.zeros((3, height + 6, width + 6), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            if nucleus[y, x] >= 8:
+                small[y + 3, x + 3] = 2
+            elif cell[y, x] >= 8:
+                small[y + 3, x + 3] = 1
+    for c in range(3):
+        halved = _halve(colors[c, 3:-3, 3:-3])
+        for y in range(-3, height + 3):
+            for x in range(-3, width + 3):
+                # the frame repeats the edge
+                v = halved[min(max(y, 0), height - 1), min(max(x, 0), width - 1)]
+                pictures[c, y + 3, x + 3] = (v + 8) // 16
+    return pictures, small
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _patterns_of(grey, regions, glcm_tables, circle, out):
+    """Write co-occurrence, binary patterns and granularity of both regions: out is (2, n)."""
+    inner = regions[3:-3, 3:-3]
+    offsets, logs = glcm_tables
+    measure_glcm(grey[3:-3, 3:-3], inner, offsets, logs, out[:, :_N_GLCM])
+    stop = _N_GLCM + _N_LBP
+    measure_lbp(grey.astype(np.float64), inner, circle, out[:, _N_GLCM:stop])
     for region in range(2):
         mask = (regions == region + 1).astype(np.uint8)
-        counts = histogram(grey, mask)
+        measure_granularity(grey, mask, out[region, stop:])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _texture(image, k, box, glcm_tables, circle, out):
+    colors, regions = cut_texture(image, k, box)
+    both = out[: 2 * _BOTH].reshape(2, _BOTH)
+    _patterns_of(colors[1], regions, glcm_tables, circle, both[:, N_GREY:])
+    for region in range(2):
+        mask = (regions == region + 1).astype(np.uint8)
+        counts = histogram(colors[1], mask)
         measure_grey(counts, both[region, :N_GREY])
-        measure_granularity(grey, mask, both[region, start:])
-        if region == 1:
-            rings = out[2 * _BOTH : 2 * _BOTH + N_RING]
-            measure_nucleus(grey, mask, counts, rings, out[2 * _BOTH + N_RING :])
-    out[:_BOTH] = both[0]
-    out[_BOTH : 2 * _BOTH] = both[1]
+    place = 2 * _BOTH
+    stop = place + N_RING + N_NUCLEUS
+    measure_nucleus(
+        colors[1], mask, counts, out[place : place + N_RING], out[place + N_RING : stop]
+    )
+    for _ in range(2):
+        colors, regions = halve(colors, regions)
+        for c in range(3):
+            part = out[stop : stop + 2 * _TEXTURE].reshape(2, _TEXTURE)
+            _patterns_of(colors[c], regions, glcm_tables, circle, part)
+            stop += 2 * _TEXTURE
 
 
 def texture(image, k, box, out):
     """Write the texture features of cell ``k``, in the order of :func:`definitions`."""
-    _texture(image, k, box, _glcm.TABLES, _lbp.TABLES, out)
+    _texture(image, k, box, _glcm.TABLES, _lbp.TABLES[0], out)

@@ -20,13 +20,14 @@ CONTRASTED = ("r", "g", "b", "od_r", "od_g", "od_b", "lightness", "lab_a", "lab_
 def color_definitions() -> dict[str, str]:
     """Return the name and one-line definition of every colour feature of a cell, in order."""
     from hemaest.features._color_stats import definitions
+    from hemaest.features._granules import definitions as granule_definitions
 
     base = definitions()
     lines = {f"{r}_{name}": f"{r}: {text}" for r in REGIONS for name, text in base.items()}
     for one, other in CONTRASTS:
         for c in CONTRASTED:
             lines[f"{one}_minus_{other}_{c}"] = f"{one}_{c}_mean - {other}_{c}_mean"
-    return lines
+    return {**lines, **granule_definitions()}
 
 
 @cache
@@ -41,9 +42,10 @@ def measure_color(
     image: NDArray[np.uint8], k: int, box: NDArray[np.int64], out: NDArray[np.float64]
 ) -> None:
     """Write the colour features of cell ``k``."""
-    from hemaest.features._color_stats import N_STATISTICS, region_statistics, region_table
+    from hemaest.features._color_stats import N_STATISTICS, TABLES, region_statistics, region_table
+    from hemaest.features._granules import measure_granules
 
-    statistics, _ = region_statistics(image, image[..., 3], region_table(k), 3)
+    statistics, histograms = region_statistics(image, image[..., 3], region_table(k), 3)
     out[: 3 * N_STATISTICS] = statistics.ravel()
     places = 3 * np.arange(len(CONTRASTED))
     means = dict(zip(REGIONS, statistics[:, places], strict=True))
@@ -51,6 +53,7 @@ def measure_color(
     for one, other in CONTRASTS:
         out[start : start + len(CONTRASTED)] = means[one] - means[other]
         start += len(CONTRASTED)
+    measure_granules(image, k, box, histograms[0], *TABLES, out[start:])
 
 
 @cache
@@ -64,7 +67,8 @@ class ColorFeatures(CellFeatures):
 
     RGB images give the statistics of the whole picture (``image_...``): the shortcut control that
     every score of a morphology should be shown beside. Images with a cell map give those of the
-    nucleus, the cytoplasm and the surround (no cell at all), and the contrasts between them.
+    nucleus, the cytoplasm and the surround (no cell at all), the contrasts between them, the
+    shares of colours, granules and vacuoles.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Local binary patterns inside a region: uniform, rotation invariant, 8 points and 16 points.
+"""Local binary patterns inside a region: uniform and rotation invariant.
 
 The neighbours on the circle are interpolated as scikit-image does, with coordinates of five
 decimals, but in whole numbers: the weights are integers over 10^10, so that no comparison with the
@@ -12,10 +12,10 @@ CIRCLES = ((8, 1), (16, 2))
 PAD = 3
 
 
-def definitions() -> dict[str, str]:
+def definitions(circles=CIRCLES[:1]) -> dict[str, str]:
     """Return the name and one-line definition of the features of a region, in order."""
     lines = {}
-    for points, radius in CIRCLES:
+    for points, radius in circles:
         where = f"{points} points at radius {radius}"
         for bits in range(points + 1):
             lines[f"lbp_{points}_{bits}"] = (
@@ -93,13 +93,10 @@ def _shares(codes, regions, bins, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def measure_lbp(framed, regions, tables, out):
-    """Write the features of cytoplasm (region 1) and nucleus (region 2): out is (2, SIZE).
+def measure_lbp(framed, regions, circle, out):
+    """Write the shares of cytoplasm (region 1) and nucleus (region 2) for one circle.
 
     ``framed`` is the grey picture as floats with a frame of PAD pixels of what lies around it.
     """
-    eight, sixteen = tables
-    codes = patterns(framed, eight[0], eight[1])
-    _shares(codes, regions, eight[2], out[:, :10])
-    codes = patterns(framed, sixteen[0], sixteen[1])
-    _shares(codes, regions, sixteen[2], out[:, 10:])
+    codes = patterns(framed, circle[0], circle[1])
+    _shares(codes, regions, circle[2], out)

@@ -32,15 +32,19 @@ class PatternHistogram(FeatureExtractor):
         self.n_jobs = n_jobs
 
     def _feature_names(self) -> list[str]:
-        from hemaest.features._lbp import definitions
+        from hemaest.features._lbp import CIRCLES, definitions
 
-        return [f"image_{name}" for name in definitions()]
+        return [f"image_{name}" for name in definitions(CIRCLES)]
 
     def _features(self, image: NDArray[np.uint8]) -> NDArray[np.floating]:
         from hemaest.features import _lbp
 
         grey = rgb(image)[..., 1]
         framed = np.pad(grey.astype(float), _lbp.PAD, mode="edge")
-        out = np.empty((2, _lbp.SIZE))
-        _lbp.measure_lbp(framed, np.ones(grey.shape, np.uint8), _lbp.TABLES, out)
-        return out[0]
+        everywhere = np.ones(grey.shape, np.uint8)
+        rows = []
+        for (points, _), circle in zip(_lbp.CIRCLES, _lbp.TABLES, strict=True):
+            out = np.empty((2, points + 2))
+            _lbp.measure_lbp(framed, everywhere, circle, out)
+            rows.append(out[0])
+        return np.concatenate(rows)

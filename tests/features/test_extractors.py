@@ -62,22 +62,74 @@ def test_scaling_laws(cells):
         np.testing.assert_allclose(two[name], 2 * one[name])
     for name in ("nucleus_feret_max", "cell_hull_perimeter", "nucleus_major_axis"):
         np.testing.assert_allclose(two[name], 2 * one[name], rtol=0.02)
-    for name in ("nc_ratio", "nucleus_euler_number", "nucleus_lobe_count"):
+    for name in ("nc_ratio", "nucleus_euler_number"):
         np.testing.assert_allclose(two[name], one[name])
+    # a pixel more or less decides over a lobe at the limit
+    assert (two["nucleus_lobe_count"] == one["nucleus_lobe_count"]).mean() >= 0.9
     np.testing.assert_allclose(two["nucleus_offset"], one["nucleus_offset"], atol=0.01)
 
 
 def test_everything_is_finite_and_bounded(cells):
     got = frame(HandcraftedFeatures(), cells[0])
-    assert not got.isna().any().any()
+    # a thin cytoplasm has no pixels so far apart, nor any left at half and quarter size
+    coarse = [name for name in got if "half" in name or "quarter" in name or "_d5_" in name]
+    assert not got.drop(columns=coarse).isna().any().any()
+    assert not got[[name for name in coarse if name.startswith("nucleus")]].isna().any().any()
     for name in got:
         values = got[name]
         if "entropy" in name:
-            assert (values >= 0).all(), name
+            assert (values.dropna() >= 0).all(), name
         if any(word in name for word in ("homogeneity", "solidity", "fraction", "lbp", "extent")):
-            assert values.between(0, 1).all(), name
+            assert values.dropna().between(0, 1).all(), name
         if "eccentricity" in name or name.endswith("ratio") and "axis" in name:
-            assert values.between(0, 1).all(), name
+            assert values.dropna().between(0, 1).all(), name
+
+
+def test_halving_is_symmetric_and_keeps_the_mean():
+    from hemaest.features._chromatin_kernel import _halve
+
+    rng = np.random.default_rng(0)
+    for shape in ((8, 10), (7, 9), (7, 10)):
+        picture = rng.integers(0, 256, shape).astype(np.uint8)
+        half = _halve(picture)
+        assert half.shape == ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
+        np.testing.assert_array_equal(_halve(np.flipud(picture)), np.flipud(half))
+        np.testing.assert_array_equal(_halve(picture.T.copy()), half.T)
+    flat = _halve(np.full((7, 8), 9, np.uint8))
+    assert (flat == 9 * 16).all()
+
+
+def test_granules_and_vacuoles_of_a_drawn_cell():
+    image = np.full((80, 80, 4), 250, np.uint8)
+    image[..., 3] = 0
+    image[10:70, 10:70] = (225, 215, 235, 1)  # pale lilac cytoplasm
+    image[25:45, 25:45] = (80, 40, 120, 2)
+    plain = frame(ColorFeatures(), image[None]).iloc[0]
+    for kind in ("eosinophilic_fraction", "basophilic_fraction", "vacuole_count"):
+        assert plain[f"cytoplasm_{kind}"] == 0
+    for y in (14, 20, 52, 60):
+        image[y : y + 3, 14:17, :3] = (235, 120, 90)  # four orange granules of 9 pixels
+    for x in (50, 56, 62):
+        image[55:57, x : x + 2, :3] = (60, 30, 110)  # three purple ones of 4
+    image[60:64, 40:44, :3] = 250  # a vacuole of 16
+    image[10:13, 40:44, :3] = 250  # a bay, open to the outside
+    got = frame(ColorFeatures(), image[None]).iloc[0]
+    cytoplasm = 60 * 60 - 400
+    assert got["cytoplasm_eosinophilic_fraction"] == pytest.approx(36 / cytoplasm)
+    assert got["cytoplasm_eosinophilic_size"] == pytest.approx(9 / 3600)
+    assert got["cytoplasm_eosinophilic_density"] == pytest.approx(4000 / cytoplasm)
+    assert got["cytoplasm_basophilic_fraction"] == pytest.approx(12 / cytoplasm)
+    assert got["cytoplasm_basophilic_density"] == pytest.approx(3000 / cytoplasm)
+    assert got["cytoplasm_vacuole_count"] == 1
+    assert got["cytoplasm_vacuole_fraction"] == pytest.approx(16 / cytoplasm)
+
+
+def test_shares_of_colours_sum_to_one(cells):
+    got = frame(ColorFeatures(), cells[0][:10])
+    for region in ("cytoplasm", "nucleus"):
+        for kind in ("a", "l"):
+            shares = got[[n for n in got if n.startswith(f"{region}_share_{kind}")]]
+            np.testing.assert_allclose(shares.sum(axis=1), 1)
 
 
 def test_threads_give_the_same_bytes(cells):
