@@ -14,14 +14,19 @@ class Strength:
     zoom: tuple[float, float] = (0.65, 1.3)
     shift: float = 0.15
     stain: float = 0.18
-    region: float = 0.22
-    grain: float = 0.5
-    blur: float = 1.5
+    region: float = 0.25
+    pale: float = 0.35
+    texture: float = 0.3
+    grain: float = 0.7
+    blur: float = 2.5
     noise: float = 0.05
     mix: float = 0.3
 
 
-MILD = Strength(zoom=(0.7, 1.2), stain=0.1, region=0.06, grain=0.1, blur=0.8, noise=0.03, mix=0.15)
+MILD = Strength(
+    zoom=(0.7, 1.2), stain=0.1, region=0.06, pale=0.05, texture=0.1, grain=0.15, blur=0.8,
+    noise=0.03, mix=0.15,
+)  # fmt: skip
 
 
 def augment(
@@ -34,6 +39,7 @@ def augment(
     x, y = _mix(x, y, rng, how.mix)
     x, y = _move(x, y, rng, how, side)
     x = _restain(x, y, rng, how)
+    x = _chromatin(x, y, rng, how.texture)
     x = _granules(x, y, rng, how.grain)
     x = _rim(x, y, rng, how.grain)
     x = _blur(x, rng, how.blur)
@@ -104,18 +110,34 @@ def _restain(x: Tensor, y: Tensor, rng: torch.Generator, how: Strength) -> Tenso
     n = len(x)
     gain = _normal(rng, n, how.stain) + _normal(rng, n, how.stain, 1)
     soft = F.avg_pool2d(y, 5, 1, 2)
-    for k in range(3):
-        own = _normal(rng, n, how.region) + _normal(rng, n, how.region, 1)
+    for k, wider in enumerate((1.6, 1.0, 0.8)):
+        own = wider * (_normal(rng, n, how.region) + _normal(rng, n, how.region, 1))
         gain = gain + soft[:, k : k + 1] * own
+    # cytoplasm so pale that it is hardly more than plasma
+    gain = gain - soft[:, 1:2] * _some(rng, n, how.pale) * _uniform(rng, n, 0, 1.3)
     x = x * torch.exp(gain)
     slope = 0.06 * how.stain / 0.18 * _field(rng, x, x.shape[-1] // 2)
     return x + slope + _normal(rng, n, 0.02)
 
 
+def _chromatin(x: Tensor, y: Tensor, rng: torch.Generator, most: float) -> Tensor:
+    """Clump the chromatin, coarse or fine; make some nuclei paler towards their edge."""
+    n = len(x)
+    nucleus = y[:, 2:]
+    coarse = torch.rand((n, 1, 1, 1), generator=rng)
+    clumps = coarse * _field(rng, x, 7) + (1 - coarse) * _field(rng, x, 3)
+    x = x * torch.exp(_uniform(rng, n, 0, most) * clumps * nucleus)
+    dome = F.avg_pool2d(F.avg_pool2d(nucleus, 13, 1, 6), 13, 1, 6)
+    slope = _some(rng, n, most) * _uniform(rng, n, 0, 1)
+    return x * (1 - slope * nucleus * (1 - dome).clamp(0, 1))
+
+
 def _granules(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> Tensor:
     """Fill the cytoplasm of some cells with grains of one colour, up to the nucleus' darkness."""
     n = len(x)
-    grains = (_field(rng, x, 3) - _uniform(rng, n, -0.8, 1.0)).clamp(0, 1)
+    fine = (torch.rand((n, 1, 1, 1), generator=rng) < 0.6).float()
+    grains = fine * _field(rng, x, 3) + (1 - fine) * _field(rng, x, 6)
+    grains = (1.5 * (grains - _uniform(rng, n, -1.0, 1.0))).clamp(0, 1)
     color = _uniform(rng, n, 0.0, 1.0, 3) * torch.tensor([0.45, 1.0, 0.6])[:, None, None]
     amount = grains * y[:, 1:2] * _some(rng, n, 0.5 * share) * _uniform(rng, n, 0.2, 1.0)
     return x + amount * color

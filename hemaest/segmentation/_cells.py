@@ -1,14 +1,16 @@
 """The segmenter: images in, cell maps out."""
 
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from hemaest._parallel import map_images
-from hemaest.base import ImageTransformer, StrOptions, checked_fit
-from hemaest.images import pack, rgb
+from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
+from hemaest.images import as_array, pack, rgb
 from hemaest.segmentation._found import Found
 
 __all__ = ["CellSegmenter"]
@@ -17,50 +19,71 @@ __all__ = ["CellSegmenter"]
 class CellSegmenter(ImageTransformer):
     """Find nucleus and cytoplasm and write them as a cell map.
 
-    Without masks the method needs no labels: five voters on the nucleus, then colour models and
-    a distance prior for the cytoplasm.
+    Without masks nothing is learned from the images. Two methods that err differently are
+    averaged: five voters on the nucleus with colour models of the cytoplasm, and a small network
+    that was trained on synthetic cells alone. With masks that network is trained further on them.
 
     Parameters
     ----------
     cells : {"central", "all"}, default="central"
         ``"central"`` finds the one cell that a crop shows in its middle, ``"all"`` every
         leukocyte of a field (at most 127).
+    method : {"auto", "voters", "network"}, default="auto"
+        ``"auto"`` averages the two methods, or takes the network alone where masks taught it;
+        ``"voters"`` uses no network and no torch.
+    max_epochs : int, default=30
+        Passes over the images when masks are given.
     n_jobs : int, optional
         Threads over images.
+    random_state : int, RandomState or None, default=None
+        Seed of the training.
 
     Attributes
     ----------
     method_ : str
-        ``"label-free"`` or ``"learned"``.
+        ``"voters"``, ``"network"``, ``"both"`` or ``"learned"``.
+    net_ : torch module or None
+        The network that masks taught.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> yy, xx = np.mgrid[:96, :96]
-    >>> radius = np.hypot(yy - 48, xx - 48)
-    >>> image = np.full((96, 96, 3), (245, 225, 205), np.uint8)
-    >>> image[radius < 32] = (195, 190, 215)
-    >>> image[radius < 20] = (95, 55, 135)
-    >>> segmenter = CellSegmenter().fit(image[None])
-    >>> labels = segmenter.predict(image[None])[0]
-    >>> labels[0, 0], labels[48, 76], labels[48, 48]
-    (np.uint8(0), np.uint8(1), np.uint8(2))
-    >>> segmenter.transform(image[None]).shape
-    (1, 96, 96, 4)
+    >>> from hemaest.datasets import make_cells
+    >>> from hemaest.segmentation import CellSegmenter
+    >>> cells = make_cells(2, random_state=0)
+    >>> segmenter = CellSegmenter().fit(cells.images)
+    >>> maps = segmenter.predict(cells.images)
+    >>> maps.shape, int(maps.max())
+    ((2, 128, 128), 2)
+    >>> segmenter.transform(cells.images).shape
+    (2, 128, 128, 4)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "cells": [StrOptions({"central", "all"})],
-        "n_jobs": [None, int],
+        "method": [StrOptions({"auto", "voters", "network"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
     }
 
-    def __init__(self, cells: str = "central", *, n_jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        cells: str = "central",
+        *,
+        method: str = "auto",
+        max_epochs: int = 30,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
         self.cells = cells
+        self.method = method
+        self.max_epochs = max_epochs
         self.n_jobs = n_jobs
+        self.random_state = random_state
 
     @checked_fit
     def fit(self, X: Any, y: Any = None, masks: Any = None) -> Self:
-        """Choose the method; learn it where masks are given.
+        """Choose the method; train the network further where masks are given.
 
         Parameters
         ----------
@@ -68,31 +91,44 @@ class CellSegmenter(ImageTransformer):
             As :func:`hemaest.images.check_images` takes them; a map that is there is not read.
         y : ignored
             For pipelines.
-        masks : array of n cell maps, optional
-            The truth for each image, to learn from.
+        masks : array or sequence of n cell maps, optional
+            The truth for each image, to learn from: 0 background, 1 cytoplasm, 2 nucleus (and
+            3, 4 for a second cell, and so on).
 
         Returns
         -------
         self : object
         """
         X = self._check_images(X)
-        if masks is not None:
-            raise NotImplementedError("Learning from masks comes with the next version.")
-        self.method_ = "label-free"
+        self.net_ = None
+        if masks is None:
+            self.method_ = {"auto": "both"}.get(self.method, self.method)
+            return self
+        if self.method == "voters":
+            raise ValueError(
+                'method="voters" learns nothing; use method="auto" with masks, or leave masks out.'
+            )
+        from hemaest.segmentation._fine_tune import check_masks, fine_tune
+
+        self.net_ = fine_tune(
+            X,
+            check_masks(masks, X),
+            closer=self.cells == "central",
+            epochs=self.max_epochs,
+            random_state=self.random_state,
+        )
+        self.method_ = "learned"
         return self
 
     def _find(self, image: NDArray[np.uint8]) -> Found:
-        from hemaest.segmentation._central import segment_central
-        from hemaest.segmentation._field import segment_field
+        from hemaest.segmentation._methods import find
 
-        return (segment_central if self.cells == "central" else segment_field)(rgb(image))
+        return find(rgb(image), self.cells, self.method_, self.net_)
 
     def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.dstack([rgb(image), self._find(image).labels])
 
     def _map(self, X: Any, function: Any) -> list[Any]:
-        from sklearn.utils.validation import check_is_fitted
-
         check_is_fitted(self)
         return map_images(lambda image: function(self._find(image)), X, n_jobs=self.n_jobs)
 
@@ -141,8 +177,37 @@ class CellSegmenter(ImageTransformer):
         table : DataFrame
             One row an image: ``trusted``, ``problems`` (in words), ``n_cells``,
             ``nucleus_fraction`` and ``cell_fraction`` of the image, ``nc_ratio``, ``agreement``
-            of the voters, ``border_share`` of the image's edge under the cell.
+            (the worse of nucleus and cell Dice between the two methods; where one method works
+            alone, the Dice among the voters or the network's certainty, which say less),
+            ``border_share`` of the image's edge under the cell.
         """
         from hemaest.segmentation._quality import judge
 
         return pd.DataFrame(self._map(self._check_images(X), judge))
+
+    def score(self, X: Any, y: Any = None, masks: Any = None) -> float:
+        """Return the mean Dice of nucleus and cell against true maps.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        y : ignored
+            For pipelines.
+        masks : array or sequence of n cell maps
+            The truth.
+
+        Returns
+        -------
+        dice : float
+        """
+        from hemaest.segmentation._combined import dice
+
+        if masks is None:
+            raise ValueError("score needs masks, the true cell map of each image.")
+        values = []
+        for labels, truth in zip(self.predict(X), masks, strict=True):
+            true = as_array(truth)
+            nuclei = dice((labels > 0) & (labels % 2 == 0), (true > 0) & (true % 2 == 0))
+            values.append((nuclei + dice(labels > 0, true > 0)) / 2)
+        return float(np.mean(values))

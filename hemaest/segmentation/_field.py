@@ -1,6 +1,7 @@
 """The label-free method for a field: every leukocyte, measured by the red cells around it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ SIDES = (160, 1536)
 DENSER = 0.12
 # nuclei take less than this share of all that is stained in a field with red cells
 SUSPECT = 0.55
+# weight of the network against the voters
+NETWORK = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +40,45 @@ class Field:
     red_radius: float
 
 
-def find_field(image: NDArray[np.uint8]) -> Field:
-    """Find every leukocyte of an RGB field."""
+def find_field(image: NDArray[np.uint8], net: Any = None) -> Field:
+    """Find every leukocyte of an RGB field; a network, where given, has the larger say."""
     scene, reds, masks = _measured_scene(image)
     density = standardize(scene.rgb)
     votes = np.mean(masks, axis=0, dtype=np.float32)
     radius = reds.radius
-    dark = _tidy(_violet_part(votes > 0.5, scene, reds))
+    if net is None:
+        dark = _tidy(_violet_part(votes > 0.5, scene, reds))
+    else:
+        from hemaest.segmentation._network import class_shares
+
+        shares = class_shares(net, image, max(scene.rgb.shape[:2]), scene.rgb.shape[:2])
+        votes = (1 - NETWORK) * votes + NETWORK * shares[..., 2]
+        dark = _tidy(votes > 0.5)
     dark = _unlike_reds(dark, scene, density, reds)
     if not np.isfinite(radius):
         radius = _radius_of_nuclei(dark)
     nuclei, platelets = _large_enough(dark, radius)
-    empty = np.empty((0, 5))
+    empty = Field(
+        nothing(scene.size), np.empty((0, 5)), reds.count, platelets, radius / scene.scale
+    )
     if not nuclei.any():
-        return Field(nothing(scene.size), empty, reds.count, platelets, radius / scene.scale)
+        return empty
     cell_soft = grow_cells(scene, nuclei)
+    if net is not None:
+        cell_soft = (1 - NETWORK) * cell_soft + NETWORK * shares[..., 1:].sum(axis=-1)
+        cell_soft[nuclei] = 1
     labels = single_cells(cell_soft > 0.5, nuclei, radius)
     if not labels.any():
-        return Field(nothing(scene.size), empty, reds.count, platelets, radius / scene.scale)
+        return empty
     found = _enlarge(scene, labels, cell_soft, votes, nuclei, masks)
     scores = _scores(labels, nuclei, density, reds, radius)
     boxes = boxes_of(found.labels, scores)
     return Field(found, boxes, reds.count, platelets, radius / scene.scale)
 
 
-def segment_field(image: NDArray[np.uint8]) -> Found:
+def segment_field(image: NDArray[np.uint8], net: Any = None) -> Found:
     """Segment every leukocyte of an RGB field."""
-    return find_field(image).found
+    return find_field(image, net).found
 
 
 def _measured_scene(image: NDArray[np.uint8]) -> tuple[Scene, Reds, list[Mask]]:

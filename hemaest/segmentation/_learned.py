@@ -7,7 +7,8 @@ from hemaest.nets._unet import SmallUNet
 from hemaest.segmentation._cytoplasm import filled
 from hemaest.segmentation._found import Found, nothing, one_cell
 from hemaest.segmentation._instances import part_at_necks
-from hemaest.segmentation._network import class_shares
+from hemaest.segmentation._network import class_shares, square_around
+from hemaest.segmentation._scene import make_scene
 
 Mask = NDArray[np.bool_]
 
@@ -18,13 +19,14 @@ SMALLEST = 12
 
 def learned_central(net: SmallUNet, image: NDArray[np.uint8]) -> Found:
     """Segment the central cell of an RGB crop."""
+    if make_scene(image, 64).blank:
+        return nothing(image.shape[:2])
     shares = class_shares(net, image)
     cell = central_cell(shares)
     if cell is None:
         return nothing(image.shape[:2])
-    top, left, side = closer_window(cell)
-    if side < 0.8 * max(image.shape[:2]):
-        window = np.s_[top : top + side, left : left + side]
+    window = square_around(cell, WINDOW)
+    if window[0].stop - window[0].start < 0.8 * max(image.shape[:2]):
         near = class_shares(net, image[window])
         near_cell = central_cell(near)
         if near_cell is not None:
@@ -96,17 +98,6 @@ def _central_part(mask: Mask, nucleus: Mask) -> Mask:
         for k in range(len(count))
     ]
     return mask & (pieces == int(np.argmin(off)))
-
-
-def closer_window(cell: Mask) -> tuple[int, int, int]:
-    """Return top, left and side of the square around a cell, inside the picture."""
-    ys, xs = np.nonzero(cell.any(axis=1))[0], np.nonzero(cell.any(axis=0))[0]
-    height, width = cell.shape
-    side = int(np.ceil(WINDOW * max(np.ptp(ys), np.ptp(xs)) + 1))
-    side = min(max(side, 16), height, width)
-    top = int(np.clip((ys[0] + ys[-1] - side) // 2, 0, height - side))
-    left = int(np.clip((xs[0] + xs[-1] - side) // 2, 0, width - side))
-    return top, left, side
 
 
 def sureness(shares: NDArray[np.float32], cell: Mask) -> float:

@@ -1,6 +1,7 @@
 """The learned method: prepare pairs, train the small network, read its soft maps."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,24 @@ from hemaest.segmentation._standard import standardize
 
 SIDE = 112
 POOL_SIDE = 144
+AROUND = 2.4
 SHIPPED = Path(__file__).with_name("cells.safetensors")
 
 
 def pair(
-    image: NDArray[np.uint8], labels: NDArray[np.uint8], side: int = POOL_SIDE
+    image: NDArray[np.uint8], labels: NDArray[np.uint8], side: int = POOL_SIDE, closer: bool = False
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """Return one training pair: standardized density (3, s, s) and classes (s, s)."""
+    """Return one training pair: standardized density (3, s, s) and classes (s, s).
+
+    With ``closer`` the pair shows the cell in the middle of a window of ``AROUND`` times its size,
+    where the picture is larger than that.
+    """
     import cv2
 
     kind = np.where(labels == 0, 0, 2 - labels % 2).astype(np.uint8)
+    if closer and kind.any():
+        window = square_around(kind > 0, AROUND)
+        image, kind = image[window], kind[window]
     shrink = side / max(image.shape[:2])
     size = max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink))
     how = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
@@ -36,6 +45,25 @@ def pair(
     spare = [(0, side - x.shape[0]), (0, side - x.shape[1])]
     x, kind = np.pad(x, [*spare, (0, 0)], mode="symmetric"), np.pad(kind, spare, mode="symmetric")
     return x.transpose(2, 0, 1).astype(np.float16), kind
+
+
+def square_around(cell: NDArray[np.bool_], times: float) -> tuple[slice, slice]:
+    """Return the square window of ``times`` a cell's size around it, inside the picture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cell = np.zeros((100, 100), bool); cell[40:60, 10:30] = True
+    >>> square_around(cell, 2.0)
+    (slice(29, 70, None), slice(0, 41, None))
+    """
+    ys, xs = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
+    height, width = cell.shape
+    side = int(np.ceil(times * (max(np.ptp(ys), np.ptp(xs)) + 1))) + 1
+    side = min(max(side, 16), height, width)
+    top = int(np.clip((ys[0] + ys[-1] - side) // 2, 0, height - side))
+    left = int(np.clip((xs[0] + xs[-1] - side) // 2, 0, width - side))
+    return slice(top, top + side), slice(left, left + side)
 
 
 def make_net(seed: int, widths: Sequence[int]) -> SmallUNet:
@@ -65,8 +93,10 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=max(steps, 4), pct_start=0.15
     )
+    # a short run must forget its start, a long one averages its last few hundred steps
+    decay = float(np.clip(1 - 8 / max(steps, 1), 0.5, 0.995))
     average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay), use_buffers=True
     )
     for _ in track(range(steps), description):
         which = torch.randint(len(x), (batch_size,), generator=rng).numpy()
@@ -95,22 +125,31 @@ def loss_of(logits: Tensor, share: Tensor) -> Tensor:
     return loss
 
 
-def class_shares(net: SmallUNet, image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.float32]:
-    """Return background, cytoplasm and nucleus (h, w, 3) of an RGB image of any size."""
+def class_shares(
+    net: SmallUNet,
+    image: NDArray[np.uint8],
+    side: int = SIDE,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.float32]:
+    """Return background, cytoplasm and nucleus (h, w, 3) of an RGB image of any size.
+
+    The network sees the image with ``side`` pixels along its longer edge; the result has the
+    height and width ``size``, by default those of the image.
+    """
     import cv2
 
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    scale = side / max(image.shape[:2])
+    small = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    x = standardize(cv2.resize(np.ascontiguousarray(image), size, interpolation=how))
+    x = standardize(cv2.resize(np.ascontiguousarray(image), small, interpolation=how))
     spare = [(0, -n % net.stride) for n in x.shape[:2]]
     padded = np.pad(x, [*spare, (0, 0)], mode="edge")
     with torch.inference_mode():
         batch = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy())
         p = net(batch.to(memory_format=torch.channels_last)).softmax(1)[0]
     p = p[:, : x.shape[0], : x.shape[1]].permute(1, 2, 0).contiguous().numpy()
-    return cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR)
+    height, width = size or image.shape[:2]
+    return p if p.shape[:2] == (height, width) else cv2.resize(p, (width, height))
 
 
 def save_weights(net: SmallUNet, path: Any, widths: Sequence[int]) -> None:
@@ -135,3 +174,9 @@ def load_weights(path: Any = SHIPPED) -> SmallUNet:
     net = SmallUNet(3, 3, widths)
     net.load_state_dict(state, strict=False)
     return net.eval().to(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> SmallUNet:
+    """Return the network that comes with the package; read once, not to be changed."""
+    return load_weights(SHIPPED)

@@ -8,9 +8,6 @@ from hemaest.segmentation._scene import Scene
 
 Mask = NDArray[np.bool_]
 
-# an image with less spread of lightness (in L*) than this holds no stained nucleus
-MIN_CONTRAST = 6.0
-
 
 def voters(scene: Scene) -> list[Mask]:
     """Return five candidate masks of everything that is stained like a nucleus.
@@ -20,7 +17,7 @@ def voters(scene: Scene) -> list[Mask]:
     (2022): ``min(M, S) - max(K - M, 0)`` after grey-world scaling.
     """
     valid = scene.valid
-    if valid.sum() < 16 or np.ptp(np.percentile(scene.lab[valid][:, 0], [1, 99])) < MIN_CONTRAST:
+    if scene.blank:
         return [np.zeros(valid.shape, bool)] * 5
     green, red = scene.rgb[..., 1], scene.rgb[..., 0]
     masks = [green <= otsu3(green[valid]), red <= otsu3(red[valid])]

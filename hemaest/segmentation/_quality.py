@@ -10,7 +10,7 @@ from hemaest.segmentation._found import Found
 # shares of the image that a leukocyte and its nucleus take in a crop around one cell
 NUCLEUS_RANGE = (0.01, 0.75)
 CELL_RANGE = (0.02, 0.9)
-MIN_AGREEMENT = 0.8
+MIN_AGREEMENT = 0.75
 MAX_BORDER = 0.1
 
 
@@ -33,7 +33,7 @@ def judge(found: Found) -> dict[str, Any]:
         if n_cells == 1 and not CELL_RANGE[0] <= fractions[1] <= CELL_RANGE[1]:
             problems.append("cell area outside the plausible range")
         if agreement < MIN_AGREEMENT:
-            problems.append("voters disagree")
+            problems.append("the methods disagree")
         if n_cells == 1 and border > MAX_BORDER:
             problems.append("touches the border")
     return {

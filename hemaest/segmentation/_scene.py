@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLACK = 12
+# an image with less spread of lightness (in L*) than this holds no stained nucleus
+MIN_CONTRAST = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,14 @@ class Scene:
     lab: NDArray[np.float32]
     valid: NDArray[np.bool_]
     size: tuple[int, int]
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is too little contrast for any stained cell."""
+        if self.valid.sum() < 16:
+            return True
+        low, high = np.percentile(self.lab[self.valid][:, 0], [1, 99])
+        return bool(high - low < MIN_CONTRAST)
 
     @property
     def scale(self) -> float:

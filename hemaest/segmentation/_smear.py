@@ -10,7 +10,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest._parallel import map_images
-from hemaest.base import ImageTransformer, Interval, checked_fit
+from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
 from hemaest.images import pack, rgb, to_object_array
 from hemaest.segmentation._field import Field, find_field
 
@@ -26,6 +26,8 @@ class SmearDetector(ImageTransformer):
 
     Parameters
     ----------
+    method : {"voters", "both"}, default="voters"
+        ``"both"`` also asks the small network of :class:`CellSegmenter`.
     min_score : float, default=0.5
         Cells with a lower score are left out. A score grows with the size of the nucleus
         against red cells and with its difference from them in colour.
@@ -59,14 +61,21 @@ class SmearDetector(ImageTransformer):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "method": [StrOptions({"voters", "both"})],
         "min_score": [Interval(Real, 0, 1, closed="both")],
         "margin": [Interval(Real, 0, 2, closed="both")],
         "n_jobs": [None, int],
     }
 
     def __init__(
-        self, *, min_score: float = 0.5, margin: float = 0.15, n_jobs: int | None = None
+        self,
+        *,
+        method: str = "voters",
+        min_score: float = 0.5,
+        margin: float = 0.15,
+        n_jobs: int | None = None,
     ) -> None:
+        self.method = method
         self.min_score = min_score
         self.margin = margin
         self.n_jobs = n_jobs
@@ -97,7 +106,14 @@ class SmearDetector(ImageTransformer):
         return self
 
     def _find(self, X: NDArray[Any]) -> list[Field]:
-        return map_images(lambda image: find_field(rgb(image)), X, n_jobs=self.n_jobs)
+        return map_images(self._field, X, n_jobs=self.n_jobs)
+
+    def _field(self, image: NDArray[np.uint8]) -> Field:
+        if self.method == "voters":
+            return find_field(rgb(image))
+        from hemaest.segmentation._network import shipped
+
+        return find_field(rgb(image), shipped())
 
     def _boxes(self, field: Field) -> NDArray[np.float64]:
         kept = field.boxes[field.boxes[:, 4] >= self.min_score_]
@@ -177,7 +193,7 @@ class SmearDetector(ImageTransformer):
         )
 
     def _cells_of(self, image: NDArray[np.uint8]) -> tuple[list, list, list]:
-        field = find_field(rgb(image))
+        field = self._field(image)
         crops, maps, rows = [], [], []
         for number, box in enumerate(self._boxes(field)):
             around = _with_margin(box, self.margin, image.shape[:2])
@@ -189,7 +205,7 @@ class SmearDetector(ImageTransformer):
         return crops, maps, rows
 
     def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        boxes = self._boxes(find_field(rgb(image)))
+        boxes = self._boxes(self._field(image))
         if not len(boxes):
             return image.copy()
         x0, y0, x1, y1 = _with_margin(boxes[0], self.margin, image.shape[:2])

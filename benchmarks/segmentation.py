@@ -1,0 +1,237 @@
+"""Segmentation against expert masks, and leukocytes found in smear fields.
+
+``python -m benchmarks.segmentation [--small] [--parts cells learned smear] [--figure worst.png]``
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from benchmarks._results import data_folder, write_section
+from hemaest._tables import format_table
+from hemaest.datasets import load_bccd, load_segmentation_wbc
+from hemaest.images import iter_arrays, to_object_array
+from hemaest.segmentation import CellSegmenter, SmearDetector
+from hemaest.segmentation._combined import dice
+from hemaest.segmentation._smear import match_boxes
+
+FAILURE = 0.7
+TYPES = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
+BARS = {
+    "voters": (0.955, 0.965, 0.970, 0.945),
+    "both": (0.955, 0.965, 0.970, 0.945),
+    "network": (0.945, 0.960, 0.955, 0.935),
+    "learned, 5-fold": (0.960, 0.975, 0.980, 0.972),
+    "learned on the other lab": (0.945, 0.960, 0.955, 0.930),
+}
+NAMES = {
+    "voters": "no labels: voters",
+    "both": "no labels: voters and network (default)",
+    "network": "synthetic only: network",
+}
+
+
+def dices(maps: list[NDArray], truth: NDArray) -> pd.DataFrame:
+    """Return nucleus and cell Dice of each image."""
+    rows = [
+        {"nucleus": dice(p == 2, t == 2), "cell": dice(p > 0, t > 0)}
+        for p, t in zip(maps, truth, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def summary(method: str, scores: pd.DataFrame, bar: str) -> dict:
+    """Return one row of the main table; the bars stand beside the figures."""
+    row: dict = {"method": method}
+    for j, part in enumerate(("nucleus", "cell")):
+        for lab in (1, 2):
+            of = scores[scores.lab == lab]
+            name = f"{part} d{lab}"
+            row[name] = of[part].mean() if len(of) else float("nan")
+            row[f"bar {name}"] = BARS[bar][2 * j + lab - 1]
+    for lab in (1, 2):
+        of = scores[scores.lab == lab]
+        worst = of[["nucleus", "cell"]].min(axis=1)
+        row[f"% < {FAILURE} d{lab}"] = 100 * (worst < FAILURE).mean() if len(of) else float("nan")
+    return row
+
+
+def by_type(method: str, scores: pd.DataFrame) -> list[dict]:
+    rows = []
+    for (lab, kind), of in scores.groupby(["lab", "type"]):
+        rows.append(
+            {
+                "method": method, "lab": f"d{lab}", "type": TYPES[kind], "n": len(of),
+                "nucleus": of.nucleus.mean(), "cell": of.cell.mean(),
+                f"n < {FAILURE}": int((of[["nucleus", "cell"]].min(axis=1) < FAILURE).sum()),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def with_labels(scores: pd.DataFrame, bunch) -> pd.DataFrame:
+    return scores.assign(lab=bunch.lab, type=bunch.target)
+
+
+def load_cells(small: bool):
+    bunch = load_segmentation_wbc(data_folder() / "segmentation_wbc")
+    keep = np.arange(len(bunch.images))[:: 5 if small else 1]
+    for name in ("masks", "target", "lab", "filenames"):
+        bunch[name] = np.asarray(bunch[name])[keep] if name != "masks" else bunch[name][keep]
+    bunch.images = to_object_array(list(iter_arrays(bunch.images[keep])))
+    return bunch
+
+
+def label_free(bunch) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict]:
+    """Score the methods that see no mask."""
+    main, types, trust, all_maps = [], [], [], {}
+    for method in ("voters", "network", "both"):
+        segmenter = CellSegmenter(method="auto" if method == "both" else method).fit(bunch.images)
+        segmenter.predict(bunch.images[:2])
+        start = time.process_time()
+        maps = list(segmenter.predict(bunch.images))
+        spent = 1000 * (time.process_time() - start) / len(maps)
+        scores = with_labels(dices(maps, bunch.masks), bunch)
+        main.append(summary(NAMES[method], scores, method) | {"CPU ms": spent})
+        types += by_type(method, scores)
+        all_maps[method] = maps
+        quality = segmenter.quality(bunch.images)
+        worst = scores[["nucleus", "cell"]].min(axis=1)
+        for limit in (0.7, 0.85):
+            bad = worst < limit
+            trust.append(
+                {
+                    "method": method, "Dice under": limit, "images": int(bad.sum()),
+                    "of these flagged": int((bad & ~quality.trusted).sum()),
+                    "good ones flagged %": 100 * (~quality.trusted[~bad]).mean(),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(main), pd.DataFrame(types), pd.DataFrame(trust), all_maps
+
+
+def learned(bunch, folds: int, epochs: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score the network that masks teach: in folds, and from one lab to the other."""
+    n = len(bunch.images)
+    main, types = [], []
+    maps: list = [None] * n
+    strata = 10 * bunch.lab + bunch.target
+    rare = {s for s in np.unique(strata) if (strata == s).sum() < folds}
+    strata = np.where(np.isin(strata, list(rare)), 10 * bunch.lab + 1, strata)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
+    for train, test in splitter.split(np.zeros(n), strata):
+        predict_into(maps, bunch, train, test, epochs)
+    scores = with_labels(dices(maps, bunch.masks), bunch)
+    main.append(summary(f"learned, {folds}-fold", scores, "learned, 5-fold"))
+    types += by_type("learned", scores)
+    for lab in (1, 2):
+        predict_into(
+            maps, bunch, np.flatnonzero(bunch.lab != lab), np.flatnonzero(bunch.lab == lab), epochs
+        )
+    scores = with_labels(dices(maps, bunch.masks), bunch)
+    main.append(summary("learned on the other lab", scores, "learned on the other lab"))
+    types += by_type("learned on the other lab", scores)
+    return pd.DataFrame(main), pd.DataFrame(types)
+
+
+def predict_into(maps: list, bunch, train: NDArray, test: NDArray, epochs: int) -> None:
+    segmenter = CellSegmenter(max_epochs=epochs, random_state=0)
+    segmenter.fit(bunch.images[train], masks=bunch.masks[train])
+    for i, labels in zip(test, segmenter.predict(bunch.images[test]), strict=True):
+        maps[i] = labels
+
+
+def smear(small: bool, method: str) -> tuple[dict, pd.DataFrame]:
+    """Find the leukocytes of BCCD; list every box that was missed."""
+    bunch = load_bccd(data_folder() / "bccd")
+    keep = slice(None, None, 8 if small else 1)
+    files, images = np.asarray(bunch.filenames)[keep], list(iter_arrays(bunch.images[keep]))
+    truth = [
+        boxes[np.asarray(kinds) == "WBC"]
+        for boxes, kinds in zip(bunch.boxes[keep], bunch.box_labels[keep], strict=True)
+    ]
+    detector = SmearDetector(method=method).fit(images[:1])
+    detector.predict(images[:1])
+    start = time.process_time()
+    found = detector.predict(images)
+    spent = 1000 * (time.process_time() - start) / len(images)
+    hits = misses = false = right = 0
+    rows = []
+    for file, boxes, true in zip(files, found, truth, strict=True):
+        pairs = match_boxes(boxes, true)
+        hits += len(pairs)
+        false += len(boxes) - len(pairs)
+        right += len(boxes) == len(true)
+        for j in set(range(len(true))) - {j for _, j in pairs}:
+            misses += 1
+            x0, y0, x1, y1 = true[j]
+            rows.append({"missed in": Path(file).name, "x0": x0, "y0": y0, "x1": x1, "y1": y1})
+    row = {
+        "method": method, "fields": len(images), "leukocytes": hits + misses, "found": hits,
+        "false": false, "precision": hits / max(hits + false, 1), "recall": hits / (hits + misses),
+        "F1": 2 * hits / (2 * hits + misses + false), "bar F1": 0.97,
+        "count right": right / len(images), "bar count": 0.95, "CPU ms": spent,
+    }  # fmt: skip
+    return row, pd.DataFrame(rows, columns=["missed in", "x0", "y0", "x1", "y1"])
+
+
+def draw_worst(bunch, maps: list, path: str, count: int = 12) -> None:
+    """Draw the worst results above their truth."""
+    import cv2
+
+    scores = dices(maps, bunch.masks).min(axis=1).to_numpy()
+    tiles = []
+    for i in np.argsort(scores)[:count]:
+        pair = [outlined(bunch.images[i], m) for m in (maps[i], bunch.masks[i])]
+        cv2.putText(pair[0], f"{scores[i]:.2f}", (4, 14), 0, 0.45, (255, 0, 0), 1)
+        tiles.append(np.vstack(pair))
+    rows = [np.hstack(tiles[k : k + 6]) for k in range(0, len(tiles), 6)]
+    cv2.imwrite(path, np.vstack(rows)[..., ::-1])
+
+
+def outlined(image: NDArray, labels: NDArray, side: int = 180) -> NDArray:
+    import cv2
+
+    size = (side, side)
+    image = cv2.resize(image, size)
+    labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    for least, color in ((1, (0, 160, 0)), (2, (255, 255, 0))):
+        mask = (labels >= least).astype(np.uint8)
+        lines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, lines, -1, color, 1)
+    return image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="a fifth of the images, two folds")
+    parser.add_argument("--parts", nargs="+", default=["cells", "learned", "smear"])
+    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--figure", help="where to draw the twelve worst cells")
+    given = parser.parse_args()
+    epochs = given.epochs or (5 if given.small else 30)
+    size = "small" if given.small else "full"
+    if "cells" in given.parts:
+        bunch = load_cells(given.small)
+        table, types, trust, maps = label_free(bunch)
+        if given.figure:
+            draw_worst(bunch, maps["both"], given.figure)
+        text = "\n\n".join(format_table(t) for t in (table, types, trust))
+        write_section(f"Segmentation of cells without labels ({size})", text)
+    if "learned" in given.parts:
+        table, types = learned(load_cells(given.small), 2 if given.small else 5, epochs)
+        text = f"{epochs} epochs.\n\n{format_table(table)}\n\n{format_table(types)}"
+        write_section(f"Segmentation of cells learned from masks ({size})", text)
+    if "smear" in given.parts:
+        results = [smear(given.small, method) for method in ("voters", "both")]
+        table = format_table(pd.DataFrame([row for row, _ in results]))
+        missed = format_table(results[0][1]) if len(results[0][1]) else "No box was missed."
+        write_section(f"Leukocytes of smear fields ({size})", f"{table}\n\nvoters:\n\n{missed}")
+
+
+if __name__ == "__main__":
+    main()

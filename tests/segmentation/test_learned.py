@@ -1,0 +1,92 @@
+"""The network: what ships, what masks teach, what is refused."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+
+from hemaest.datasets import make_cells
+from hemaest.segmentation import CellSegmenter
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return make_cells(24, stain="mixed", n_labs=6, image_size=96, random_state=3)
+
+
+def test_the_default_finds_synthetic_cells_of_all_stains(cells):
+    both = CellSegmenter().fit(cells.images)
+    voters = CellSegmenter(method="voters").fit(cells.images)
+    assert both.method_ == "both"
+    score = both.score(cells.images, masks=cells.masks)
+    assert score > 0.9
+    assert score > voters.score(cells.images, masks=cells.masks)
+
+
+def test_quality_follows_truth(cells):
+    segmenter = CellSegmenter().fit(cells.images)
+    dice = np.array(
+        [
+            segmenter.score([image], masks=[mask])
+            for image, mask in zip(cells.images, cells.masks, strict=True)
+        ]
+    )
+    agreement = segmenter.quality(cells.images)["agreement"].to_numpy()
+    assert np.corrcoef(dice, agreement)[0, 1] > 0.3
+
+
+def test_masks_teach(cells):
+    """Another convention of what is nucleus (all of the cell) is taken on."""
+    masks = np.where((cells.masks > 0) & (cells.masks < 3), 2, 0).astype(np.uint8)
+    segmenter = CellSegmenter(max_epochs=12, random_state=0)
+    before = segmenter.fit(cells.images).score(cells.images, masks=masks)
+    segmenter.fit(cells.images, masks=masks)
+    assert segmenter.method_ == "learned"
+    assert segmenter.score(cells.images, masks=masks) > before + 0.03
+
+
+def test_same_seed_same_maps_and_pickle(cells):
+    X, masks = cells.images[:4], np.where(cells.masks[:4] > 2, 0, cells.masks[:4])
+    one = CellSegmenter(max_epochs=1, random_state=0).fit(X, masks=masks)
+    two = clone(one).fit(X, masks=list(masks))
+    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
+    again = pickle.loads(pickle.dumps(one))
+    np.testing.assert_array_equal(one.predict_proba(X), again.predict_proba(X))
+
+
+def test_training_leaves_the_shipped_network_alone(cells):
+    X, masks = cells.images[:4], np.where(cells.masks[:4] > 2, 0, cells.masks[:4])
+    default = CellSegmenter(method="network").fit(X)
+    before = default.predict_proba(X)
+    CellSegmenter(max_epochs=1).fit(X, masks=masks)
+    np.testing.assert_array_equal(default.predict_proba(X), before)
+
+
+def test_frozen_in_a_pipeline(cells):
+    X, masks = cells.images[:4], np.where(cells.masks[:4] > 2, 0, cells.masks[:4])
+    fitted = CellSegmenter(max_epochs=1, random_state=0).fit(X, masks=masks)
+    pipeline = make_pipeline(FrozenEstimator(fitted)).fit(X)
+    np.testing.assert_array_equal(pipeline.transform(X), fitted.transform(X))
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (np.zeros((2, 96, 96), np.uint8), "2 items, X has 3"),
+        (np.zeros((3, 90, 96), np.uint8), r"masks\[0\] has shape"),
+        (np.zeros((3, 96, 96)), "float64"),
+        (np.full((3, 96, 96), 255, np.uint8), "255"),
+        (np.ones((3, 96, 96), np.uint8), "no nucleus"),
+    ],
+)
+def test_wrong_masks_are_refused(cells, masks, message):
+    with pytest.raises(ValueError, match=message):
+        CellSegmenter().fit(cells.images[:3], masks=masks)
+
+
+def test_voters_learn_nothing(cells):
+    with pytest.raises(ValueError, match="voters"):
+        CellSegmenter(method="voters").fit(cells.images, masks=cells.masks)
