@@ -173,11 +173,10 @@ def _frame(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
     for i in torch.nonzero(torch.rand(n, generator=rng) < 0.1).flatten().tolist():
         width = int(torch.randint(1, size // 6, (1,), generator=rng))
         side = int(torch.randint(0, 4, (1,), generator=rng))
-        where = (slice(None), slice(width) if side < 2 else slice(size - width, None))
-        if side % 2:
-            where = (slice(None), slice(None), where[1])
-        x[i][where] = 0
-        y[i][where] = torch.tensor([1.0, 0, 0])[:, None, None]
+        band = slice(width) if side < 2 else slice(size - width, None)
+        rows, columns = (band, slice(None)) if side % 2 else (slice(None), band)
+        x[i, :, rows, columns] = 0
+        y[i, :, rows, columns] = torch.tensor([1.0, 0, 0])[:, None, None]
     return x
 
 

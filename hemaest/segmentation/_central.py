@@ -17,7 +17,7 @@ def segment_central(image: NDArray[np.uint8]) -> Found:
     """Segment the nucleus and the cytoplasm of the central cell of an RGB crop."""
     scene = make_scene(image, SIDE)
     masks = [central_nucleus(mask) for mask in voters(scene)]
-    votes = np.mean(masks, axis=0, dtype=np.float32)
+    votes = np.asarray(masks).mean(axis=0, dtype=np.float32)
     nucleus = votes > 0.5
     if nucleus.sum() < SMALLEST or green_excess(scene.rgb)[nucleus].mean() < MIN_GREEN_EXCESS:
         return nothing(scene.size)

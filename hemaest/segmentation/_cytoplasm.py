@@ -57,11 +57,11 @@ def _sigmoid(x: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def guided_filter(
     soft: NDArray[np.float32], guide: NDArray[np.float32], radius: int = 3, eps: float = 20.0
-) -> NDArray[np.float32]:
+) -> NDArray[np.floating]:
     """Smooth a soft map along the edges of a guide (He and others, 2013)."""
     import cv2
 
-    def mean(a: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(a: NDArray[np.floating]) -> NDArray[np.floating]:
         return cv2.blur(a, (2 * radius + 1, 2 * radius + 1))
 
     g, s = mean(guide), mean(soft)

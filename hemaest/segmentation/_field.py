@@ -44,7 +44,7 @@ def find_field(image: NDArray[np.uint8], net: Any = None) -> Field:
     """Find every leukocyte of an RGB field; a network, where given, has the larger say."""
     scene, reds, masks = _measured_scene(image)
     density = standardize(scene.rgb)
-    votes = np.mean(masks, axis=0, dtype=np.float32)
+    votes = np.asarray(masks).mean(axis=0, dtype=np.float32)
     radius = reds.radius
     if net is None:
         dark = _tidy(_violet_part(votes > 0.5, scene, reds))

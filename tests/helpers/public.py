@@ -36,6 +36,7 @@ QUICK: dict[str, dict] = {
     "ViTClassifier": {**_TINY, **_SHORT, **_TRANSFORMER},
     "DeepEmbedding": {**_TINY, "pretrained": False},
     "StainAugmenter": {"random_state": 0},
+    "CellSegmenter": {"random_state": 0},
 }
 
 
