@@ -118,7 +118,8 @@ def _properties(counts, shift, table, with_haralick, out, haralick):
     n = marginal.sum()
     if n == 0:
         out[:] = np.nan
-        haralick[:] = np.nan
+        if with_haralick:
+            haralick[:] = np.nan
         return
     contrast = 0.0
     dissimilarity = 0.0

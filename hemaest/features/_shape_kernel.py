@@ -33,22 +33,24 @@ def _outline(mask, tables, walk, out):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _widths(nucleus, shift_y, shift_x, cell, radius, out):
     """Write least, mean and largest width of the cytoplasm, and the share of contact."""
-    step = max(1, len(nucleus) // 64)
-    n = 0
+    # separate arrays of 32 bits: the inner loop then runs eight points at a time
+    ys = cell[:, 0].astype(np.int32)
+    xs = cell[:, 1].astype(np.int32)
+    n = len(nucleus)
     touching = 0
     least = np.inf
     most = 0.0
     total = 0.0
-    for i in range(0, len(nucleus), step):
-        y = nucleus[i, 0] + shift_y
-        x = nucleus[i, 1] + shift_x
-        best = 1 << 40
-        for j in range(len(cell)):
-            dy = cell[j, 0] - y
-            dx = cell[j, 1] - x
-            best = min(best, dy * dy + dx * dx)
+    for i in range(n):
+        y = np.int32(nucleus[i, 0] + shift_y)
+        x = np.int32(nucleus[i, 1] + shift_x)
+        best = np.int32(2147483647)
+        for j in range(len(ys)):
+            dy = np.int32(ys[j] - y)
+            dx = np.int32(xs[j] - x)
+            d = np.int32(dy * dy + dx * dx)
+            best = min(best, d)
         width = np.sqrt(best) / 2
-        n += 1
         touching += width < 1
         least = min(least, width)
         most = max(most, width)
