@@ -51,7 +51,7 @@ def find_field(image: NDArray[np.uint8], net: Any = None) -> Field:
     else:
         from hemaest.segmentation._network import class_shares
 
-        shares = class_shares(net, image, max(scene.rgb.shape[:2]), scene.rgb.shape[:2])
+        shares = class_shares(net, image, max(scene.rgb.shape[:2]))
         votes = (1 - NETWORK) * votes + NETWORK * shares[..., 2]
         dark = _tidy(votes > 0.5)
     dark = _unlike_reds(dark, scene, density, reds)

@@ -44,14 +44,14 @@ def fine_tune(
     import copy
 
     from hemaest.segmentation._augment import MILD
-    from hemaest.segmentation._network import pair, shipped, train
+    from hemaest.segmentation._network import fused, pair, shipped, train
 
     pairs = [
         pair(rgb(image), mask, closer=closer)
         for image, mask in zip(iter_arrays(X), masks, strict=True)
     ]
     steps = max(4, epochs * len(pairs) // batch_size)
-    return train(
+    net = train(
         copy.deepcopy(shipped()),
         np.stack([x for x, _ in pairs]),
         np.stack([kind for _, kind in pairs]),
@@ -61,3 +61,4 @@ def fine_tune(
         batch_size=batch_size,
         lr=1e-3,
     )
+    return fused(net)

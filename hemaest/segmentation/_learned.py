@@ -19,34 +19,44 @@ SMALLEST = 12
 
 def learned_central(net: SmallUNet, image: NDArray[np.uint8]) -> Found:
     """Segment the central cell of an RGB crop."""
+    size = image.shape[:2]
     if make_scene(image, 64).blank:
-        return nothing(image.shape[:2])
+        return nothing(size)
     shares = class_shares(net, image)
     cell = central_cell(shares)
     if cell is None:
-        return nothing(image.shape[:2])
-    window = square_around(cell, WINDOW)
-    if window[0].stop - window[0].start < 0.8 * max(image.shape[:2]):
+        return nothing(size)
+    window = square_around(enlarged(cell, size) > 0.5, WINDOW)
+    if window[0].stop - window[0].start < 0.8 * max(size):
         near = class_shares(net, image[window])
         near_cell = central_cell(near)
         if near_cell is not None:
-            shares = np.zeros_like(shares)
-            shares[..., 0] = 1
-            shares[window] = near
-            cell = np.zeros(image.shape[:2], bool)
-            cell[window] = near_cell
-    return _cut_out(shares, cell)
+            return _found(near, near_cell, size, window)
+    return _found(shares, cell, size, np.s_[: size[0], : size[1]])
 
 
-def _cut_out(shares: NDArray[np.float32], cell: Mask) -> Found:
-    """Keep the soft maps of one cell."""
+def _found(
+    shares: NDArray[np.float32], cell: Mask, size: tuple[int, int], window: tuple[slice, slice]
+) -> Found:
+    """Keep the soft maps of one cell and put them where the window was."""
     import cv2
 
     near = cv2.dilate(cell.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    whole = shares[..., 1] + shares[..., 2]
+    whole = np.where(cell, np.maximum(whole, 0.501), np.where(near, np.minimum(whole, 0.499), 0))
     nucleus = np.where(cell, shares[..., 2], 0)
-    whole = np.where(cell, np.maximum(shares[..., 1:].sum(axis=-1), 0.501), 0)
-    rim = np.where(near & ~cell, np.minimum(shares[..., 1:].sum(axis=-1), 0.499), 0)
-    return one_cell(nucleus, np.maximum(whole, nucleus) + rim, sureness(shares, cell))
+    maps = np.zeros((2, *size), np.float32)
+    for full, small in zip(maps, (nucleus, np.maximum(whole, nucleus)), strict=True):
+        part = full[window]
+        part[:] = enlarged(small, part.shape)
+    return one_cell(maps[0], maps[1], sureness(shares, cell))
+
+
+def enlarged(soft: NDArray, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Bring a map to a size."""
+    import cv2
+
+    return cv2.resize(soft.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def central_cell(shares: NDArray[np.float32]) -> Mask | None:
@@ -88,16 +98,12 @@ def _central_part(mask: Mask, nucleus: Mask) -> Mask:
     large = count >= 0.25 * count.max()
     if large.sum() < 2:
         return mask
-    ys, xs = np.mgrid[:height, :width]
-    off = [
-        np.hypot(
-            ys[pieces == k].mean() - (height - 1) / 2, xs[pieces == k].mean() - (width - 1) / 2
-        )
-        if large[k]
-        else np.inf
-        for k in range(len(count))
-    ]
-    return mask & (pieces == int(np.argmin(off)))
+    off = np.full(len(count), np.inf)
+    for k in np.flatnonzero(large):
+        ys, xs = np.nonzero(pieces == k)
+        if len(ys):
+            off[k] = np.hypot(ys.mean() - (height - 1) / 2, xs.mean() - (width - 1) / 2)
+    return mask & (pieces == int(off.argmin()))
 
 
 def sureness(shares: NDArray[np.float32], cell: Mask) -> float:

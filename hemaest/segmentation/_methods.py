@@ -16,9 +16,9 @@ def find(image: NDArray[np.uint8], cells: str, method: str, net: Any = None) -> 
     if method == "voters":
         return (segment_central if cells == "central" else segment_field)(image)
     from hemaest.segmentation._learned import learned_central
-    from hemaest.segmentation._network import shipped
+    from hemaest.segmentation._network import shipped_fused
 
-    net = shipped() if net is None else net
+    net = shipped_fused() if net is None else net
     if cells == "all":
         return segment_field(image, net=net)
     found = learned_central(net, image)

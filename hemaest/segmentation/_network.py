@@ -59,6 +59,8 @@ def square_around(cell: NDArray[np.bool_], times: float) -> tuple[slice, slice]:
     """
     ys, xs = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
     height, width = cell.shape
+    if not len(ys):
+        return slice(0, height), slice(0, width)
     side = int(np.ceil(times * (max(np.ptp(ys), np.ptp(xs)) + 1))) + 1
     side = min(max(side, 16), height, width)
     top = int(np.clip((ys[0] + ys[-1] - side) // 2, 0, height - side))
@@ -125,16 +127,10 @@ def loss_of(logits: Tensor, share: Tensor) -> Tensor:
     return loss
 
 
-def class_shares(
-    net: SmallUNet,
-    image: NDArray[np.uint8],
-    side: int = SIDE,
-    size: tuple[int, int] | None = None,
-) -> NDArray[np.float32]:
+def class_shares(net: SmallUNet, image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.float32]:
     """Return background, cytoplasm and nucleus (h, w, 3) of an RGB image of any size.
 
-    The network sees the image with ``side`` pixels along its longer edge; the result has the
-    height and width ``size``, by default those of the image.
+    Both the network and the answer have ``side`` pixels along the longer edge.
     """
     import cv2
 
@@ -147,9 +143,21 @@ def class_shares(
     with torch.inference_mode():
         batch = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy())
         p = net(batch.to(memory_format=torch.channels_last)).softmax(1)[0]
-    p = p[:, : x.shape[0], : x.shape[1]].permute(1, 2, 0).contiguous().numpy()
-    height, width = size or image.shape[:2]
-    return p if p.shape[:2] == (height, width) else cv2.resize(p, (width, height))
+    return p[:, : x.shape[0], : x.shape[1]].permute(1, 2, 0).contiguous().numpy()
+
+
+def fused(net: SmallUNet) -> SmallUNet:
+    """Return a copy with each batch norm folded into its convolution: the same answers, faster."""
+    import copy
+
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    net = copy.deepcopy(net).eval()
+    for block in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
+        if len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
+            block[0] = fuse_conv_bn_eval(block[0], block[1])
+            block[1] = nn.Identity()
+    return net.to(memory_format=torch.channels_last).requires_grad_(False)
 
 
 def save_weights(net: SmallUNet, path: Any, widths: Sequence[int]) -> None:
@@ -180,3 +188,9 @@ def load_weights(path: Any = SHIPPED) -> SmallUNet:
 def shipped() -> SmallUNet:
     """Return the network that comes with the package; read once, not to be changed."""
     return load_weights(SHIPPED)
+
+
+@lru_cache(maxsize=1)
+def shipped_fused() -> SmallUNet:
+    """Return the same, ready to answer."""
+    return fused(shipped())

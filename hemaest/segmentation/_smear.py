@@ -111,9 +111,9 @@ class SmearDetector(ImageTransformer):
     def _field(self, image: NDArray[np.uint8]) -> Field:
         if self.method == "voters":
             return find_field(rgb(image))
-        from hemaest.segmentation._network import shipped
+        from hemaest.segmentation._network import shipped_fused
 
-        return find_field(rgb(image), shipped())
+        return find_field(rgb(image), shipped_fused())
 
     def _boxes(self, field: Field) -> NDArray[np.float64]:
         kept = field.boxes[field.boxes[:, 4] >= self.min_score_]
