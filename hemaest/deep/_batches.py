@@ -1,6 +1,8 @@
 """Batches of letterboxed images: read in worker threads, a few ahead, never all in memory."""
 
 import os
+import tempfile
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +17,8 @@ from torch import Tensor
 from hemaest.deep._letterbox import letterbox
 from hemaest.images import as_array
 
-# small enough that 50,000 files need no more memory than 5,000
-CACHE_BYTES = 2**27
+# of a temporary file; 4 GB are 87,000 squares of 128 pixels
+SPOOL_BYTES = 2**32
 
 
 def n_workers() -> int:
@@ -25,11 +27,49 @@ def n_workers() -> int:
     return max(1, min(16, cores or 1))
 
 
+class Spool:
+    """Squares that were made once, in a nameless temporary file: no memory, however many.
+
+    Parameters
+    ----------
+    n : int
+        How many at most.
+    size : int
+        Side of the squares.
+    """
+
+    def __init__(self, n: int, size: int) -> None:
+        self.bytes = size * size * 3
+        self.known = bytearray(n)
+        self.file = -1
+        if n and hasattr(os, "preadv"):
+            self.file, name = tempfile.mkstemp(prefix="hemaest-")
+            os.unlink(name)
+            weakref.finalize(self, os.close, self.file)
+
+    def read(self, i: int, square: NDArray[np.uint8]) -> bool:
+        """Fill a square from the file; return whether it was there."""
+        if i >= len(self.known) or not self.known[i]:
+            return False
+        return os.preadv(self.file, [square.data.cast("B")], i * self.bytes) == self.bytes
+
+    def write(self, i: int, square: NDArray[np.uint8]) -> None:
+        """Keep a square; where the disk is full it is made again each time."""
+        if self.file < 0 or i >= len(self.known):
+            return
+        try:
+            done = os.pwrite(self.file, square.data.cast("B"), i * self.bytes)
+        except OSError:
+            self.known = self.known[:0]
+            return
+        # last, so that no other thread reads what is not yet there
+        self.known[i] = done == self.bytes
+
+
 class Squares:
     """The images of X as squares of one size, each made when it is asked for.
 
-    What was made is kept up to ``cache_bytes``, so that small sets are read and scaled once. Dense
-    images of the right size need neither and are taken as they are.
+    Dense images of the right size are taken as they are.
 
     Parameters
     ----------
@@ -37,29 +77,19 @@ class Squares:
         Checked images.
     size : int
         Side of the squares.
-    cache_bytes : int, default=0
-        How much may be kept.
+    keep : bool, default=False
+        Keep what was made on the disk, so that files are read and scaled once.
     """
 
-    def __init__(self, X: NDArray[Any], size: int, cache_bytes: int = 0) -> None:
+    def __init__(self, X: NDArray[Any], size: int, *, keep: bool = False) -> None:
         self.X = X
         self.size = size
         self.ready = X.dtype != object and X.shape[1:3] == (size, size)
-        room = 0 if self.ready else cache_bytes // (size * size * 3)
-        # the first images of the set have a place each: no bookkeeping between threads
-        self.cache: list[NDArray[np.uint8] | None] = [None] * min(room, len(X))
+        room = SPOOL_BYTES // (size * size * 3) if keep and not self.ready else 0
+        self.spool = Spool(min(room, len(X)), size)
 
     def __len__(self) -> int:
         return len(self.X)
-
-    def __getitem__(self, i: int) -> NDArray[np.uint8]:
-        kept = i < len(self.cache)
-        if kept and (found := self.cache[i]) is not None:
-            return found
-        square = letterbox(as_array(self.X[i]), self.size)
-        if kept:
-            self.cache[i] = square
-        return square
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Return some squares as one array (n, size, size, 3)."""
@@ -67,7 +97,9 @@ class Squares:
             return self.X[rows][..., :3]
         out = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         for k, i in enumerate(rows):
-            out[k] = self[i]
+            if not self.spool.read(i, out[k]):
+                out[k] = letterbox(as_array(self.X[i]), self.size)
+                self.spool.write(i, out[k])
         return out
 
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from hemaest._progress import watching
 from hemaest.deep._augment import dihedral
 from hemaest.deep._batches import (
-    CACHE_BYTES,
     Examples,
     Squares,
     ordered,
@@ -46,7 +45,7 @@ def make_examples(
 ) -> Examples:
     """Put together what the net trains on; weights are scaled to a mean of one."""
     return Examples(
-        Squares(X, size, CACHE_BYTES),
+        Squares(X, size, keep=True),
         torch.from_numpy(target),
         torch.from_numpy(weight / weight.mean()).float(),
         compute_sample_weight("balanced", target) if balanced else None,
