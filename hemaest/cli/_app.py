@@ -1,5 +1,6 @@
 """The commands and their options; what they do is in a module each."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,26 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+class Trained(StrEnum):
+    """What a training picture is."""
+
+    cell = "cell"
+    field = "field"
+
+
+class Shown(StrEnum):
+    """What a picture to predict is."""
+
+    auto = "auto"
+    cell = "cell"
+    field = "field"
+
+
+Groups = Annotated[
+    str, typer.Option(help="'infer' from file names, 'image', or a regular expression.")
+]
 
 
 def _version(asked: bool) -> None:
@@ -39,10 +60,7 @@ def compare(
     recipes: Annotated[
         str, typer.Option("--recipes", "-r", help="Names with commas between, or 'all'.")
     ] = "",
-    groups: Annotated[
-        str,
-        typer.Option(help="'infer' from file names, 'image', or a regular expression."),
-    ] = "infer",
+    groups: Groups = "infer",
     cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 400,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path(
@@ -59,6 +77,108 @@ def compare(
     from hemaest.cli._compare import run
 
     run(folder, recipes, groups, cells, folds, report, cache, jobs, seed, as_json)
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(help="One subfolder of images for each class.")],
+    test: Annotated[
+        Path | None, typer.Option(help="A folder of test images laid out the same way.")
+    ] = None,
+    groups: Groups = "infer",
+    report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path(
+        "hemaest-audit.html"
+    ),
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
+    seed: Annotated[int, typer.Option(help="Seed of samples and folds.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look for copies, conflicting labels and shortcuts before a model is trained."""
+    from hemaest.cli._audit import run
+
+    run(folder, test, groups, report, jobs, seed, as_json)
+
+
+@app.command()
+def train(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="One subfolder of images for each class. Without it: synthetic cells."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="A name of `hemaest recipes`.")
+    ] = "handcrafted-xgboost",
+    model: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")] = Path(
+        "model.hemaest"
+    ),
+    kind: Annotated[
+        Trained, typer.Option("--input", help="Pictures of one cell each, or whole fields.")
+    ] = Trained.cell,
+    stain: Annotated[
+        str | None, typer.Option(help="reinhard, macenko or vahadane: normalize first.")
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="How classes are balanced, where the recipe can.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side that a deep net sees.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a deep net.")] = None,
+    groups: Groups = "infer",
+    cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 400,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Folds that measure the recipe first; 0: do not measure.")
+    ] = 5,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep finished folds here; a second run goes on from them.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes; -1: all cores.")] = -1,
+    seed: Annotated[int, typer.Option(help="Seed of cells, folds and model.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Train a recipe, measure it honestly, and save it with its claim in one file."""
+    from hemaest.cli._train import run
+
+    asked = {"stain": stain, "balance": balance, "image_size": image_size, "max_epochs": epochs}
+    options = {name: value for name, value in asked.items() if value is not None}
+    run(
+        folder, recipe, model, kind.value, options, groups, cells, folds, cache, jobs, seed, as_json
+    )
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A file that `hemaest train` wrote.")],
+    paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    kind: Annotated[
+        Shown, typer.Option("--input", help="What the pictures show; auto: as in training.")
+    ] = Shown.auto,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write all predictions here; a second run goes on from it.")
+    ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Draw the pictures with what was found into this folder.")
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Print the differential count.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run code that the model file names. See the docs.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the predictions as JSON.")] = False,
+) -> None:
+    """Name cells; on whole fields find, outline, name and count every leukocyte."""
+    from hemaest.cli._predict import run
+
+    run(model, paths, kind.value, csv, annotate, count, jobs, trust, as_json)
+
+
+@app.command(name="info")
+def info_(
+    model: Annotated[Path, typer.Argument(help="A file that `hemaest train` wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a model file is, how good, and how that was measured; runs nothing in it."""
+    from hemaest.cli._info import run
+
+    run(model, as_json)
 
 
 @app.command(name="recipes")

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from sklearn.utils import Bunch
 
 from hemaest._progress import watching
 from hemaest._tables import format_table
-from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, load_folder, say, stop
+from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, load_cells, say, split_unit, stop
 
 DEFAULT = ("color-logistic", "handcrafted-forest", "deep-small")
 COLUMNS = (
@@ -38,17 +37,10 @@ def run(
 ) -> None:
     """Compare the recipes on the folder's images or on synthetic cells."""
     names = chosen_recipes(recipes)
-    if folder is None:
-        say(f"Drawing {cells} synthetic cells of 20 patients ...")
-        data = synthetic(cells, seed)
-    else:
-        data = load_folder(folder, groups)
-    classes = len(set(data.target))
-    if classes < 2:
-        stop(f"all images have the label {data.target[0]!r}: nothing to compare.", WRONG_USAGE)
+    data = load_cells(folder, groups, cells, seed)
     say(
-        f"Comparing {', '.join(names)} on {len(data.images)} images of {classes} classes, "
-        f"{folds} folds, split by {_unit(data, groups)}."
+        f"Comparing {', '.join(names)} on {len(data.images)} images of "
+        f"{len(set(data.target))} classes, {folds} folds, split by {split_unit(data, groups)}."
     )
     comparison = _compare(names, data, groups, folds, cache, jobs, seed)
     table = comparison.table
@@ -77,21 +69,6 @@ def chosen_recipes(text: str) -> list[str]:
         return [get_recipe(name).name for name in names]
     except ValueError as error:
         stop(str(error), WRONG_USAGE)
-
-
-def synthetic(cells: int, seed: int) -> Bunch:
-    """Return synthetic cells of 20 patients in two laboratories."""
-    from hemaest.datasets import make_cells
-
-    data = make_cells(cells, n_patients=20, n_labs=2, random_state=seed)
-    data.group_source = "patient"
-    return data
-
-
-def _unit(data: Any, groups: str) -> str:
-    if groups == "image":
-        return "image"
-    return "near-duplicate cluster" if data.group_source == "none" else data.group_source
 
 
 def _compare(

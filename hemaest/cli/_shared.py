@@ -9,6 +9,8 @@ from hemaest._tables import format_table
 
 NOTHING_DONE, WRONG_USAGE = 1, 2
 
+Cells = Any  # the Bunch that every loader returns
+
 
 def say(text: str = "") -> None:
     """Write a message beside the result: results go to standard output, messages to the other."""
@@ -21,7 +23,7 @@ def stop(text: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def load_folder(folder: Path, groups: str) -> Any:
+def load_folder(folder: Path, groups: str) -> Cells:
     """Return a folder's readable images; the broken ones are listed once, in a table."""
     from hemaest.datasets import load_image_folder
 
@@ -35,3 +37,32 @@ def load_folder(folder: Path, groups: str) -> Any:
         say(f"{len(found.failures)} of the files cannot be read and are left out:")
         say(format_table(found.failures))
     return found
+
+
+def load_cells(folder: Path | None, groups: str, cells: int, seed: int) -> Cells:
+    """Return a folder's images, or synthetic cells; refuse a single class."""
+    if folder is None:
+        say(f"Drawing {cells} synthetic cells of 20 patients ...")
+        data = synthetic(cells, seed)
+    else:
+        data = load_folder(folder, groups)
+    if len(set(data.target)) < 2:
+        label = data.target[0]
+        stop(f"all images have the label {label!r}: there is nothing to tell apart.", WRONG_USAGE)
+    return data
+
+
+def synthetic(cells: int, seed: int) -> Cells:
+    """Return synthetic cells of 20 patients in two laboratories."""
+    from hemaest.datasets import make_cells
+
+    data = make_cells(cells, n_patients=20, n_labs=2, random_state=seed)
+    data.group_source = "patient"
+    return data
+
+
+def split_unit(data: Cells, groups: str) -> str:
+    """Return in words what a split keeps together."""
+    if groups == "image":
+        return "image"
+    return "near-duplicate cluster" if data.group_source == "none" else data.group_source

@@ -1,0 +1,219 @@
+"""Train, predict, info and audit from the shell, on cells and on whole fields."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hemaest.cli._app import app
+from hemaest.cli._ledger import Ledger
+from hemaest.cli._predict import wilson
+from hemaest.cli._readers import field_map, window
+from hemaest.datasets import make_smear
+from hemaest.persistence import load, save
+
+
+def hemaest(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def folder(cells, place):
+    X, y, groups = cells
+    for i, (image, label, group) in enumerate(zip(X, y, groups, strict=True)):
+        path = place / "images" / label / f"patient{group}_{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return place / "images"
+
+
+@pytest.fixture(scope="module")
+def model(folder, place):
+    done = hemaest("train", folder, "-r", "color-logistic", "--folds", 3, "-j", 1,
+                   "-o", place / "model.hemaest")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "balanced accuracy" in done.stdout and "split by patient" in done.stderr
+    return place / "model.hemaest"
+
+
+@pytest.fixture(scope="module")
+def fields(place):
+    smears = place / "fields"
+    smears.mkdir()
+    for seed in range(2):
+        smear = make_smear(420, n_cells=3, random_state=seed)
+        Image.fromarray(smear.image).save(smears / f"field{seed}.png")
+    return smears
+
+
+def test_a_model_carries_its_claim(model):
+    card = json.loads(hemaest("info", model, "--json").stdout)
+    assert card["classes"] == ["blast", "lymphocyte"]
+    assert card["trained_on"]["input"] == "cell"
+    assert card["trained_on"]["classes"] == {"blast": 12, "lymphocyte": 12}
+    assert card["claim"]["facts"]["Split unit"] == "patient"
+    assert card["names_beyond_the_list"] == []
+    words = hemaest("info", model).stdout
+    assert "Safe to load" in words and "color-logistic" in words
+
+
+def test_predictions_are_those_of_the_model(model, folder, place):
+    csv = place / "cells.csv"
+    done = hemaest("predict", model, folder, "--csv", csv)
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(csv)
+    X = [np.asarray(Image.open(file)) for file in table["file"]]
+    assert len(table) == 24
+    assert table["label"].tolist() == load(model).predict(X).tolist()
+    np.testing.assert_allclose(table["confidence"], load(model).predict_proba(X).max(axis=1))
+    assert not csv.with_name("cells.csv.part").exists()
+
+
+def test_broken_files_are_told_once_and_the_rest_goes_on(model, folder, tmp_path):
+    good = next(folder.rglob("*.png"))
+    for i in range(30):
+        (tmp_path / f"broken{i}.png").write_bytes(b"junk")
+    done = hemaest("predict", model, tmp_path, good, "--csv", tmp_path / "out" / "p.csv")
+    assert done.exit_code == 0
+    assert "30 of the 31 files cannot be read" in done.stderr
+    table = pd.read_csv(tmp_path / "out" / "p.csv")
+    assert (table["error"].notna()).sum() == 30 and table["label"].notna().sum() == 1
+
+
+def test_nothing_readable_ends_with_1(model, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"junk")
+    done = hemaest("predict", model, tmp_path)
+    assert done.exit_code == 1 and "broken.png" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "MODEL", "nowhere"], "neither a file nor a folder"),
+        (["predict", "nowhere", "nowhere"], "cannot be read"),
+        (["predict", "MODEL", ".", "--input", "slide"], "slide"),
+        (["train", "FOLDER", "-r", "colr-knn"], "Did you mean 'color-knn'"),
+        (["train", "FOLDER", "-r", "color-knn", "--balance", "smote"], "balance"),
+        (["info", "nowhere"], "cannot be read"),
+        (["audit", "nowhere"], "is no folder"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments, message, model, folder):
+    named = {"MODEL": model, "FOLDER": folder}
+    done = hemaest(*(named.get(a, a) for a in arguments))
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+
+
+def test_on_fields_every_leukocyte_is_named_counted_and_drawn(model, fields, place):
+    csv, drawn = place / "fields.csv", place / "drawn"
+    done = hemaest("predict", model, fields, "--input", "field", "--csv", csv, "--annotate", drawn,
+                   "--count")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(csv)
+    assert table["file"].nunique() == 2 and len(table) >= 4
+    assert set(table["label"]) <= {"blast", "lymphocyte"}
+    assert (table["nucleus_area"] <= table["cell_area"]).all()
+    assert sorted(p.name for p in drawn.iterdir()) == ["field0.png", "field1.png"]
+    assert f"| all        | {len(table):>5} |" in done.stdout
+
+
+def test_cells_are_drawn_by_type(model, folder, place):
+    done = hemaest("predict", model, folder, "--annotate", place / "sheets", "--count")
+    assert done.exit_code == 0, done.output
+    assert {p.name for p in (place / "sheets").iterdir()} == {"blast-01.png", "lymphocyte-01.png"}
+
+
+def test_a_model_of_fields_says_so(fields, place):
+    labelled = place / "labelled"
+    for i, label in enumerate(["few", "many", "few", "many"]):
+        (labelled / label).mkdir(parents=True, exist_ok=True)
+        content = (fields / f"field{i % 2}.png").read_bytes()
+        (labelled / label / f"{i}.png").write_bytes(content)
+    model = place / "fields.hemaest"
+    done = hemaest("train", labelled, "-r", "color-logistic", "--input", "field", "--folds", 0,
+                   "-o", model)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert json.loads(hemaest("info", model, "--json").stdout)["trained_on"]["input"] == "field"
+    refused = hemaest("predict", model, fields, "--input", "cell")
+    assert refused.exit_code == 2 and "whole fields" in refused.stderr
+    done = hemaest("predict", model, fields, "--json")
+    assert {row["label"] for row in json.loads(done.stdout)} <= {"few", "many"}
+
+
+def test_a_model_of_unknown_pictures_asks(model, folder, tmp_path):
+    path = save(load(model), tmp_path / "bare.hemaest")
+    done = hemaest("predict", path, folder)
+    assert done.exit_code == 2 and "--input cell or --input field" in done.stderr
+    assert hemaest("predict", path, folder, "--input", "cell").exit_code == 0
+
+
+def test_an_audit_finds_the_copy_across_two_folders(folder, place):
+    test = place / "test"
+    for label in ("blast", "lymphocyte"):
+        (test / label).mkdir(parents=True)
+        first = min((folder / label).iterdir())
+        (test / label / "copy.png").write_bytes(first.read_bytes())
+    done = hemaest("audit", folder, "--test", test, "--report", place / "audit.html", "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert any(row["severity"] == "fault" for row in rows), rows
+    assert (place / "audit.html").read_text().startswith("<!doctype html>")
+    assert "Report" in hemaest("audit", folder, "--report", place / "audit.html").stderr
+
+
+def test_a_ledger_goes_on_where_it_was_cut(tmp_path):
+    csv, run = tmp_path / "p.csv", {"model": "a"}
+    files = [tmp_path / name for name in "xyz"]
+    for file in files:
+        file.write_text("1")
+    first = Ledger(csv, run)
+    for file in files:
+        first.add(file, [{"label": file.name}])
+    first.close()
+    part = tmp_path / "p.csv.part"
+    part.write_text(part.read_text()[:-5])  # as when the power fails
+    files[0].write_text("changed")
+    second = Ledger(csv, run)
+    assert [second.has(file) for file in files] == [False, True, False]
+    second.close()
+    other = Ledger(csv, {"model": "b"})
+    assert not other.rows
+    other.remove()
+    assert not part.exists()
+
+
+def test_a_window_is_centred_scaled_and_padded():
+    rng = np.random.default_rng(0)
+    field = rng.integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(window(field, (20, 10, 40, 30), (20, 20), 1), field[10:30, 20:40])
+    corner = window(field, (0, 0, 4, 4), (20, 20), 1)
+    np.testing.assert_array_equal(corner[8:, 8:], field[:12, :12])
+    assert len(np.unique(corner[:8].reshape(-1, 3), axis=0)) == 1
+    assert window(field, (0, 0, 60, 40), (30, 30), 2.5).shape == (30, 30, 3)
+
+
+def test_a_field_map_numbers_its_cells():
+    from sklearn.utils import Bunch
+
+    crops = Bunch(
+        table=pd.DataFrame({"crop_x0": [0, 2], "crop_y0": [0, 1]}),
+        maps=[np.array([[1, 2]], np.uint8), np.array([[2, 1]], np.uint8)],
+    )
+    assert field_map((2, 4), crops).tolist() == [[1, 2, 0, 0], [0, 0, 4, 3]]
+
+
+@pytest.mark.parametrize(("number", "total"), [(0, 5), (3, 7), (90, 100), (4, 4)])
+def test_the_interval_is_wilsons(number, total):
+    from scipy.stats import binomtest
+
+    expected = binomtest(number, total).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson(number, total), (expected.low, expected.high), atol=1e-6)
