@@ -55,7 +55,7 @@ _T = np.arange(_ROOT_STEPS + 256) / _ROOT_STEPS
 _ROOTS = np.where(_T > 216 / 24389, np.cbrt(_T), _T * (841 / 108) + 4 / 29)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _lab_f(t, roots):
     place = t * 16384
     i = int(place)

@@ -62,7 +62,7 @@ _COUNTS = np.arange(_TABLE)
 C_LOG_C = np.where(_COUNTS > 0, _COUNTS * np.log(np.maximum(_COUNTS, 1)), 0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _clogc(count, table):
     return table[count] if count < len(table) else count * np.log(count)
 

@@ -27,47 +27,47 @@ SIZE = len(DEFINITIONS)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step(source, target, square, largest):
-    """Write the maximum (or minimum) over a cross or a square; the frame stays as it is."""
-    height, width = source.shape
-    for y in range(1, height - 1):
-        above = source[y - 1]
-        here = source[y]
-        below = source[y + 1]
-        line = target[y]
-        if largest:
-            for x in range(1, width - 1):
-                v = max(max(above[x], below[x]), max(here[x], max(here[x - 1], here[x + 1])))
-                if square:
-                    v = max(
-                        v,
-                        max(
-                            max(above[x - 1], above[x + 1]),
-                            max(below[x - 1], below[x + 1]),
-                        ),
-                    )
-                line[x] = v
-        else:
-            for x in range(1, width - 1):
+def _shrink(source, target, mask, square):
+    """Write the minimum over a cross or a square inside the mask, and 255 outside it."""
+    for y in range(1, source.shape[0] - 1):
+        above, here, below = source[y - 1], source[y], source[y + 1]
+        inside, line = mask[y], target[y]
+        if square:
+            for x in range(1, source.shape[1] - 1):
                 v = min(min(above[x], below[x]), min(here[x], min(here[x - 1], here[x + 1])))
-                if square:
-                    v = min(
-                        v,
-                        min(
-                            min(above[x - 1], above[x + 1]),
-                            min(below[x - 1], below[x + 1]),
-                        ),
-                    )
-                line[x] = v
+                w = min(min(above[x - 1], above[x + 1]), min(below[x - 1], below[x + 1]))
+                line[x] = min(v, w) if inside[x] else 255
+        else:
+            for x in range(1, source.shape[1] - 1):
+                v = min(min(above[x], below[x]), min(here[x], min(here[x - 1], here[x + 1])))
+                line[x] = v if inside[x] else 255
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fill(picture, mask, value):
-    """Set what is outside the mask."""
+def _grow(source, target, mask, square):
+    """Write the maximum over a cross or a square inside the mask, and 0 outside it."""
+    for y in range(1, source.shape[0] - 1):
+        above, here, below = source[y - 1], source[y], source[y + 1]
+        inside, line = mask[y], target[y]
+        if square:
+            for x in range(1, source.shape[1] - 1):
+                v = max(max(above[x], below[x]), max(here[x], max(here[x - 1], here[x + 1])))
+                w = max(max(above[x - 1], above[x + 1]), max(below[x - 1], below[x + 1]))
+                line[x] = max(v, w) if inside[x] else 0
+        else:
+            for x in range(1, source.shape[1] - 1):
+                v = max(max(above[x], below[x]), max(here[x], max(here[x - 1], here[x + 1])))
+                line[x] = v if inside[x] else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _outside(picture, mask, value):
+    """Return a copy that holds a value outside the mask."""
+    result = np.empty_like(picture)
     for y in range(picture.shape[0]):
         for x in range(picture.shape[1]):
-            if not mask[y, x]:
-                picture[y, x] = value
+            result[y, x] = picture[y, x] if mask[y, x] else value
+    return result
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -83,24 +83,20 @@ def _volume(picture, mask):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _openings(picture, mask, spectrum, eroded_volume):
     """Write what each opening takes away, and the volume of each erosion."""
-    a = picture.copy()
-    b = np.empty_like(picture)
-    _fill(a, mask, 255)
-    b[:] = 255
+    low = _outside(picture, mask, np.uint8(255))
+    next_low = np.full_like(picture, 255)
+    up = np.zeros_like(picture)
+    next_up = np.zeros_like(picture)
     start = _volume(picture, mask)
     before = start
     for r in range(1, 5):
-        _step(a, b, r % 2 == 0, False)
-        _fill(b, mask, 255)
-        a, b = b, a
-        eroded_volume[r - 1] = _volume(a, mask)
-        up = a.copy()
-        other = np.zeros_like(a)
-        _fill(up, mask, 0)
+        _shrink(low, next_low, mask, r % 2 == 0)
+        low, next_low = next_low, low
+        eroded_volume[r - 1] = _volume(low, mask)
+        up = _outside(low, mask, np.uint8(0))
         for back in range(r, 0, -1):
-            _step(up, other, back % 2 == 0, True)
-            _fill(other, mask, 0)
-            up, other = other, up
+            _grow(up, next_up, mask, back % 2 == 0)
+            up, next_up = next_up, up
         now = _volume(up, mask)
         spectrum[r - 1] = (before - now) / max(start, 1)
         before = now

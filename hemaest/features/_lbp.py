@@ -65,6 +65,11 @@ def patterns(grey, corners, weights):
             below = grey[y + dy + 1]
             centre = grey[y]
             line = codes[y]
+            if a == 1e10:  # straight above, below or beside: no mean of four pixels
+                for x in range(3, width - 3):
+                    if above[x + dx] >= centre[x]:
+                        line[x] |= bit
+                continue
             for x in range(3, width - 3):
                 value = (
                     a * above[x + dx]

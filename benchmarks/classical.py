@@ -1,0 +1,210 @@
+"""What the classical recipes reach on real cells, beside the colour-only control, and their cost.
+
+Run ``python -m benchmarks.classical [--small]``. Five folds, duplicates kept together. The
+label-free segmenter and the features learn nothing, so they run once for each set; whatever learns
+(imputation, scaling, models, their inner hold-outs) is fitted inside the training fold, as in the
+recipe.
+"""
+
+import argparse
+import time
+import warnings
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from benchmarks._results import data_folder, write_section
+from hemaest._tables import format_table
+from hemaest.datasets import load_pbc, load_segmentation_wbc, load_taleqani
+from hemaest.features import HandcraftedFeatures
+from hemaest.groups import GroupedFolds
+from hemaest.recipes import ImagePipeline, make_recipe
+from hemaest.segmentation import CellSegmenter
+
+RECIPES = [
+    "color-knn",
+    "color-logistic",
+    "lbp-svm",
+    "handcrafted-logistic",
+    "handcrafted-forest",
+    "handcrafted-svm",
+    "handcrafted-xgboost",
+    "ensemble-voting",
+    "ensemble-stacking",
+]
+BATCH = 100
+
+
+def measured(X, cells="central", stain=None) -> pd.DataFrame:
+    """Return all handcrafted features of images, segmented in batches of flat memory."""
+    segmenter = CellSegmenter(cells=cells, n_jobs=2).fit(X[:1])
+    extractor = HandcraftedFeatures(cells=cells, n_jobs=2).set_output(transform="pandas")
+    parts = []
+    for start in range(0, len(X), BATCH):
+        batch = X[start : start + BATCH]
+        batch = batch if stain is None else stain.transform(batch)
+        parts.append(extractor.fit_transform(segmenter.transform(batch)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def front(name: str, X) -> np.ndarray | pd.DataFrame:
+    """Return the features of a control, which learn nothing."""
+    return make_recipe(name)["features"].fit_transform(X)
+
+
+def tail(name: str, features: str = "features") -> ImagePipeline:
+    """Return the steps of a recipe behind its features."""
+    recipe = make_recipe(name, random_state=0, n_jobs=2)
+    names = [step for step, _ in recipe.steps]
+    return ImagePipeline(recipe.steps[names.index(features) + 1 :])
+
+
+def folds_of(y, groups, seed: int = 0):
+    return list(GroupedFolds(5, random_state=seed).split(None, y, groups))
+
+
+def scores(model, X, y, groups, folds) -> dict[str, str]:
+    """Return mean and standard deviation over folds of three measures, and the time."""
+    rows, start = [], time.perf_counter()
+    take = (lambda i: X.iloc[i]) if isinstance(X, pd.DataFrame) else (lambda i: X[i])
+    for train, test in folds:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fitted = clone(model).fit(take(train), y[train], groups=groups[train])
+            got = fitted.predict(take(test))
+        rows.append(
+            (
+                (got == y[test]).mean(),
+                balanced_accuracy_score(y[test], got),
+                f1_score(y[test], got, average="macro"),
+            )
+        )
+    mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
+    texts = [f"{m:.4f} +/- {s:.4f}" for m, s in zip(mean, spread, strict=True)]
+    return {
+        **dict(zip(("accuracy", "balanced accuracy", "macro F1"), texts, strict=True)),
+        "seconds a fold": f"{(time.perf_counter() - start) / len(folds):.0f}",
+    }
+
+
+def table_of(names, fronts, y, groups, small) -> pd.DataFrame:
+    folds = folds_of(y, groups)
+    folds = folds[:1] if small else folds
+    rows = []
+    for name in names:
+        X = fronts("controls", name) if name.startswith(("color", "lbp")) else fronts("cells", name)
+        rows.append({"recipe": name, **scores(tail(name), X, y, groups, folds)})
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
+def keep(X, y, groups, small):
+    """Return every second image where the run is small."""
+    step = 2 if small else 1
+    return X[::step], np.asarray(y)[::step], np.asarray(groups)[::step]
+
+
+def on_pbc(small: bool) -> list[str]:
+    types = load_pbc(data_folder() / "pbc", level="type")
+    fine = load_pbc(data_folder() / "pbc", level="subtype")
+    X, y, groups = keep(types.images, types.target, types.groups, small)
+    y_fine = np.asarray(fine.target)[:: 2 if small else 1]
+    start = time.perf_counter()
+    cells = measured(X)
+    cost = time.perf_counter() - start
+    made = {}
+
+    def fronts(kind, name):
+        key = name.split("-")[0] if kind == "controls" else "cells"
+        if key not in made:
+            made[key] = cells if kind == "cells" else front(name, X)
+        return made[key]
+
+    run = partial(table_of, fronts=fronts, groups=groups, small=small)
+    return [
+        f"### pbc, {len(X)} images, 8 types\n",
+        format_table(run(RECIPES, y=y)),
+        f"\n### pbc, {len(X)} images, 11 fine subtypes\n",
+        format_table(run(RECIPES, y=y_fine)),
+        f"\nSegmentation and features of {len(X)} images, 2 threads: {cost:.0f} s "
+        f"({1000 * cost / len(X):.0f} ms an image).",
+    ]
+
+
+def on_two_labs() -> list[str]:
+    bunch = load_segmentation_wbc(data_folder() / "segmentation_wbc")
+    lab = np.array(["dataset1" in name for name in bunch.filenames])
+    y = np.asarray(bunch.target)
+    cells = measured(bunch.images)
+    rows = []
+    for name in ("color-logistic", "handcrafted-xgboost", "handcrafted-svm", "ensemble-voting"):
+        X = front(name, bunch.images) if name.startswith("color") else cells
+        take = (lambda m, X=X: X.loc[m]) if isinstance(X, pd.DataFrame) else (lambda m, X=X: X[m])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = tail(name).fit(take(lab), y[lab])
+        got = model.predict(take(~lab))
+        rows.append({"recipe": name, "balanced accuracy": balanced_accuracy_score(y[~lab], got)})
+        print(rows[-1], flush=True)
+    return [
+        "\n### segmentation_wbc, trained on dataset1, tested on dataset2 (other lab and stain)\n",
+        format_table(pd.DataFrame(rows)),
+    ]
+
+
+def on_taleqani(small: bool) -> list[str]:
+    from hemaest.stain import ReinhardNormalizer
+
+    bunch = load_taleqani(data_folder() / "taleqani")
+    X, y, groups = keep(bunch.images, bunch.target, bunch.groups, small)
+    raw = measured(X, cells="all")
+    # the template is learned without labels, from every image: a report, not a bar
+    normal = ReinhardNormalizer().fit(X[::10])
+    even = measured(X, cells="all", stain=normal)
+    no_color = HandcraftedFeatures(groups=("shape", "chromatin"), cells="all").fit(
+        np.zeros((1, 4, 4, 4), np.uint8)
+    )
+    chosen = list(no_color.get_feature_names_out())
+    folds = folds_of(y, groups)
+    folds = folds[:1] if small else folds
+    rows = []
+    for what, name, data in (
+        ("colour only, raw", "color-logistic", front("color-logistic", X)),
+        ("all features, raw", "handcrafted-xgboost", raw),
+        ("all features, normalized (Reinhard)", "handcrafted-xgboost", even),
+        ("shape and chromatin only, raw", "handcrafted-xgboost", raw[chosen]),
+        ("shape and chromatin only, normalized", "handcrafted-xgboost", even[chosen]),
+    ):
+        rows.append(
+            {"features": what, "recipe": name, **scores(tail(name), data, y, groups, folds)}
+        )
+        print(rows[-1], flush=True)
+    return [f"\n### taleqani, {len(X)} fields, 4 classes\n", format_table(pd.DataFrame(rows))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--only", nargs="*", default=["pbc", "labs", "taleqani"])
+    arguments = parser.parse_args()
+    parts = {
+        "pbc": lambda: on_pbc(arguments.small),
+        "labs": on_two_labs,
+        "taleqani": lambda: on_taleqani(arguments.small),
+    }
+    lines = []
+    for name in arguments.only:
+        lines += parts[name]()
+    kind = " (small: every second image, one fold)" if arguments.small else ""
+    write_section(
+        f"Classical recipes{kind}",
+        "\n".join(lines),
+        command=f"python -m benchmarks.classical{' --small' * arguments.small}",
+    )
+
+
+if __name__ == "__main__":
+    main()
