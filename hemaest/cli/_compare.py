@@ -9,7 +9,7 @@ from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, load_cells, say, split_unit, stop
 
-DEFAULT = ("color-logistic", "handcrafted-forest", "deep-small")
+DEFAULT = ("color-logistic", "handcrafted-xgboost", "deep-small")
 COLUMNS = (
     "recipe",
     "balanced accuracy",

@@ -152,7 +152,7 @@ class ImagePipeline(TakesGroups, Pipeline):
         self, X: Any, y: Any = None, routed_params: Any = None, raw_params: Any = None
     ) -> tuple[Any, Any]:
         """Run all steps but the last, and leave the last one's groups among its parameters."""
-        self.steps = list(self.steps)
+        self.steps: list[tuple[str, Any]] = list(self.steps)
         self._validate_steps()
         groups = (raw_params or {}).get("groups")
         kept = None
