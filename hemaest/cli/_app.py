@@ -69,7 +69,7 @@ def compare(
     cache: Annotated[
         Path | None, typer.Option(help="Keep finished folds here; a second run goes on from them.")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes; -1: all cores.")] = -1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of cells, folds and models.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
@@ -130,7 +130,7 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Keep finished folds here; a second run goes on from them.")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes; -1: all cores.")] = -1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of cells, folds and model.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:

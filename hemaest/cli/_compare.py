@@ -75,8 +75,12 @@ def _compare(
     names: list[str], data: Any, groups: str, folds: int, cache: Path | None, jobs: int, seed: int
 ) -> Any:
     from hemaest.evaluation import compare
+    from hemaest.recipes._registry import get_recipe
 
     known = data.group_source != "none"
+    # threads inside the recipes, not processes beside each other: each process would hold its own
+    # copy of torch, more than a gigabyte
+    threads = {} if all(get_recipe(n).control for n in names) else {"n_jobs": jobs}
     try:
         return compare(
             names,
@@ -85,7 +89,7 @@ def _compare(
             groups="image" if groups == "image" else data.groups if known else None,
             group_source=data.group_source if known else None,
             cv=folds,
-            n_jobs=jobs,
+            recipe_params=threads,
             cache_dir=cache,
             random_state=seed,
             verbose=watching(),
