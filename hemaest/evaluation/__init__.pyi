@@ -6,6 +6,7 @@ from ._groups import (
     near_duplicate_groups as near_duplicate_groups,
     split as split,
 )
+from ._inflation import leak_inflation as leak_inflation
 from ._stain_shift import stain_shift_curve as stain_shift_curve
 from ._statistics import corrected_ttest as corrected_ttest
 
@@ -15,6 +16,7 @@ __all__ = [
     "compare",
     "corrected_ttest",
     "infer_groups",
+    "leak_inflation",
     "near_duplicate_groups",
     "split",
     "stain_shift_curve",
