@@ -92,7 +92,7 @@ def copy_of(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     """Return a turned, mirrored, slightly cut, brightened and recompressed copy."""
     import cv2
 
-    copy = np.rot90(image, rng.integers(4))
+    copy = np.rot90(image, int(rng.integers(4)))
     if rng.random() < 0.5:
         copy = copy[:, ::-1]
     copy = view(copy, rng.uniform(0.93, 1), *rng.random(2))
@@ -131,4 +131,4 @@ class CopyMetric:
         """Return the places of all views of an image, the whole image first."""
         parts = shrink(image, CUT)
         views = [shrink(image, SIZE), *(view(parts, *where) for where in VIEWS[1:])]
-        return (raw_sketch(views) - self.mean) @ self.axes
+        return ((raw_sketch(views) - self.mean) @ self.axes).astype(np.float32)

@@ -282,7 +282,7 @@ class GroupedFolds(StratifiedGroupKFold):
         """Yield (train, test) positions, fold by fold."""
         rng = check_random_state(self.random_state)
         for _ in range(self.n_repeats):
-            part = _partition(y, groups, np.ones(self.n_splits), rng)
+            part = _partition(y, groups, [1.0] * self.n_splits, rng)
             for p in range(self.n_splits):
                 yield np.flatnonzero(part != p), np.flatnonzero(part == p)
 

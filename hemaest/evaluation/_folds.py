@@ -28,8 +28,8 @@ from hemaest.images import ImageRef
 class FoldResult:
     """What one recipe did on one fold."""
 
-    predicted: NDArray[np.intp] | None
-    probability: NDArray[np.float64] | None
+    predicted: Any  # class codes, or None after an error
+    probability: Any
     fit_seconds: float = float("nan")
     predict_seconds: float = float("nan")
     best_params: dict[str, Any] | None = None

@@ -154,7 +154,7 @@ class GroupedBootstrap:
         codes = self.codes if codes is None else codes
         cells = codes * n_classes**2 + true * n_classes + predicted
         table = np.bincount(cells, minlength=self.n_groups * n_classes**2)
-        drawn = self.weights @ table.reshape(self.n_groups, -1)
+        drawn = self.weights @ table.reshape(self.n_groups, -1).astype(float)
         return drawn.reshape(-1, n_classes, n_classes)
 
     def interval(self, draws: Array) -> tuple[float, float]:
