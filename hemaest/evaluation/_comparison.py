@@ -214,7 +214,9 @@ class Comparison:
         for label, function in metrics.SCORES.items():
             row[label] = float(function(matrix))
         row["low"], row["high"] = self._draws.interval(metrics.balanced_accuracy(draws))
-        row["acc low"], row["acc high"] = self._draws.interval(metrics.accuracy(draws))
+        row["acc low"], row["acc high"] = self._draws.interval(
+            metrics.accuracy(draws), row["accuracy"], len(self._tested)
+        )
         index, _, probability = self._pooled[name]
         if probability is not None:
             row["AUC"] = self._auc(name)
@@ -291,13 +293,15 @@ class Comparison:
             matrix, draws = self._confusion(name), self._bootstrap[name]
             drawn = metrics.sensitivity(draws)
             for k, label in enumerate(self.classes_):
-                low, high = self._draws.interval(drawn[:, k])
+                images = int(np.sum(self.true_[self._tested] == k))
+                own = float(metrics.sensitivity(matrix)[k])
+                low, high = self._draws.interval(drawn[:, k], own, images)
                 rows.append(
                     {
                         "recipe": name,
                         "class": str(label),
-                        "images": int(np.sum(self.true_[self._tested] == k)),
-                        "sensitivity": metrics.sensitivity(matrix)[k],
+                        "images": images,
+                        "sensitivity": own,
                         "low": low,
                         "high": high,
                         "specificity": metrics.specificity(matrix)[k],
@@ -322,13 +326,14 @@ class Comparison:
             two = _merge(self._confusion(name), positive)
             drawn = _merge(self._bootstrap[name], positive)
             row: dict[str, Any] = {"recipe": name}
-            for label, function in (
-                ("sensitivity", metrics.sensitivity),
-                ("specificity", metrics.specificity),
+            sides = two.sum(1) / self._times_tested  # images of the negative and positive side
+            for label, function, n in (
+                ("sensitivity", metrics.sensitivity, sides[1]),
+                ("specificity", metrics.specificity, sides[0]),
             ):
                 row[label] = float(function(two)[1])
                 row[f"{label} low"], row[f"{label} high"] = self._draws.interval(
-                    function(drawn)[:, 1]
+                    function(drawn)[:, 1], row[label], n
                 )
             row["precision"] = float(metrics.precision(two)[1])
             row["balanced accuracy"] = float(metrics.balanced_accuracy(two))

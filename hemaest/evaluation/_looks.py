@@ -11,9 +11,10 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
-from hemaest._near_duplicates import SAMPLE, Sketch, sketch_image
+from hemaest._near_duplicates import FINE, SAMPLE, Sketch, sketch_image
 from hemaest._sketch import SIZE, CopyMetric, raw_sketch, shrink
 from hemaest.evaluation._overlays import PixelHistogram
+from hemaest.features import ColorFeatures
 from hemaest.images import ImageRef, as_array
 
 BORDER = 0.06
@@ -33,15 +34,9 @@ class Look:
     error: str = ""
 
 
-COLOR_NAMES = [f"{what} {c}" for what in ("mean", "spread") for c in ("red", "green", "blue")]
-
-
-def color_statistics(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean and standard deviation of each colour over rows of pixels."""
-    import cv2
-
-    mean, spread = cv2.meanStdDev(np.ascontiguousarray(pixels))
-    return np.concatenate([mean.ravel(), spread.ravel()])
+def color_statistics(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the colour features that the control recipe sees too."""
+    return ColorFeatures().fit_transform(image[None])[0]
 
 
 def border_pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -69,16 +64,17 @@ def look_at(item: Any, metric: CopyMetric, histogram: Callable[[Any], None]) -> 
     try:
         image = as_array(item)[..., :3]
     except (ValueError, OSError) as error:
-        none = np.full(6, np.nan)
+        none = np.empty(0)
         return Look(None, none, none, none, np.empty(0, np.float32), (0, 0), "", str(error))
     facts, kind = file_facts(item, image)
     histogram(image)
+    small = shrink(image, FINE)
     return Look(
         sketch_image(image, metric),
-        color_statistics(image),
-        color_statistics(border_pixels(image)),
+        color_statistics(small),
+        color_statistics(border_pixels(small)),
         facts,
-        raw_sketch([shrink(image, SIZE)])[0],
+        raw_sketch([shrink(small, SIZE)])[0],
         image.shape[:2],
         kind,
     )

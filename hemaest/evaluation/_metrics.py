@@ -107,7 +107,10 @@ def calibration_bins(
 ) -> tuple[Array, Array, Array]:
     """Return mean confidence, accuracy and share of the images in bins of equal count."""
     order = np.argsort(confidence, kind="stable")
-    bins = [b for b in np.array_split(order, min(n_bins, max(len(order), 1))) if len(b)]
+    ranked = confidence[order]
+    # images that are equally sure stay in one bin: a forest or neighbours have few steps
+    cuts = np.searchsorted(ranked, ranked[len(order) * np.arange(1, n_bins) // n_bins])
+    bins = [b for b in np.split(order, np.unique(cuts)) if len(b)]
     mean = np.array([confidence[b].mean() for b in bins])
     share_right = np.array([right[b].mean() for b in bins])
     weight = np.array([len(b) / len(order) for b in bins])

@@ -127,7 +127,7 @@ class GroupedBootstrap:
         level: float = 0.95,
         random_state: Any = None,
     ):
-        self.codes = codes
+        self.codes, self.level = codes, level
         self.n_groups = int(codes.max()) + 1
         rng = np.random.default_rng(seed_of(random_state))
         # many groups need fewer draws for the same interval, and their weights would fill memory
@@ -157,10 +157,21 @@ class GroupedBootstrap:
         drawn = self.weights @ table.reshape(self.n_groups, -1).astype(float)
         return drawn.reshape(-1, n_classes, n_classes)
 
-    def interval(self, draws: Array) -> tuple[float, float]:
-        """Return the interval of one quantity from its bootstrap draws; NaN with one group."""
+    def interval(
+        self, draws: Array, share: float = float("nan"), n: float = 0
+    ) -> tuple[float, float]:
+        """Return the interval of one quantity from its bootstrap draws; NaN with one group.
+
+        With a `share` of `n` images it is never narrower than Wilson's interval, since a bootstrap
+        of no errors at all has no width.
+        """
         known = draws[~np.isnan(draws)]
         if self.n_groups < 2 or not len(known):
             return float("nan"), float("nan")
         low, high = np.quantile(known, [self.tail, 1 - self.tail])
+        if n > 0 and share == share:
+            wilson = stats.binomtest(round(share * n), round(n)).proportion_ci(
+                self.level, method="wilson"
+            )
+            low, high = min(low, wilson.low), max(high, wilson.high)
         return float(low), float(high)

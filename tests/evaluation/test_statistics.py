@@ -121,3 +121,17 @@ def test_calibration_error_of_the_calibrated_and_of_the_boastful():
 def test_auc_needs_every_class():
     assert np.isnan(metrics.auc(np.zeros(4, int), np.full((4, 2), 0.5)))
     assert metrics.auc(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])) == 1
+
+
+def test_no_error_at_all_still_has_an_interval():
+    draws = GroupedBootstrap(np.arange(30), 100, random_state=0)
+    low, high = draws.interval(np.ones(100), share=1.0, n=30)
+    assert low == pytest.approx(0.886, abs=0.002) and high == 1
+    assert draws.interval(np.ones(100)) == (1.0, 1.0)
+
+
+def test_equally_sure_images_share_a_bin():
+    sure = np.repeat([0.4, 0.6, 1.0], [50, 30, 20])
+    mean, _, weight = metrics.calibration_bins(np.ones(100, bool), sure)
+    np.testing.assert_allclose(mean, [0.4, 0.6, 1.0])
+    np.testing.assert_allclose(weight, [0.5, 0.3, 0.2])
