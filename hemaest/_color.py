@@ -19,6 +19,7 @@ __all__ = [
     "optical_density",
     "rgb_to_lab",
     "stain_basis",
+    "with_normal",
 ]
 
 OPTICAL_DENSITY: NDArray[np.float64] = np.log(256.0 / (np.arange(256) + 1.0))
@@ -171,8 +172,21 @@ def stain_basis(basis: str | ArrayLike) -> NDArray[np.float64]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = rows / np.where(norms > 0, norms, 1)
     if len(rows) == 2:
-        normal = np.cross(rows[0], rows[1])
-        rows = np.vstack([rows, normal / max(np.linalg.norm(normal), 1e-12)])
+        rows = with_normal(rows)
     if abs(np.linalg.det(rows)) < 1e-6:
         raise ValueError("The stains of a basis must differ in colour; these lie in one plane.")
     return rows
+
+
+def with_normal(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return two rows and the unit vector perpendicular to both (nothing is checked).
+
+    Examples
+    --------
+    >>> with_normal(np.array([[1.0, 0, 0], [0, 1, 0]])).tolist()[2]
+    [0.0, 0.0, 1.0]
+    """
+    (a, b, c), (d, e, f) = rows.tolist()
+    normal = [b * f - c * e, c * d - a * f, a * e - b * d]
+    length = max(sum(v * v for v in normal) ** 0.5, 1e-12)
+    return np.array([[a, b, c], [d, e, f], [v / length for v in normal]])

@@ -194,7 +194,7 @@ class AdaptiveLocalHistogramEnhancer(ImageTransformer):
         def count(image: NDArray[np.uint8]) -> NDArray[Any]:
             return _passes().tile_counts(np.ascontiguousarray(image), *whole(image))
 
-        counts = np.sum(map_images(count, X, n_jobs=self.n_jobs), axis=0, dtype=np.int64)
+        counts = np.asarray(sum(map_images(count, X, n_jobs=self.n_jobs)))
         curves = self._curves(counts)
 
         def enhance(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,11 +1,10 @@
 """The pixel arithmetic in numba: nogil, cached on disk, one thread a call.
 
-Pixels are read through ``(flat, step, plane, n)``: channel ``c`` of pixel ``i`` is
-``flat[c * plane + i * step]``, which covers an image of 3 or 4 interleaved channels (``plane=1``)
-and compacted planes (``step=1``). Work goes in blocks that stay in the first cache, as short loops
-over float32 that LLVM turns into vector code; there is no table look-up and no call of ``log``,
-``exp`` or ``pow`` in them. Written by hand since no library has them: NumPy and OpenCV make some
-twenty passes over memory for the same.
+Pixels are read through ``(flat, step, n)``: channel ``c`` of pixel ``i`` is
+``flat[i * step + c]``, with a step of 3 or 4. Work goes in blocks that stay in the first cache, as
+short loops over float32 that LLVM turns into vector code; there is no table look-up and no call of
+``log``, ``exp`` or ``pow`` in them. Written by hand since no library has them: NumPy and OpenCV
+make some twenty passes over memory for the same.
 
 ``_plain`` has the same public functions in NumPy.
 """
@@ -52,27 +51,21 @@ STILL = np.zeros(3, F32)
 
 
 @kernel
-def _load(flat, step, plane, start, m, raw):
-    """Read a block as floats; constant steps let LLVM read whole vectors."""
+def _load(flat, step, start, m, bias, raw):
+    """Read a block as floats plus bias; constant steps let LLVM read whole vectors."""
     a, b, c = raw[0], raw[1], raw[2]
     if step == 3:
         s = flat[3 * start : 3 * (start + m)]
         for i in range(m):
-            a[i] = F32(s[3 * i])
-            b[i] = F32(s[3 * i + 1])
-            c[i] = F32(s[3 * i + 2])
-    elif step == 4:
+            a[i] = F32(s[3 * i]) + bias
+            b[i] = F32(s[3 * i + 1]) + bias
+            c[i] = F32(s[3 * i + 2]) + bias
+    else:
         s = flat[4 * start : 4 * (start + m)]
         for i in range(m):
-            a[i] = F32(s[4 * i])
-            b[i] = F32(s[4 * i + 1])
-            c[i] = F32(s[4 * i + 2])
-    else:
-        for k in range(3):
-            s = flat[k * plane + start : k * plane + start + m]
-            t = raw[k]
-            for i in range(m):
-                t[i] = F32(s[i])
+            a[i] = F32(s[4 * i]) + bias
+            b[i] = F32(s[4 * i + 1]) + bias
+            c[i] = F32(s[4 * i + 2]) + bias
 
 
 @kernel
@@ -110,34 +103,32 @@ def _affine(m, x, matrix, move):
 
 
 @kernel
-def _fade(m, x, raw, depth, near, far):
+def _fade(m, x, raw, bias, depth, near, far):
     """Mix the old value back in where depth is less than far; wholly so under near."""
     slope = F32(1) / (far - near)
+    for i in range(m):
+        depth[i] = min(max((depth[i] - near) * slope, F32(0)), F32(1))
     for k in range(3):
         new, old = x[k], raw[k]
         for i in range(m):
-            w = min(max((depth[i] - near) * slope, F32(0)), F32(1))
-            new[i] = old[i] + w * (new[i] - old[i])
+            before = old[i] - bias
+            new[i] = before + depth[i] * (new[i] - before)
 
 
 @kernel
 def _to_density(m, raw, x):
-    """Write log(256 / (raw + 1)): the exponent apart, the fraction by a polynomial."""
+    """Write log(256 / raw): the exponent apart, the fraction by a polynomial."""
     l0, l1, l2, l3 = F32(LOG[0]), F32(LOG[1]), F32(LOG[2]), F32(LOG[3])
     l4, l5, l6 = F32(LOG[4]), F32(LOG[5]), F32(LOG[6])
     for k in range(3):
         t, d = raw[k], x[k]
         bits, fraction = t.view(I32), d.view(I32)
         for i in range(m):
-            t[i] += F32(1)
-        for i in range(m):
             fraction[i] = (bits[i] & FRACTION) | ONE
         for i in range(m):
             f = d[i]
             log = (((((l6 * f + l5) * f + l4) * f + l3) * f + l2) * f + l1) * f + l0
-            d[i] = F32(135 - (bits[i] >> 23)) * LOG_2 - log
-        for i in range(m):
-            t[i] -= F32(1)
+            d[i] = F32(I32(135) - (bits[i] >> I32(23))) * LOG_2 - log
 
 
 @kernel
@@ -251,36 +242,57 @@ def _add_moments(m, x, sums):
 
 
 @kernel
-def foreground(flat, step, n, score):
-    """Return planes of the pixels whose score is at least 1, their pitch and their count."""
-    planes = np.empty(3 * (n + 1), np.uint8)
-    red, green, blue = planes[: n + 1], planes[n + 1 : 2 * n + 2], planes[2 * n + 2 :]
-    s0, s1, s2 = score[0], score[1], score[2]
-    kept = 0
-    for i in range(n):
-        r, g, b = flat[step * i], flat[step * i + 1], flat[step * i + 2]
-        red[kept] = r
-        green[kept] = g
-        blue[kept] = b
-        kept += s0[r] + s1[g] + s2[b] >= F32(1)  # no branch to mispredict
-    return planes, n + 1, kept
+def foreground(flat, step, n, by_light, limit):
+    """Return the pixels that are dark enough, 4 bytes each, and how many there are.
+
+    The limit is one of the product of the three ``value + 1``, that is of the mean density, or
+    with ``by_light`` of the luminance.
+    """
+    kept = np.empty(n + 1, np.uint32)
+    raw, x = np.empty((3, BLOCK), F32), np.empty((3, BLOCK), F32)
+    light, packed, dark = (
+        np.empty(BLOCK, F32),
+        np.empty(BLOCK, np.uint32),
+        np.empty(BLOCK, np.uint8),
+    )
+    a, b, c = raw[0], raw[1], raw[2]
+    r, g, b_ = TO_XYZ[1, 0], TO_XYZ[1, 1], TO_XYZ[1, 2]
+    count = 0
+    for start in range(0, n, BLOCK):
+        m = min(BLOCK, n - start)
+        _load(flat, step, start, m, F32(0), raw)
+        if by_light:
+            _to_linear(m, raw, x)
+            p, q, s = x[0], x[1], x[2]
+            for i in range(m):
+                light[i] = r * p[i] + g * q[i] + b_ * s[i]
+        else:
+            for i in range(m):
+                light[i] = (a[i] + F32(1)) * (b[i] + F32(1)) * (c[i] + F32(1))
+        for i in range(m):
+            dark[i] = light[i] <= limit
+            packed[i] = np.uint32(I32(a[i]) | (I32(b[i]) << I32(8)) | (I32(c[i]) << I32(16)))
+        for i in range(m):
+            kept[count] = packed[i]
+            count += dark[i]  # no branch to mispredict
+    return kept.view(np.uint8), count
 
 
 @kernel
-def density_moments(flat, step, plane, n):
+def density_moments(flat, step, n):
     """Return count, sums and products of the optical densities."""
     sums = np.zeros(10)
     raw, x = np.empty((3, BLOCK), F32), np.empty((3, BLOCK), F32)
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
-        _load(flat, step, plane, start, m, raw)
+        _load(flat, step, start, m, F32(1), raw)
         _to_density(m, raw, x)
         _add_moments(m, x, sums)
     return sums
 
 
 @kernel
-def angle_counts(flat, step, plane, n, frame, bins):
+def angle_counts(flat, step, n, frame, bins):
     """Return the histogram of the pixels' angle in the plane of two rows, as a diamond angle.
 
     The diamond angle ``y / (|x| + |y|)``, continued to (-2, 2), rises with the angle and needs
@@ -292,7 +304,7 @@ def angle_counts(flat, step, plane, n, frame, bins):
     scale = F32(bins / 4)
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
-        _load(flat, step, plane, start, m, raw)
+        _load(flat, step, start, m, F32(1), raw)
         _to_density(m, raw, x)
         _affine(m, x, frame, STILL)
         a, b = x[0], x[1]
@@ -307,7 +319,7 @@ def angle_counts(flat, step, plane, n, frame, bins):
 
 
 @kernel
-def concentration_counts(flat, step, plane, n, unmix, low, shift, bins):
+def concentration_counts(flat, step, n, unmix, low, shift, bins):
     """Return the histograms of two concentrations, with bins of equal ratio from low on.
 
     The leading bits of a positive float32 are such a scale already.
@@ -319,7 +331,7 @@ def concentration_counts(flat, step, plane, n, unmix, low, shift, bins):
     first, top = least.view(I32)[0] >> shift, bins - 1
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
-        _load(flat, step, plane, start, m, raw)
+        _load(flat, step, start, m, F32(1), raw)
         _to_density(m, raw, x)
         _affine(m, x, unmix, STILL)
         for k in range(2):
@@ -338,14 +350,21 @@ def concentration_counts(flat, step, plane, n, unmix, low, shift, bins):
 def at_ranks(counts, ranks):
     """Return the bin that holds each of the ascending ranks (counted from 0)."""
     places = np.zeros(len(ranks), np.int64)
-    seen, k = 0, 0
-    for i in range(len(counts)):
-        seen += counts[i]
-        while k < len(ranks) and ranks[k] < seen:
-            places[k] = i
-            k += 1
-        if k == len(ranks):
-            break
+    seen, k, start = 0, 0, 0
+    while k < len(ranks) and start < len(counts):
+        stop = min(start + 256, len(counts))
+        block = 0
+        for i in range(start, stop):
+            block += counts[i]
+        if ranks[k] < seen + block:
+            for i in range(start, stop):
+                seen += counts[i]
+                while k < len(ranks) and ranks[k] < seen:
+                    places[k] = i
+                    k += 1
+        else:
+            seen += block
+        start = stop
     return places
 
 
@@ -360,7 +379,7 @@ def apply_density(flat, step, matrix, move, near, far, out):
     power, depth = np.empty(BLOCK, F32), np.empty(BLOCK, F32)
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
-        _load(flat, step, 1, start, m, raw)
+        _load(flat, step, start, m, F32(1), raw)
         _to_density(m, raw, x)
         if far > near:
             a, b, c = x[0], x[1], x[2]
@@ -369,19 +388,19 @@ def apply_density(flat, step, matrix, move, near, far, out):
         _affine(m, x, matrix, move)
         _from_density(m, x, power)
         if far > near:
-            _fade(m, x, raw, depth, near, far)
+            _fade(m, x, raw, F32(1), depth, near, far)
         _store(out, step, flat, start, m, x)
 
 
 @kernel
-def lab_moments(flat, step, plane, n):
+def lab_moments(flat, step, n):
     """Return count, sums and products of f(X), f(Y), f(Z), in which CIELAB is linear."""
     sums = np.zeros(10)
     raw, x = np.empty((3, BLOCK), F32), np.empty((3, BLOCK), F32)
     spare = np.empty(BLOCK, F32)
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
-        _load(flat, step, plane, start, m, raw)
+        _load(flat, step, start, m, F32(0), raw)
         _to_linear(m, raw, x)
         _affine(m, x, TO_XYZ, STILL)
         _to_f(m, x, spare)
@@ -400,7 +419,7 @@ def apply_lab(flat, step, matrix, move, near, far, out):
     spare, depth = np.empty(BLOCK, F32), np.empty(BLOCK, F32)
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
-        _load(flat, step, 1, start, m, raw)
+        _load(flat, step, start, m, F32(0), raw)
         _to_linear(m, raw, x)
         _affine(m, x, TO_XYZ, STILL)
         _to_f(m, x, spare)
@@ -413,7 +432,7 @@ def apply_lab(flat, step, matrix, move, near, far, out):
         _affine(m, x, TO_RGB, STILL)
         _from_linear(m, x, spare)
         if far > near:
-            _fade(m, x, raw, depth, near, far)
+            _fade(m, x, raw, F32(0), depth, near, far)
         _store(out, step, flat, start, m, x)
 
 

@@ -8,19 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest._color import LINEAR, OPTICAL_DENSITY, RGB_TO_XYZ, lightness
+from hemaest._color import lightness
 
 Mask = str | Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None
 
 # a stained pixel has at least this mean optical density, or at most this lightness
 DENSITY = 0.15
 LIGHTNESS = 80.0
-_LIGHT = ((LIGHTNESS + 16) / 116) ** 3
-
-# channel, value -> share of the score; a pixel whose three shares reach 1 is stained
-SCORES = {
-    "od": np.repeat(OPTICAL_DENSITY[None] / (3 * DENSITY), 3, axis=0).astype(np.float32),
-    "luminosity": (RGB_TO_XYZ[1][:, None] * (1 - LINEAR) / (1 - _LIGHT)).astype(np.float32),
+LIMITS = {
+    "od": (False, np.float32(256**3 * np.exp(-3 * DENSITY))),
+    "luminosity": (True, np.float32(((LIGHTNESS + 16) / 116) ** 3)),
 }
 
 
@@ -37,11 +34,10 @@ LAB_LIMITS = {
 
 
 class Pixels(NamedTuple):
-    """Some pixels of one image: channel c of pixel i is ``flat[c * plane + i * step]``."""
+    """Some pixels of one image: channel c of pixel i is ``flat[i * step + c]``."""
 
     flat: NDArray[np.uint8]
     step: int
-    plane: int
     n: int
 
 
@@ -60,7 +56,7 @@ def kernels() -> ModuleType:
 def flatten(image: NDArray[np.uint8]) -> Pixels:
     """Return all pixels of an image."""
     step = image.shape[-1]
-    return Pixels(np.ascontiguousarray(image).reshape(-1), step, 1, image.size // step)
+    return Pixels(np.ascontiguousarray(image).reshape(-1), step, image.size // step)
 
 
 def select(image: NDArray[np.uint8], mask: Mask) -> Pixels:
@@ -70,9 +66,9 @@ def select(image: NDArray[np.uint8], mask: Mask) -> Pixels:
         return whole
     if callable(mask):
         chosen = np.ascontiguousarray(image[..., :3][call_mask(mask, image)])
-        return Pixels(chosen.reshape(-1), 3, 1, len(chosen))
-    planes, plane, n = kernels().foreground(whole.flat, whole.step, whole.n, SCORES[mask])
-    return Pixels(planes, 1, int(plane), int(n))
+        return Pixels(chosen.reshape(-1), 3, len(chosen))
+    kept, n = kernels().foreground(*whole, *LIMITS[mask])
+    return Pixels(kept, 4, int(n))
 
 
 def call_mask(mask: Callable[..., Any], image: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest._color import stain_basis
+from hemaest._color import stain_basis, with_normal
 from hemaest.base import StrOptions
 from hemaest.stain._kernels import DENSITY_LIMITS, Pixels, flatten, kernels, limits
 from hemaest.stain._normalizer import StainNormalizer, Statistics
@@ -36,32 +36,36 @@ def density_moments(
 
 
 def quantiles(
-    counts: NDArray[Any], shares: Sequence[float]
+    counts: NDArray[Any], n: int, shares: Sequence[float]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the bins below and above each quantile of a histogram, and the way between them.
+    """Return the bins below and above each quantile of n counts, and the way between them.
 
     These are the bins of the two order statistics, so few pixels that lie far apart are no
     different from many.
     """
-    ranks = (int(counts.sum()) - 1) * np.asarray(shares)
+    ranks = (n - 1) * np.asarray(shares)
     lower = np.floor(ranks).astype(np.int64)
     upper = np.ceil(ranks).astype(np.int64)
     places = kernels().at_ranks(counts, np.stack([lower, upper], axis=1).ravel()).reshape(-1, 2)
     return places.T, ranks - lower
 
 
+def pooled(counts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the sum of histograms, which need not fit 32 bits."""
+    return counts[0] if len(counts) == 1 else np.sum(counts, axis=0, dtype=np.int64)
+
+
 def max_concentrations(pixels: Sequence[Pixels], basis: NDArray[Any]) -> NDArray[np.float64]:
     """Return the 99th percentiles of the two concentrations of a pool of pixels."""
     unmix = np.zeros((3, 3), np.float32)
-    unmix[:2] = np.linalg.inv(stain_basis(basis)).T[:2]
+    unmix[:2] = np.linalg.inv(with_normal(basis)).T[:2]
     k = kernels()
-    counts = sum(
-        k.concentration_counts(*p, unmix, LOW, SHIFT, BINS).astype(np.int64) for p in pixels
-    )
+    counts = pooled([k.concentration_counts(*p, unmix, LOW, SHIFT, BINS) for p in pixels])
+    n = sum(p.n for p in pixels)
     first = int(LOW.view(np.int32)) >> SHIFT
     result = []
-    for count in np.asarray(counts):
-        places, share = quantiles(count, [PERCENTILE / 100])
+    for count in counts:
+        places, share = quantiles(count, n, [PERCENTILE / 100])
         middle = ((places[:, 0] + first) << SHIFT) + (1 << (SHIFT - 1))
         ends = middle.astype(np.int32).view(np.float32).astype(np.float64)
         result.append(ends[0] + share[0] * (ends[1] - ends[0]))
@@ -86,7 +90,7 @@ def density_operator(source: Statistics, target: Statistics, residual: str) -> N
     """
     gain = np.maximum(target["concentrations"], FLOOR) / np.maximum(source["concentrations"], FLOOR)
     scale = np.array([*np.minimum(gain, CAP), 1.0 if residual == "keep" else 0.0])
-    from_, to = stain_basis(source["basis"]).T, stain_basis(target["basis"]).T
+    from_, to = with_normal(source["basis"]).T, with_normal(target["basis"]).T
     return to @ (scale[:, None] * np.linalg.inv(from_))
 
 
@@ -103,9 +107,9 @@ class OpticalNormalizer(StainNormalizer):
 
     @abstractmethod
     def _basis(
-        self, pixels: Sequence[Pixels], mean: NDArray[Any], covariance: NDArray[Any]
+        self, pixels: Sequence[Pixels], mean: NDArray[Any], main: NDArray[Any]
     ) -> NDArray[np.float64]:
-        """Return two stain vectors as rows."""
+        """Return two stain vectors as rows, of densities with this mean and main directions."""
 
     def _fixed_basis(self) -> NDArray[np.float64] | None:
         """Return the stain vectors where they are given and not learned."""
@@ -115,11 +119,17 @@ class OpticalNormalizer(StainNormalizer):
         fixed = self._fixed_basis()
         n, mean, covariance = density_moments(pixels)
         nothing = {"basis": np.zeros((2, 3)), "concentrations": np.zeros(2)}
-        if n < 3 or (fixed is None and np.linalg.eigvalsh(covariance)[1] < SPREAD):
+        if n < 3:
             return nothing, True
-        basis = self._basis(pixels, mean, covariance) if fixed is None else fixed
-        if np.linalg.norm(np.cross(*basis)) < ALIKE:
-            return nothing, True
+        if fixed is None:
+            variances, directions = np.linalg.eigh(covariance)
+            if variances[1] < SPREAD:
+                return nothing, True
+            basis = self._basis(pixels, mean, directions[:, :0:-1].T)
+            if 1 - (basis[0] @ basis[1]) ** 2 < ALIKE**2:
+                return nothing, True
+        else:
+            basis = fixed
         concentrations = max_concentrations(pixels, basis)
         degenerate = bool((concentrations < FLOOR).all())
         return {"basis": basis, "concentrations": concentrations}, degenerate
@@ -146,7 +156,7 @@ class OpticalNormalizer(StainNormalizer):
     ) -> NDArray[np.uint8]:
         matrix = density_operator(source, target, self.residual).astype(np.float32)
         near, far = limits(self.mask, self.preserve_background, DENSITY_LIMITS)
-        flat, step, _, _ = flatten(image)
+        flat, step, _ = flatten(image)
         out = np.empty_like(flat)
         kernels().apply_density(flat, step, matrix, np.zeros(3, np.float32), near, far, out)
         return out.reshape(image.shape)

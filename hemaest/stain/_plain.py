@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest._color import F_TO_LAB, LAB_TO_F, OPTICAL_DENSITY, lab_to_rgb, rgb_to_lab
+from hemaest._color import (
+    F_TO_LAB,
+    LAB_TO_F,
+    LINEAR,
+    OPTICAL_DENSITY,
+    RGB_TO_XYZ,
+    lab_to_rgb,
+    rgb_to_lab,
+)
 
 OFFSET = np.array([16.0, 0.0, 0.0])
 
 
-def _pixels(flat: NDArray[np.uint8], step: int, plane: int, n: int) -> NDArray[np.uint8]:
-    if plane == 1:
-        return flat[: n * step].reshape(n, step)[:, :3]
-    return np.stack([flat[c * plane : c * plane + n] for c in range(3)], axis=1)
+def _pixels(flat: NDArray[np.uint8], step: int, n: int) -> NDArray[np.uint8]:
+    return flat[: n * step].reshape(n, step)[:, :3]
 
 
 def _moments(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -49,27 +55,22 @@ def _f(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     return (rgb_to_lab(rgb) + OFFSET) @ LAB_TO_F.T
 
 
-def foreground(flat: NDArray[np.uint8], step: int, n: int, score: NDArray[np.float32]) -> Any:
-    """Return planes of the pixels whose score is at least 1, their pitch and their count."""
-    rgb = _pixels(flat, step, 1, n)
-    total = score[0][rgb[:, 0]] + score[1][rgb[:, 1]] + score[2][rgb[:, 2]]
-    kept = rgb[total >= 1]
-    # a pitch of 1 would say interleaved
-    planes = np.zeros((3, max(len(kept), 2)), np.uint8)
-    planes[:, : len(kept)] = kept.T
-    return planes.reshape(-1), planes.shape[1], len(kept)
+def foreground(flat: NDArray[np.uint8], step: int, n: int, by_light: bool, limit: float) -> Any:
+    """Return the pixels that are dark enough, 4 bytes each, and how many there are."""
+    rgb = _pixels(flat, step, n)
+    light = LINEAR[rgb] @ RGB_TO_XYZ[1] if by_light else (rgb + 1.0).prod(axis=1)
+    kept = rgb[light <= limit]
+    return np.pad(kept, ((0, 0), (0, 1))).reshape(-1), len(kept)
 
 
-def density_moments(flat: NDArray[np.uint8], step: int, plane: int, n: int) -> Any:
+def density_moments(flat: NDArray[np.uint8], step: int, n: int) -> Any:
     """Return count, sums and products of the optical densities."""
-    return _moments(OPTICAL_DENSITY[_pixels(flat, step, plane, n)])
+    return _moments(OPTICAL_DENSITY[_pixels(flat, step, n)])
 
 
-def angle_counts(
-    flat: NDArray[np.uint8], step: int, plane: int, n: int, frame: NDArray[Any], bins: int
-) -> Any:
+def angle_counts(flat: NDArray[np.uint8], step: int, n: int, frame: NDArray[Any], bins: int) -> Any:
     """Return the histogram of the pixels' diamond angle in the plane of two rows."""
-    p, q = (OPTICAL_DENSITY[_pixels(flat, step, plane, n)] @ frame[:2].T).T
+    p, q = (OPTICAL_DENSITY[_pixels(flat, step, n)] @ frame[:2].T).T
     t = q / (np.abs(p) + np.abs(q) + 1e-30)
     t = np.where(p >= 0, t, np.where(q >= 0, 2 - t, -2 - t))
     return np.bincount(((t + 2) * (bins / 4)).astype(int), minlength=bins + 1)
@@ -78,7 +79,6 @@ def angle_counts(
 def concentration_counts(
     flat: NDArray[np.uint8],
     step: int,
-    plane: int,
     n: int,
     unmix: NDArray[Any],
     low: np.float32,
@@ -86,7 +86,7 @@ def concentration_counts(
     bins: int,
 ) -> Any:
     """Return the histograms of two concentrations, with bins of equal ratio from low on."""
-    x = OPTICAL_DENSITY[_pixels(flat, step, plane, n)] @ unmix[:2].T
+    x = OPTICAL_DENSITY[_pixels(flat, step, n)] @ unmix[:2].T
     bits = np.maximum(x, low).astype(np.float32).view(np.int32) >> shift
     place = np.minimum(bits - (np.float32(low).view(np.int32) >> shift), bins - 1)
     return np.stack([np.bincount(place[:, k], minlength=bins) for k in range(2)])
@@ -107,14 +107,14 @@ def apply_density(
     out: NDArray[np.uint8],
 ) -> None:
     """Write the pixels whose densities went through ``matrix @ density + move``."""
-    density = OPTICAL_DENSITY[_pixels(flat, step, 1, flat.size // step)]
+    density = OPTICAL_DENSITY[_pixels(flat, step, flat.size // step)]
     new = np.clip(256 * np.exp(-(density @ matrix.T + move)) - 1, 0, 255)
     _emit(flat, step, new, density.mean(axis=1), near, far, out)
 
 
-def lab_moments(flat: NDArray[np.uint8], step: int, plane: int, n: int) -> Any:
+def lab_moments(flat: NDArray[np.uint8], step: int, n: int) -> Any:
     """Return count, sums and products of f(X), f(Y), f(Z), in which CIELAB is linear."""
-    return _moments(_f(_pixels(flat, step, plane, n)))
+    return _moments(_f(_pixels(flat, step, n)))
 
 
 def apply_lab(
@@ -127,7 +127,7 @@ def apply_lab(
     out: NDArray[np.uint8],
 ) -> None:
     """Write the pixels whose f(X), f(Y), f(Z) went through ``matrix @ f + move``."""
-    f = _f(_pixels(flat, step, 1, flat.size // step))
+    f = _f(_pixels(flat, step, flat.size // step))
     new = lab_to_rgb((f @ matrix.T + move) @ F_TO_LAB.T - OFFSET)
     _emit(flat, step, new, 1 - f[:, 1], near, far, out)
 

@@ -153,7 +153,7 @@ class ReinhardNormalizer(StainNormalizer):
         # L + 16 is what is linear in f
         move = LAB_TO_F @ (offset + OFFSET - gain * OFFSET)
         near, far = limits(self.mask, self.preserve_background, LAB_LIMITS)
-        flat, step, _, _ = flatten(image)
+        flat, step, _ = flatten(image)
         out = np.empty_like(flat)
         kernels().apply_lab(
             flat, step, matrix.astype(np.float32), move.astype(np.float32), near, far, out

@@ -33,7 +33,7 @@ def sample_densities(pixels: Sequence[Pixels], size: int) -> NDArray[np.float32]
     parts = []
     for p, end in zip(pixels, ends, strict=True):
         at = chosen[(chosen >= end - p.n) & (chosen < end)] - (end - p.n)
-        parts.append(np.stack([table[p.flat[at * p.step + c * p.plane]] for c in range(3)]))
+        parts.append(np.stack([table[p.flat[at * p.step + c]] for c in range(3)]))
     return np.concatenate(parts, axis=1)
 
 
@@ -50,8 +50,8 @@ class VahadaneNormalizer(OpticalNormalizer):
     max_pixels : int, default=50_000
         The factorization looks at no more stained pixels than these, evenly chosen.
     residual : {"keep", "drop"}, default="keep"
-        What happens to colour off the plane of the stains. The textbook drops it; haemoglobin and
-        the violet of Romanowsky stains lie off it, and on blood that costs 18 to 24 levels.
+        What happens to colour off the plane of the stains. The textbook drops it; on blood, where
+        haemoglobin lies off the plane, that costs 2 to 4 levels.
     target : dict, optional
         ``{"basis": (2, 3) numbers, "concentrations": (2,)}``, as ``to_dict()["target"]`` gives
         it. By default the target is learned in ``fit``.
@@ -127,9 +127,9 @@ class VahadaneNormalizer(OpticalNormalizer):
         self.n_jobs = n_jobs
 
     def _basis(
-        self, pixels: Sequence[Pixels], mean: NDArray[Any], covariance: NDArray[Any]
+        self, pixels: Sequence[Pixels], mean: NDArray[Any], main: NDArray[Any]
     ) -> NDArray[np.float64]:
-        start = np.maximum(macenko_basis(pixels, mean, covariance, alpha=1.0), 0)
+        start = np.maximum(macenko_basis(pixels, mean, main, alpha=1.0), 0)
         start /= np.maximum(np.linalg.norm(start, axis=1, keepdims=True), 1e-12)
         density = sample_densities(pixels, self.max_pixels)
         return ordered(kernels().sparse_basis(density, start, self.sparsity, MAX_ITER, TOLERANCE))

@@ -1,9 +1,8 @@
 """The methods once more: plainly, in float64, with scikit-image's own colour conversions."""
 
-import warnings
-
 import numpy as np
-from skimage.color import lab2rgb, rgb2lab
+from skimage.color import rgb2lab
+from skimage.color.colorconv import xyz_from_rgb
 
 CAP = {"lab": 5.0, "density": 4.0}
 
@@ -17,9 +16,18 @@ def reinhard(image, target):
     mean, std = lab_measure(image)
     to_mean, to_std = lab_measure(target)
     gain = np.minimum(to_std.clip(0.5) / std.clip(0.5), CAP["lab"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # colours out of gamut
-        return 255 * lab2rgb((rgb2lab(image) - mean) * gain + to_mean)
+    return lab_to_srgb((rgb2lab(image) - mean) * gain + to_mean)
+
+
+def lab_to_srgb(lab):
+    """Return float levels; scikit-image's own way back sets a negative Z to 0 before the matrix."""
+    y = (lab[..., 0] + 16) / 116
+    f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    xyz = np.where(f > 6 / 29, f**3, (f - 16 / 116) / 7.787) * [0.95047, 1.0, 1.08883]
+    light = np.clip(xyz @ np.linalg.inv(xyz_from_rgb).T, 0, 1)
+    return 255 * np.where(
+        light > 0.0031308, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055, 12.92 * light
+    )
 
 
 def density(image):

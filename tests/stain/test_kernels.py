@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hemaest._color import OPTICAL_DENSITY, optical_density
+from hemaest._color import OPTICAL_DENSITY, lightness, optical_density
 from hemaest.stain import _compiled, _plain
-from hemaest.stain._kernels import SCORES, Pixels, flatten, kernels
+from hemaest.stain._kernels import LIMITS, Pixels, flatten, kernels
 from hemaest.stain._optical import quantiles
 
 MODULES = [_compiled, _plain]
@@ -26,7 +26,7 @@ def test_numba_is_used_where_it_is_there():
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("name", ["apply_density", "apply_lab"])
 def test_the_identity_returns_every_colour(module, name, colours):
-    flat, step, _, _ = flatten(colours)
+    flat, step, _ = flatten(colours)
     out = np.empty_like(flat)
     getattr(module, name)(flat, step, EYE, STILL, OFF, OFF, out)
     np.testing.assert_array_equal(out, flat)
@@ -37,7 +37,7 @@ def test_the_identity_returns_every_colour(module, name, colours):
 def test_compiled_and_plain_write_the_same_within_a_level(name, limits, colours):
     matrix = np.float32([[0.9, 0.1, -0.05], [0.02, 1.15, -0.1], [-0.03, 0.05, 0.95]])
     move = np.float32([0.03, -0.02, 0.01])
-    flat, step, _, _ = flatten(colours)
+    flat, step, _ = flatten(colours)
     results = []
     for module in MODULES:
         results.append(np.empty_like(flat))
@@ -50,14 +50,13 @@ def test_measures_agree(step, tiles):
     image = tiles["giemsa"]
     image = np.dstack([image, np.zeros(image.shape[:2], np.uint8)])[..., :step]
     whole = flatten(image)
-    found = [m.foreground(whole.flat, whole.step, whole.n, SCORES["od"]) for m in MODULES]
+    found = [m.foreground(*whole, *LIMITS["od"]) for m in MODULES]
     expected = image[..., :3][optical_density(image[..., :3]).mean(axis=-1) >= 0.15]
     frame = np.float32([[0.5, 0.8, 0.3], [0.8, -0.5, 0.1], [0, 0, 0]])
-    for module, (planes, plane, n) in zip(MODULES, found, strict=True):
-        chosen = Pixels(planes, 1, plane, n)
+    for module, (kept, n) in zip(MODULES, found, strict=True):
+        chosen = Pixels(kept, 4, n)
         assert n == len(expected)
-        for c in range(3):
-            np.testing.assert_array_equal(planes[c * plane : c * plane + n], expected[:, c])
+        np.testing.assert_array_equal(kept[: 4 * n].reshape(n, 4)[:, :3], expected)
         x = OPTICAL_DENSITY[expected]
         sums = module.density_moments(*chosen)
         np.testing.assert_allclose(sums[:4], [n, *x.sum(axis=0)], rtol=1e-5)
@@ -65,7 +64,7 @@ def test_measures_agree(step, tiles):
         angles = np.arctan2(x @ frame[1], x @ frame[0])
         counts = module.angle_counts(*chosen, frame, 1 << 12)
         assert counts.sum() == n
-        (place, _), _ = quantiles(counts, [0.5])
+        (place, _), _ = quantiles(counts, n, [0.5])
         t = (place + 0.5) * 4 / (1 << 12) - 2
         assert abs(np.arctan2(t, 1 - abs(t)) - np.median(angles)) < 2e-3
     moments = [m.lab_moments(*whole) for m in MODULES]
@@ -79,12 +78,22 @@ def test_measures_agree(step, tiles):
     )
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_luminosity_keeps_what_is_darker_than_lightness_80(module, colours):
+    kept, n = module.foreground(*flatten(colours), *LIMITS["luminosity"])
+    grade = lightness(colours[0])
+    clear = np.abs(grade - 80) > 0.01
+    inside = {tuple(c) for c in kept[: 4 * n].reshape(n, 4)[:, :3].tolist()}
+    for colour, dark in zip(colours[0][clear][::50], (grade < 80)[clear][::50], strict=True):
+        assert (tuple(colour.tolist()) in inside) == dark
+
+
 def test_quantiles_are_those_of_numpy():
     rng = np.random.default_rng(0)
     for n in (3, 4, 50, 999):
         values = np.sort(rng.integers(0, 500, n))
         counts = np.bincount(values, minlength=500)
-        (low, high), share = quantiles(counts, [0.01, 0.5, 0.99])
+        (low, high), share = quantiles(counts, n, [0.01, 0.5, 0.99])
         np.testing.assert_allclose(low + share * (high - low), np.percentile(values, [1, 50, 99]))
 
 
