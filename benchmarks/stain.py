@@ -1,8 +1,8 @@
 """Stain steps: how fast beside their peers, how right, and whether laboratories still show.
 
 Run ``python -m benchmarks.stain [--small] [--peers] [--only PART ...]``. Times are the minimum of
-several calls in processor time, single-threaded, all in one run; peers are those that can be imported (torchstain,
-staintools, stainx, torch-staintools, tiatoolbox, albumentationsx).
+several calls in processor time, single-threaded, all in one run; peers are those that can be
+imported (torchstain, staintools, stainx, torch-staintools, tiatoolbox, albumentationsx).
 """
 
 import argparse
@@ -416,7 +416,10 @@ def exactness(small: bool) -> str:
         target = images[0]
         normalizers = {
             "Reinhard": (ReinhardNormalizer(), reference.reinhard),
-            "Macenko": (MacenkoNormalizer(preserve_background=False), reference.macenko),
+            "Macenko": (
+                MacenkoNormalizer(light="white", preserve_background=False),
+                reference.macenko,
+            ),
         }
         for method, (normalizer, plain) in normalizers.items():
             normalizer.fit([target])

@@ -244,7 +244,7 @@ def restain(
     image: NDArray[np.uint8], matrix: NDArray[np.float32], offset: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """Return an image whose optical densities went through ``matrix @ density + offset``."""
-    flat, step, _ = flatten(image)
+    flat, step, _ = flatten(image).where
     out = np.empty_like(flat)
     kernels().apply_density(flat, step, matrix, offset, np.float32(0), np.float32(0), out)
     return out.reshape(image.shape)

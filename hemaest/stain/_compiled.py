@@ -292,7 +292,7 @@ def density_moments(flat, step, n):
 
 
 @kernel
-def angle_counts(flat, step, n, frame, bins):
+def angle_counts(flat, step, n, frame, move, bins):
     """Return the histogram of the pixels' angle in the plane of two rows, as a diamond angle.
 
     The diamond angle ``y / (|x| + |y|)``, continued to (-2, 2), rises with the angle and needs
@@ -306,7 +306,7 @@ def angle_counts(flat, step, n, frame, bins):
         m = min(BLOCK, n - start)
         _load(flat, step, start, m, F32(1), raw)
         _to_density(m, raw, x)
-        _affine(m, x, frame, STILL)
+        _affine(m, x, frame, move)
         a, b = x[0], x[1]
         for i in range(m):
             p, q = a[i], b[i]
@@ -319,7 +319,7 @@ def angle_counts(flat, step, n, frame, bins):
 
 
 @kernel
-def concentration_counts(flat, step, n, unmix, low, shift, bins):
+def concentration_counts(flat, step, n, unmix, move, low, shift, bins):
     """Return the histograms of two concentrations, with bins of equal ratio from low on.
 
     The leading bits of a positive float32 are such a scale already.
@@ -333,7 +333,7 @@ def concentration_counts(flat, step, n, unmix, low, shift, bins):
         m = min(BLOCK, n - start)
         _load(flat, step, start, m, F32(1), raw)
         _to_density(m, raw, x)
-        _affine(m, x, unmix, STILL)
+        _affine(m, x, unmix, move)
         for k in range(2):
             t, count = x[k], counts[k]
             bits = t.view(I32)

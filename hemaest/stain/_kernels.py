@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest._color import lightness
+from hemaest._color import LINEAR, OPTICAL_DENSITY, RGB_TO_XYZ, lightness
 
 Mask = str | Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None
 
@@ -33,12 +33,24 @@ LAB_LIMITS = {
 }
 
 
+# the density of the glass: nothing, as the textbooks have it
+WHITE = np.zeros(3, np.float32)
+DARKEST_GLASS = 0.7
+SAMPLE = 4096
+
+
 class Pixels(NamedTuple):
     """Some pixels of one image: channel c of pixel i is ``flat[i * step + c]``."""
 
     flat: NDArray[np.uint8]
     step: int
     n: int
+    light: NDArray[np.float32] = WHITE
+
+    @property
+    def where(self) -> tuple[NDArray[np.uint8], int, int]:
+        """What the kernels take."""
+        return self.flat, self.step, self.n
 
 
 @cache
@@ -59,16 +71,33 @@ def flatten(image: NDArray[np.uint8]) -> Pixels:
     return Pixels(np.ascontiguousarray(image).reshape(-1), step, image.size // step)
 
 
-def select(image: NDArray[np.uint8], mask: Mask) -> Pixels:
-    """Return the pixels of an image that the mask keeps."""
-    whole = flatten(image)
+def glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the density of the lightest places, channel by channel: the colour of the light.
+
+    From a few thousand pixels, evenly chosen; no more than what glass can be.
+    """
+    stride = max(1, int((image.shape[0] * image.shape[1] / SAMPLE) ** 0.5))
+    some = image[::stride, ::stride, :3].reshape(-1, 3)
+    at = len(some) - 1 - len(some) // 50
+    brightest = np.partition(some, at, axis=0)[at]
+    return np.minimum(OPTICAL_DENSITY[brightest], DARKEST_GLASS).astype(np.float32)
+
+
+def select(image: NDArray[np.uint8], mask: Mask, light: NDArray[np.float32] = WHITE) -> Pixels:
+    """Return the pixels of an image that the mask keeps, seen in this light."""
+    whole = flatten(image)._replace(light=light)
     if mask is None:
         return whole
     if callable(mask):
         chosen = np.ascontiguousarray(image[..., :3][call_mask(mask, image)])
-        return Pixels(chosen.reshape(-1), 3, len(chosen))
-    kept, n = kernels().foreground(*whole, *LIMITS[mask])
-    return Pixels(kept, 4, int(n))
+        return Pixels(chosen.reshape(-1), 3, len(chosen), light)
+    by_light, limit = LIMITS[mask]
+    if light is not WHITE:
+        # darker glass, darker limit
+        luminance = RGB_TO_XYZ[1] @ np.interp(256 * np.exp(-light) - 1, np.arange(256), LINEAR)
+        limit = limit * np.float32(luminance if by_light else np.exp(-float(light.sum())))
+    kept, n = kernels().foreground(*whole.where, by_light, limit)
+    return Pixels(kept, 4, int(n), light)
 
 
 def call_mask(mask: Callable[..., Any], image: NDArray[np.uint8]) -> NDArray[np.bool_]:

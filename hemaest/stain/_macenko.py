@@ -29,7 +29,7 @@ def macenko_basis(
     frame[0] = toward @ main
     frame[1] = np.array([-toward[1], toward[0]]) @ main
     k, rows = kernels(), frame.astype(np.float32)
-    counts = pooled([k.angle_counts(*p, rows, BINS) for p in pixels])
+    counts = pooled([k.angle_counts(*p.where, rows, -rows @ p.light, BINS) for p in pixels])
     places, share = quantiles(counts, sum(p.n for p in pixels), [alpha / 100, 1 - alpha / 100])
     ends = _angle((places + 0.5) * (4 / BINS) - 2)
     angles = ends[0] + share * (ends[1] - ends[0])
@@ -60,9 +60,13 @@ class MacenkoNormalizer(OpticalNormalizer):
     residual : {"keep", "drop"}, default="keep"
         What happens to colour off the plane of the stains. The textbook drops it; haemoglobin and
         the violet of Romanowsky stains lie off it, and on blood that costs 6 to 26 levels.
+    light : {"image", "white"}, default="image"
+        What counts as no stain: the colour of the glass of each image, or white as in the
+        textbook, for which a yellow lamp is a stain. With ``preserve_background=False`` the glass
+        takes the colour of the target's.
     target : dict, optional
-        ``{"basis": (2, 3) numbers, "concentrations": (2,)}``, as ``to_dict()["target"]`` gives
-        it. By default the target is learned in ``fit``.
+        ``{"basis": (2, 3) numbers, "concentrations": (2,), "light": (3,)}``, as
+        ``to_dict()["target"]`` gives it. By default the target is learned in ``fit``.
     source : {"image", "fitted"}, default="image"
         Whether each image is measured by itself, or the images of ``fit`` are measured as one and
         every image gets that one correction; then give a ``target``.
@@ -83,8 +87,8 @@ class MacenkoNormalizer(OpticalNormalizer):
     Attributes
     ----------
     target_ : dict
-        ``"basis"`` (nuclear stain, eosin) and ``"concentrations"`` (their 99th percentiles); None
-        where all images of ``fit`` were degenerate.
+        ``"basis"`` (nuclear stain, eosin), ``"concentrations"`` (their 99th percentiles) and
+        ``"light"`` (density of the glass); None where all images of ``fit`` were degenerate.
     source_ : dict or None
         The same of the source, with ``source="fitted"``.
 
@@ -119,6 +123,7 @@ class MacenkoNormalizer(OpticalNormalizer):
         basis: Literal["learned", "giemsa", "wright", "he"] | ArrayLike = "learned",
         alpha: float = 1.0,
         residual: Literal["keep", "drop"] = "keep",
+        light: Literal["image", "white"] = "image",
         target: dict[str, Any] | None = None,
         source: Literal["image", "fitted"] = "image",
         aggregate: Literal["mean", "concat", "medoid"] = "mean",
@@ -130,6 +135,7 @@ class MacenkoNormalizer(OpticalNormalizer):
         self.basis = basis
         self.alpha = alpha
         self.residual = residual
+        self.light = light
         self.target = target
         self.source = source
         self.aggregate = aggregate

@@ -9,9 +9,19 @@ from numpy.typing import NDArray
 
 from hemaest._color import stain_basis, with_normal
 from hemaest.base import StrOptions
-from hemaest.stain._kernels import DENSITY_LIMITS, Pixels, flatten, kernels, limits
+from hemaest.stain._kernels import (
+    DENSITY_LIMITS,
+    WHITE,
+    Pixels,
+    flatten,
+    glass,
+    kernels,
+    limits,
+    select,
+)
 from hemaest.stain._normalizer import StainNormalizer, Statistics
 
+UPPER = np.triu_indices(3)
 PERCENTILE = 99.0
 ALIKE = 0.05  # sine of the smallest angle between two stains
 SPREAD = 1e-4  # smallest variance across the plane of the stains
@@ -25,14 +35,24 @@ def density_moments(
     pixels: Sequence[Pixels],
 ) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
     """Return count, mean and covariance of the optical densities of a pool of pixels."""
-    sums = np.sum([kernels().density_moments(*p) for p in pixels], axis=0)
+    sums = np.sum([_shifted(kernels().density_moments(*p.where), p.light) for p in pixels], axis=0)
     n = int(sums[0])
     if n == 0:
         return 0, np.zeros(3), np.zeros((3, 3))
     mean = sums[1:4] / n
     covariance = np.zeros((3, 3))
-    covariance[np.triu_indices(3)] = sums[4:] / n - np.outer(mean, mean)[np.triu_indices(3)]
+    covariance[UPPER] = sums[4:] / n - np.outer(mean, mean)[UPPER]
     return n, mean, covariance + np.triu(covariance, 1).T
+
+
+def _shifted(sums: NDArray[Any], light: NDArray[np.float32]) -> NDArray[Any]:
+    """Return count, sums and products with the density of the glass taken off each pixel."""
+    if light is WHITE:
+        return sums
+    n, first, second = sums[0], sums[1:4], sums[4:]
+    cross = np.outer(first, light)
+    second = second - (cross + cross.T - n * np.outer(light, light))[UPPER]
+    return np.concatenate([[n], first - n * light, second])
 
 
 def quantiles(
@@ -60,7 +80,12 @@ def max_concentrations(pixels: Sequence[Pixels], basis: NDArray[Any]) -> NDArray
     unmix = np.zeros((3, 3), np.float32)
     unmix[:2] = np.linalg.inv(with_normal(basis)).T[:2]
     k = kernels()
-    counts = pooled([k.concentration_counts(*p, unmix, LOW, SHIFT, BINS) for p in pixels])
+    counts = pooled(
+        [
+            k.concentration_counts(*p.where, unmix, -unmix @ p.light, LOW, SHIFT, BINS)
+            for p in pixels
+        ]
+    )
     n = sum(p.n for p in pixels)
     first = int(LOW.view(np.int32)) >> SHIFT
     result = []
@@ -88,22 +113,40 @@ def density_operator(source: Statistics, target: Statistics, residual: str) -> N
     The target's stain vectors stand in for the source's; a concentration is scaled so that its
     99th percentile is the target's; what lies off the plane of the stains is kept or dropped.
     """
+    if _swapped(source["basis"], target["basis"]):
+        source = {k: v[::-1] for k, v in source.items()}
     gain = np.maximum(target["concentrations"], FLOOR) / np.maximum(source["concentrations"], FLOOR)
     scale = np.array([*np.minimum(gain, CAP), 1.0 if residual == "keep" else 0.0])
     from_, to = with_normal(source["basis"]).T, with_normal(target["basis"]).T
     return to @ (scale[:, None] * np.linalg.inv(from_))
 
 
+def _swapped(source: NDArray[Any], target: NDArray[Any]) -> bool:
+    """Return whether the stains of the source look like those of the target in reverse order.
+
+    Grey red cells beside a pale nucleus can take up more red than it; without this, red cells
+    come out violet.
+    """
+    alike = source @ target.T
+    return bool(alike[0, 1] + alike[1, 0] > alike[0, 0] + alike[1, 1])
+
+
 class OpticalNormalizer(StainNormalizer):
     """Template of the normalizers by optical density; a leaf learns the two stain vectors."""
 
-    _shapes: ClassVar[dict[str, tuple[int, ...]]] = {"basis": (2, 3), "concentrations": (2,)}
+    _shapes: ClassVar[dict[str, tuple[int, ...]]] = {
+        "basis": (2, 3),
+        "concentrations": (2,),
+        "light": (3,),
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "residual": [StrOptions({"keep", "drop"})],
+        "light": [StrOptions({"image", "white"})],
         **StainNormalizer._parameter_constraints,
     }
 
     residual: Literal["keep", "drop"]
+    light: Literal["image", "white"]
 
     @abstractmethod
     def _basis(
@@ -115,10 +158,15 @@ class OpticalNormalizer(StainNormalizer):
         """Return the stain vectors where they are given and not learned."""
         return None
 
+    def _select(self, image: NDArray[np.uint8]) -> Pixels:
+        return select(image, self.mask, glass(image) if self.light == "image" else WHITE)
+
     def _measure(self, pixels: Sequence[Pixels]) -> tuple[Statistics, bool]:
         fixed = self._fixed_basis()
         n, mean, covariance = density_moments(pixels)
-        nothing = {"basis": np.zeros((2, 3)), "concentrations": np.zeros(2)}
+        shares = np.array([p.n + 1e-9 for p in pixels])
+        light = shares @ np.array([p.light for p in pixels], np.float64) / shares.sum()
+        nothing = {"basis": np.zeros((2, 3)), "concentrations": np.zeros(2), "light": light}
         if n < 3:
             return nothing, True
         if fixed is None:
@@ -132,14 +180,15 @@ class OpticalNormalizer(StainNormalizer):
             basis = fixed
         concentrations = max_concentrations(pixels, basis)
         degenerate = bool((concentrations < FLOOR).all())
-        return {"basis": basis, "concentrations": concentrations}, degenerate
+        measured = {"basis": basis, "concentrations": concentrations, "light": light}
+        return measured, degenerate
 
     def _complete(self, statistics: Statistics, pixels: Sequence[Pixels]) -> Statistics:
         assert self.target_ is not None
         if sum(p.n for p in pixels) < 3:
-            return self.target_
+            return {**self.target_, "light": statistics["light"]}
         basis = self.target_["basis"]
-        return {"basis": basis, "concentrations": max_concentrations(pixels, basis)}
+        return {**statistics, "basis": basis, "concentrations": max_concentrations(pixels, basis)}
 
     def _mean(self, stacked: Statistics) -> Statistics:
         mean = super()._mean(stacked)
@@ -154,9 +203,17 @@ class OpticalNormalizer(StainNormalizer):
     def _paint(
         self, image: NDArray[np.uint8], source: Statistics, target: Statistics
     ) -> NDArray[np.uint8]:
-        matrix = density_operator(source, target, self.residual).astype(np.float32)
+        matrix = density_operator(source, target, self.residual)
+        # a slide's one operator still sees each picture in the slide's one light
+        light = target["light"] if not self.preserve_background else source["light"]
+        move = light - matrix @ source["light"]
         near, far = limits(self.mask, self.preserve_background, DENSITY_LIMITS)
-        flat, step, _ = flatten(image)
+        if far:
+            dim = np.float32(source["light"].mean())
+            near, far = near + dim, far + dim
+        flat, step, _ = flatten(image).where
         out = np.empty_like(flat)
-        kernels().apply_density(flat, step, matrix, np.zeros(3, np.float32), near, far, out)
+        kernels().apply_density(
+            flat, step, matrix.astype(np.float32), move.astype(np.float32), near, far, out
+        )
         return out.reshape(image.shape)

@@ -68,9 +68,16 @@ def density_moments(flat: NDArray[np.uint8], step: int, n: int) -> Any:
     return _moments(OPTICAL_DENSITY[_pixels(flat, step, n)])
 
 
-def angle_counts(flat: NDArray[np.uint8], step: int, n: int, frame: NDArray[Any], bins: int) -> Any:
+def angle_counts(
+    flat: NDArray[np.uint8],
+    step: int,
+    n: int,
+    frame: NDArray[Any],
+    move: NDArray[Any],
+    bins: int,
+) -> Any:
     """Return the histogram of the pixels' diamond angle in the plane of two rows."""
-    p, q = (OPTICAL_DENSITY[_pixels(flat, step, n)] @ frame[:2].T).T
+    p, q = (OPTICAL_DENSITY[_pixels(flat, step, n)] @ frame[:2].T + move[:2]).T
     t = q / (np.abs(p) + np.abs(q) + 1e-30)
     t = np.where(p >= 0, t, np.where(q >= 0, 2 - t, -2 - t))
     return np.bincount(((t + 2) * (bins / 4)).astype(int), minlength=bins + 1)
@@ -81,12 +88,13 @@ def concentration_counts(
     step: int,
     n: int,
     unmix: NDArray[Any],
+    move: NDArray[Any],
     low: np.float32,
     shift: int,
     bins: int,
 ) -> Any:
     """Return the histograms of two concentrations, with bins of equal ratio from low on."""
-    x = OPTICAL_DENSITY[_pixels(flat, step, n)] @ unmix[:2].T
+    x = OPTICAL_DENSITY[_pixels(flat, step, n)] @ unmix[:2].T + move[:2]
     bits = np.maximum(x, low).astype(np.float32).view(np.int32) >> shift
     place = np.minimum(bits - (np.float32(low).view(np.int32) >> shift), bins - 1)
     return np.stack([np.bincount(place[:, k], minlength=bins) for k in range(2)])

@@ -22,7 +22,7 @@ def lab_statistics(pixels: Sequence[Pixels]) -> tuple[Statistics, int]:
 
     LAB is linear in f(X), f(Y), f(Z), so the moments of these are enough.
     """
-    sums = np.sum([kernels().lab_moments(*p) for p in pixels], axis=0)
+    sums = np.sum([kernels().lab_moments(*p.where) for p in pixels], axis=0)
     n = int(sums[0])
     if n == 0:
         return {"mean": np.zeros(3), "std": np.zeros(3)}, 0
@@ -153,7 +153,7 @@ class ReinhardNormalizer(StainNormalizer):
         # L + 16 is what is linear in f
         move = LAB_TO_F @ (offset + OFFSET - gain * OFFSET)
         near, far = limits(self.mask, self.preserve_background, LAB_LIMITS)
-        flat, step, _ = flatten(image)
+        flat, step, _ = flatten(image).where
         out = np.empty_like(flat)
         kernels().apply_lab(
             flat, step, matrix.astype(np.float32), move.astype(np.float32), near, far, out

@@ -33,7 +33,7 @@ def sample_densities(pixels: Sequence[Pixels], size: int) -> NDArray[np.float32]
     parts = []
     for p, end in zip(pixels, ends, strict=True):
         at = chosen[(chosen >= end - p.n) & (chosen < end)] - (end - p.n)
-        parts.append(np.stack([table[p.flat[at * p.step + c]] for c in range(3)]))
+        parts.append(np.stack([table[p.flat[at * p.step + c]] - p.light[c] for c in range(3)]))
     return np.concatenate(parts, axis=1)
 
 
@@ -52,9 +52,13 @@ class VahadaneNormalizer(OpticalNormalizer):
     residual : {"keep", "drop"}, default="keep"
         What happens to colour off the plane of the stains. The textbook drops it; on blood, where
         haemoglobin lies off the plane, that costs 2 to 4 levels.
+    light : {"image", "white"}, default="image"
+        What counts as no stain: the colour of the glass of each image, or white as in the
+        textbook, for which a yellow lamp is a stain. With ``preserve_background=False`` the glass
+        takes the colour of the target's.
     target : dict, optional
-        ``{"basis": (2, 3) numbers, "concentrations": (2,)}``, as ``to_dict()["target"]`` gives
-        it. By default the target is learned in ``fit``.
+        ``{"basis": (2, 3) numbers, "concentrations": (2,), "light": (3,)}``, as
+        ``to_dict()["target"]`` gives it. By default the target is learned in ``fit``.
     source : {"image", "fitted"}, default="image"
         Whether each image is measured by itself, or the images of ``fit`` are measured as one and
         every image gets that one correction; then give a ``target``.
@@ -75,8 +79,8 @@ class VahadaneNormalizer(OpticalNormalizer):
     Attributes
     ----------
     target_ : dict
-        ``"basis"`` (nuclear stain, eosin) and ``"concentrations"`` (their 99th percentiles); None
-        where all images of ``fit`` were degenerate.
+        ``"basis"`` (nuclear stain, eosin), ``"concentrations"`` (their 99th percentiles) and
+        ``"light"`` (density of the glass); None where all images of ``fit`` were degenerate.
     source_ : dict or None
         The same of the source, with ``source="fitted"``.
 
@@ -107,6 +111,7 @@ class VahadaneNormalizer(OpticalNormalizer):
         sparsity: float = 0.1,
         max_pixels: int = 50_000,
         residual: Literal["keep", "drop"] = "keep",
+        light: Literal["image", "white"] = "image",
         target: dict[str, Any] | None = None,
         source: Literal["image", "fitted"] = "image",
         aggregate: Literal["mean", "concat", "medoid"] = "mean",
@@ -118,6 +123,7 @@ class VahadaneNormalizer(OpticalNormalizer):
         self.sparsity = sparsity
         self.max_pixels = max_pixels
         self.residual = residual
+        self.light = light
         self.target = target
         self.source = source
         self.aggregate = aggregate

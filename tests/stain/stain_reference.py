@@ -63,6 +63,9 @@ def third(stains):
 def macenko(image, target, residual="keep"):
     stains, strong = macenko_measure(image)
     to_stains, to_strong = macenko_measure(target)
+    straight, crossed = (np.sum(s * to_stains) for s in (stains, stains[::-1]))
+    if crossed > straight:
+        stains, strong = stains[::-1], strong[::-1]
     gain = np.minimum(to_strong.clip(0.02) / strong.clip(0.02), CAP["density"])
     # a linear system a pixel, as the textbooks write it
     amounts = np.linalg.solve(third(stains).T, density(image).T).T

@@ -111,7 +111,7 @@ def test_target_mode_neither_blackens_nor_colours_glass(normalizer, target):
 
 
 def test_target_mode_matches_the_strength_of_one_colour(target):
-    normalizer = MacenkoNormalizer(basis="learned", on_degenerate="target").fit(target)
+    normalizer = MacenkoNormalizer(light="white", on_degenerate="target").fit(target)
     image = constant((160, 150, 200))
     with pytest.warns(UserWarning, match="taken from the target"):
         result = normalizer.transform(image)

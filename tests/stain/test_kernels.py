@@ -26,7 +26,7 @@ def test_numba_is_used_where_it_is_there():
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("name", ["apply_density", "apply_lab"])
 def test_the_identity_returns_every_colour(module, name, colours):
-    flat, step, _ = flatten(colours)
+    flat, step, _ = flatten(colours).where
     out = np.empty_like(flat)
     getattr(module, name)(flat, step, EYE, STILL, OFF, OFF, out)
     np.testing.assert_array_equal(out, flat)
@@ -37,7 +37,7 @@ def test_the_identity_returns_every_colour(module, name, colours):
 def test_compiled_and_plain_write_the_same_within_a_level(name, limits, colours):
     matrix = np.float32([[0.9, 0.1, -0.05], [0.02, 1.15, -0.1], [-0.03, 0.05, 0.95]])
     move = np.float32([0.03, -0.02, 0.01])
-    flat, step, _ = flatten(colours)
+    flat, step, _ = flatten(colours).where
     results = []
     for module in MODULES:
         results.append(np.empty_like(flat))
@@ -50,7 +50,7 @@ def test_measures_agree(step, tiles):
     image = tiles["giemsa"]
     image = np.dstack([image, np.zeros(image.shape[:2], np.uint8)])[..., :step]
     whole = flatten(image)
-    found = [m.foreground(*whole, *LIMITS["od"]) for m in MODULES]
+    found = [m.foreground(*whole.where, *LIMITS["od"]) for m in MODULES]
     expected = image[..., :3][optical_density(image[..., :3]).mean(axis=-1) >= 0.15]
     frame = np.float32([[0.5, 0.8, 0.3], [0.8, -0.5, 0.1], [0, 0, 0]])
     for module, (kept, n) in zip(MODULES, found, strict=True):
@@ -58,19 +58,20 @@ def test_measures_agree(step, tiles):
         assert n == len(expected)
         np.testing.assert_array_equal(kept[: 4 * n].reshape(n, 4)[:, :3], expected)
         x = OPTICAL_DENSITY[expected]
-        sums = module.density_moments(*chosen)
+        sums = module.density_moments(*chosen.where)
         np.testing.assert_allclose(sums[:4], [n, *x.sum(axis=0)], rtol=1e-5)
         np.testing.assert_allclose(sums[4:], (x.T @ x)[np.triu_indices(3)], rtol=1e-5)
         angles = np.arctan2(x @ frame[1], x @ frame[0])
-        counts = module.angle_counts(*chosen, frame, 1 << 12)
+        counts = module.angle_counts(*chosen.where, frame, STILL, 1 << 12)
         assert counts.sum() == n
         (place, _), _ = quantiles(counts, n, [0.5])
         t = (place + 0.5) * 4 / (1 << 12) - 2
         assert abs(np.arctan2(t, 1 - abs(t)) - np.median(angles)) < 2e-3
-    moments = [m.lab_moments(*whole) for m in MODULES]
+    moments = [m.lab_moments(*whole.where) for m in MODULES]
     np.testing.assert_allclose(*moments, rtol=2e-4)
     counts = [
-        m.concentration_counts(*whole, frame, np.float32(2**-7), 12, 14 << 11) for m in MODULES
+        m.concentration_counts(*whole.where, frame, STILL, np.float32(2**-7), 12, 14 << 11)
+        for m in MODULES
     ]
     # a value on the edge of a bin may fall on either side
     assert (
@@ -80,7 +81,7 @@ def test_measures_agree(step, tiles):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_luminosity_keeps_what_is_darker_than_lightness_80(module, colours):
-    kept, n = module.foreground(*flatten(colours), *LIMITS["luminosity"])
+    kept, n = module.foreground(*flatten(colours).where, *LIMITS["luminosity"])
     grade = lightness(colours[0])
     clear = np.abs(grade - 80) > 0.01
     inside = {tuple(c) for c in kept[: 4 * n].reshape(n, 4)[:, :3].tolist()}
