@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -209,3 +212,11 @@ def test_every_feature_has_one_line_that_defines_it():
     for family in FAMILIES.values():
         for name, text in family().definitions.items():
             assert text and "\n" not in text, name
+
+
+def test_the_page_of_features_is_that_of_the_code():
+    folder = Path(__file__).parents[2] / "docs"
+    spec = importlib.util.spec_from_file_location("features_page", folder / "features.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (folder / "features.md").read_text() == module.page(), "run python docs/features.py"
