@@ -1,5 +1,6 @@
 """When memory runs out: find out which batch size would have fitted, and say so."""
 
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,8 @@ def largest_batch(attempt: Any, batch_size: int) -> int | None:
 def explain_memory(net: "ClassifierNet", error: BaseException) -> BatchTooLarge:
     """Return the error that names the batch size that does fit, tried out on this device."""
     side = net.run.get("side", 0)
+    # the frames of the failed step still hold its tensors
+    traceback.clear_frames(error.__traceback__)
 
     def attempt(size: int) -> None:
         net.optimizer_.zero_grad(set_to_none=True)

@@ -23,7 +23,7 @@ from hemaest.deep._schedule import parameter_groups, warmup_cosine
 from hemaest.nets._devices import autocast
 
 # enough to know a mean and a spread by
-SETTLE_IMAGES = 512
+SETTLE_IMAGES = 256
 
 Batch = tuple[Tensor, tuple[Tensor, Tensor]]
 
@@ -339,7 +339,9 @@ class ClassifierNet(NeuralNet):
         try:
             # callbacks may take up an earlier run here, and say how much of it is done
             self.notify("on_train_begin", X=(train, valid))
-            self.fit_loop((train, valid), epochs=epochs - self.run["done"])
+            # all batches have one size, so the fastest way to convolve is worth looking for
+            with torch.backends.cudnn.flags(benchmark=True, deterministic=False):
+                self.fit_loop((train, valid), epochs=epochs - self.run["done"])
         except StopTraining:
             pass
         except KeyboardInterrupt:

@@ -1,0 +1,35 @@
+"""The deep half runs where only torch, timm, skorch, scikit-learn, scikit-image and cv2 are."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+
+for name in ("xgboost", "imblearn", "pandas", "matplotlib", "rich", "numba", "pooch", "jinja2",
+             "typer", "captum", "torchmetrics"):
+    sys.modules[name] = None  # importing it fails, as where it is not installed
+
+import numpy as np
+from hemaest.deep import DeepEmbedding, ImageClassifier
+from hemaest.inspection import GradCAM
+
+X = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype(np.uint8)
+y = ["a", "b"] * 4
+model = ImageClassifier("cellnet", image_size=32, max_epochs=1, early_stopping=True,
+                        validation_fraction=0.25, augment="strong", verbose=True)
+assert model.fit(X, y, groups=np.arange(8) // 2).predict(X).shape == (8,)
+GradCAM.from_estimator(model, X)
+DeepEmbedding("cellnet", pretrained=False, image_size=32).fit_transform(X)
+try:
+    model.history_
+except ImportError as error:
+    assert "install pandas" in str(error), error
+else:
+    raise AssertionError("pandas was there")
+"""
+
+
+def test_the_deep_half_runs_on_the_minimum():
+    result = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
