@@ -153,7 +153,7 @@ def compare(
         positive=_positive(positive, classes),
         estimators=named,
     )
-    return Comparison(results, true, classes, design)
+    return Comparison(results, true, classes, design, X)
 
 
 def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] | None, str]:

@@ -62,11 +62,13 @@ class Comparison:
         true: NDArray[np.intp],
         classes: NDArray[Any],
         design: Design,
+        images: Any = None,
     ):
         self.results_ = results
         self.true_ = true
         self.classes_ = classes
         self.design = design
+        self.images_ = images
 
     def __repr__(self) -> str:
         return f"{self.summary()}\n\n{format_table(self.table)}"
@@ -376,6 +378,25 @@ class Comparison:
                     )
                 )
         return pd.concat(parts, ignore_index=True)
+
+    def mistakes(self, recipe: str | None = None) -> pd.DataFrame:
+        """List the wrong predictions of a recipe, the surest first, each image once.
+
+        Parameters
+        ----------
+        recipe : str, optional
+            The best by default.
+
+        Returns
+        -------
+        mistakes : DataFrame
+            Rows of ``predictions``.
+        """
+        recipe = self.table["recipe"].iloc[0] if recipe is None else recipe
+        rows = self.predictions
+        rows = rows[(rows["recipe"] == recipe) & (rows["true"] != rows["predicted"])]
+        rows = rows.sort_values("confidence", ascending=False, kind="stable")
+        return rows.drop_duplicates("image").reset_index(drop=True)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw each recipe's score and interval, bars joining those not clearly apart.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hemaest.images import ImageRef, as_array
 from hemaest.report import Report
+
+MISTAKES = 12
 
 
 def comparison_report(comparison: Any) -> Report:
@@ -27,6 +31,7 @@ def comparison_report(comparison: Any) -> Report:
     page.section("Confusion", "Rows are true classes, columns predictions; repeats are averaged.")
     for name in [n for n in comparison.table["recipe"] if n in comparison.confusion]:
         page.matrix(comparison.confusion[name], name)
+    _mistakes(page, comparison)
     if comparison.table["ECE"].notna().any():
         page.section(
             "Calibration",
@@ -131,6 +136,27 @@ def _classes(page: Report, comparison: Any) -> None:
     for name in [n for n in comparison.table["recipe"] if n in comparison.confusion]:
         own = per_class[per_class["recipe"] == name].drop(columns="recipe")
         page.table(own, title=name, intervals=[("sensitivity", "low", "high")], limits=(0, 1))
+
+
+def _mistakes(page: Report, comparison: Any) -> None:
+    """Show what the best recipe was surest of and wrong about."""
+    rows = comparison.mistakes().head(MISTAKES)
+    if comparison.images_ is None or not len(rows):
+        return
+    page.section(
+        "Surest mistakes",
+        f"What {comparison.table['recipe'].iloc[0]} was surest of and wrong about: look for wrong "
+        "labels, two cells in one picture, and what the classes really share.",
+    )
+    for row in rows.itertuples(index=False):
+        item = comparison.images_[row.image]
+        name = Path(item.path).name if isinstance(item, ImageRef) else f"image {row.image}"
+        sure = f", {row.confidence:.0%} sure" if row.confidence == row.confidence else ""
+        try:
+            pixels = as_array(item)[..., :3]
+        except (ValueError, OSError):  # the file went away since; the rest of the page stands
+            continue
+        page.gallery([pixels], [f"{row.true} called {row.predicted}{sure} ({name})"])
 
 
 def _data(page: Report, comparison: Any) -> None:

@@ -234,6 +234,14 @@ def test_page_and_card_say_the_same(result, tmp_path):
     assert result.design.data_hash in card.to_markdown() and "patient" in card.to_json()
 
 
+def test_mistakes_are_wrong_once_each_and_the_surest_first(result):
+    rows = result.mistakes("colour")
+    assert (rows["true"] != rows["predicted"]).all() and rows["image"].is_unique
+    assert rows["confidence"].is_monotonic_decreasing
+    if len(result.mistakes()):
+        assert "Surest mistakes" in result.to_html()
+
+
 def test_images_by_other_paths_have_one_hash(cells, tmp_path):
     from PIL import Image
 
