@@ -6,10 +6,17 @@ import sys
 CODE = """
 import sys
 
-for name in ("xgboost", "imblearn", "pandas", "matplotlib", "rich", "numba", "pooch", "jinja2",
-             "typer", "captum", "torchmetrics"):
-    sys.modules[name] = None  # importing it fails, as where it is not installed
+from importlib.machinery import PathFinder
 
+ABSENT = {"xgboost", "imblearn", "pandas", "matplotlib", "rich", "numba", "pooch", "jinja2",
+          "typer", "captum", "torchmetrics"}
+
+class Without:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name in ABSENT else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 import numpy as np
 from hemaest.deep import DeepEmbedding, ImageClassifier
 from hemaest.inspection import GradCAM
