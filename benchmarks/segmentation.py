@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a fifth of the images, two folds")
     parser.add_argument("--parts", nargs="+", default=["cells", "learned", "smear"])
     parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--folds", type=int, default=None)
     parser.add_argument("--figure", help="where to draw the twelve worst cells")
     given = parser.parse_args()
     epochs = given.epochs or (5 if given.small else 30)
@@ -223,8 +224,9 @@ def main() -> None:
         text = "\n\n".join(format_table(t) for t in (table, types, trust))
         write_section(f"Segmentation of cells without labels ({size})", text)
     if "learned" in given.parts:
-        table, types = learned(load_cells(given.small), 2 if given.small else 5, epochs)
-        text = f"{epochs} epochs.\n\n{format_table(table)}\n\n{format_table(types)}"
+        folds = given.folds or (2 if given.small else 5)
+        table, types = learned(load_cells(given.small), folds, epochs)
+        text = f"{epochs} epochs, {folds} folds.\n\n{format_table(table)}\n\n{format_table(types)}"
         write_section(f"Segmentation of cells learned from masks ({size})", text)
     if "smear" in given.parts:
         results = [smear(given.small, method) for method in ("voters", "both")]

@@ -12,7 +12,7 @@ from hemaest.segmentation._instances import single_cells
 from hemaest.segmentation._nucleus import violet_map, voters
 from hemaest.segmentation._reds import Reds, find_reds
 from hemaest.segmentation._scene import Scene, make_scene
-from hemaest.segmentation._standard import MIN_GREEN_EXCESS, green_excess, standardize
+from hemaest.segmentation._standard import raw_density, stained_like_nuclei, standardize
 
 Mask = NDArray[np.bool_]
 
@@ -25,8 +25,6 @@ SIDES = (160, 1536)
 DENSER = 0.12
 # nuclei take less than this share of all that is stained in a field with red cells
 SUSPECT = 0.55
-# weight of the network against the voters
-NETWORK = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +38,30 @@ class Field:
     red_radius: float
 
 
-def find_field(image: NDArray[np.uint8], net: Any = None) -> Field:
-    """Find every leukocyte of an RGB field; a network, where given, has the larger say."""
+def find_field(image: NDArray[np.uint8], net: Any = None, *, alone: bool = False) -> Field:
+    """Find every leukocyte of an RGB field.
+
+    The voters find them and a network, where given, has a say in their outlines; ``alone``
+    lets the network find them too, as one that masks of fields taught should.
+    """
     scene, reds, masks = _measured_scene(image)
     density = standardize(scene.rgb)
     votes = np.asarray(masks).mean(axis=0, dtype=np.float32)
     radius = reds.radius
-    if net is None:
-        dark = _tidy(_violet_part(votes > 0.5, scene, reds))
-    else:
+    shares: Any = None
+    if net is not None:
         from hemaest.segmentation._network import class_shares
 
         shares = class_shares(net, image, max(scene.rgb.shape[:2]))
-        votes = (1 - NETWORK) * votes + NETWORK * shares[..., 2]
+    if shares is not None and alone:
+        votes = shares[..., 2]
         dark = _tidy(votes > 0.5)
-    dark = _unlike_reds(dark, scene, density, reds)
+    else:
+        dark = _tidy(_violet_part(votes > 0.5, scene, reds))
+    dark = _unlike_reds(_like_nuclei(dark, scene), density, reds)
+    if shares is not None and not alone:
+        votes = np.where(_widened(dark), 0.5 * (votes + shares[..., 2]), 0)
+        dark = _like_nuclei(_tidy(votes > 0.5), scene)
     if not np.isfinite(radius):
         radius = _radius_of_nuclei(dark)
     nuclei, platelets = _large_enough(dark, radius)
@@ -64,8 +71,9 @@ def find_field(image: NDArray[np.uint8], net: Any = None) -> Field:
     if not nuclei.any():
         return empty
     cell_soft = grow_cells(scene, nuclei)
-    if net is not None:
-        cell_soft = (1 - NETWORK) * cell_soft + NETWORK * shares[..., 1:].sum(axis=-1)
+    if shares is not None:
+        learned = shares[..., 1] + shares[..., 2]
+        cell_soft = learned if alone else 0.5 * (cell_soft + learned)
         cell_soft[nuclei] = 1
     labels = single_cells(cell_soft > 0.5, nuclei, radius)
     if not labels.any():
@@ -76,25 +84,30 @@ def find_field(image: NDArray[np.uint8], net: Any = None) -> Field:
     return Field(found, boxes, reds.count, platelets, radius / scene.scale)
 
 
-def segment_field(image: NDArray[np.uint8], net: Any = None) -> Found:
+def segment_field(image: NDArray[np.uint8], net: Any = None, *, alone: bool = False) -> Found:
     """Segment every leukocyte of an RGB field."""
-    return find_field(image, net).found
+    return find_field(image, net, alone=alone).found
 
 
 def _measured_scene(image: NDArray[np.uint8]) -> tuple[Scene, Reds, list[Mask]]:
     """Bring the field to a size at which red cells have a known radius."""
     scene = make_scene(image, FIRST_SIDE)
-    masks = voters(scene)
-    reds = find_reds(standardize(scene.rgb), np.mean(masks, axis=0) > 0.5)
+    masks, reds = _first_look(scene)
     longest = max(scene.rgb.shape[:2])
     wanted = np.clip(longest * RED_RADIUS / reds.radius if reds.count else longest, *SIDES)
     wanted = min(wanted, max(scene.size))
     if 0.7 < wanted / longest < 1.4:
         return scene, reds, masks
     scene = make_scene(image, round(wanted))
-    masks = voters(scene)
-    reds = find_reds(standardize(scene.rgb), np.mean(masks, axis=0) > 0.5)
+    masks, reds = _first_look(scene)
     return scene, reds, masks
+
+
+def _first_look(scene: Scene) -> tuple[list[Mask], Reds]:
+    """Return the voters' masks, and the red cells outside of what can be nuclei."""
+    masks = voters(scene)
+    nuclei = _like_nuclei(np.asarray(masks).mean(axis=0) > 0.5, scene)
+    return masks, find_reds(standardize(scene.rgb), nuclei)
 
 
 def _violet_part(mask: Mask, scene: Scene, reds: Reds) -> Mask:
@@ -109,25 +122,46 @@ def _violet_part(mask: Mask, scene: Scene, reds: Reds) -> Mask:
     return mask & (soft > threshold)
 
 
+def _widened(mask: Mask) -> Mask:
+    import cv2
+
+    return cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+
+
 def _tidy(mask: Mask) -> Mask:
     import cv2
 
     return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
 
 
-def _unlike_reds(mask: Mask, scene: Scene, density: NDArray[np.float32], reds: Reds) -> Mask:
-    """Drop components that are not violet, or are stained no more than the red cells are."""
+def _like_nuclei(mask: Mask, scene: Scene) -> Mask:
+    """Drop components that have the colour of red cells."""
+    means, labels = _component_means(mask, raw_density(scene.rgb))
+    keep = stained_like_nuclei(means)
+    keep[0] = False
+    return keep[labels]
+
+
+def _component_means(
+    mask: Mask, values: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return the mean of three planes over each component (0 is the rest), and the labels."""
     import cv2
 
     n, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     flat = labels.ravel()
     size = np.maximum(np.bincount(flat, minlength=n), 1)
-    excess = green_excess(scene.rgb).ravel()
-    keep = np.bincount(flat, excess, n) / size >= MIN_GREEN_EXCESS
+    means = [np.bincount(flat, values[..., c].ravel(), n) / size for c in range(3)]
+    return np.stack(means, axis=1), labels
+
+
+def _unlike_reds(mask: Mask, density: NDArray[np.float32], reds: Reds) -> Mask:
+    """Drop components that absorb red and green light no more than the red cells do."""
     base = red_density(density, reds.mask & ~mask)
-    if reds.count >= 3 and base is not None:
-        mean = [np.bincount(flat, density[..., c].ravel(), n) / size for c in (0, 1)]
-        keep &= np.maximum(mean[0] - base[0], mean[1] - base[1]) > DENSER
+    if reds.count < 3 or base is None:
+        return mask
+    means, labels = _component_means(mask, density)
+    keep = (means - base)[:, :2].max(axis=1) > DENSER
     keep[0] = False
     return keep[labels]
 

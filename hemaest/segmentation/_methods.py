@@ -20,6 +20,6 @@ def find(image: NDArray[np.uint8], cells: str, method: str, net: Any = None) -> 
 
     net = shipped_fused() if net is None else net
     if cells == "all":
-        return segment_field(image, net=net)
+        return segment_field(image, net, alone=method != "both")
     found = learned_central(net, image)
     return combine(segment_central(image), found) if method == "both" else found
