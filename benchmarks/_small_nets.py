@@ -79,6 +79,8 @@ def train(
     report=None,
 ) -> nn.Module:
     """Run one pass over fresh batches (images, target) with AdamW and a one-cycle rate."""
+    if n_steps == 0:
+        return net.eval()
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps + 1)
     net.train()

@@ -45,6 +45,7 @@ PBC_TYPES = {
     "MY": "myelocyte", "MMY": "metamyelocyte",
 }  # fmt: skip
 SIZE = 128
+CROP = 112
 NEUTROPHIL = 13.5  # micrometres: sets the scale of sets whose magnification is not given
 
 
@@ -163,17 +164,16 @@ def segmentation(net: SmallUNet) -> str:
     return format_table(pd.DataFrame(rows, columns=names))
 
 
-def classification(n: int) -> str:
-    """Train on synthetic cells alone; name real pbc cells of five types."""
+def train_namer(n: int) -> SmallCNN:
+    """Train on synthetic cells alone to name five types."""
     torch.manual_seed(0)
-    size, field = 112, 26.0
     also = {"band_neutrophil": "neutrophil", "reactive_lymphocyte": "lymphocyte"}
     net = SmallCNN(5)
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for cells in iter_cells(
             n, batch_size=256, classes=[*FIVE, *also], class_weights=[4, 4, 3.4, 4, 3, 1, 0.6],
-            image_size=size, field=(22.0, 32.0), n_labs=80, n_patients=160, lab_effect=1.5,
+            image_size=CROP, field=(22.0, 32.0), n_labs=80, n_patients=160, lab_effect=1.5,
             stain=["may-gruenwald-giemsa", "wright", "may-gruenwald-giemsa", "leishman",
                    "may-gruenwald-giemsa", "overstained"], neighbours=0.03, random_state=11,
         ):  # fmt: skip
@@ -186,7 +186,12 @@ def classification(n: int) -> str:
     def loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, y, label_smoothing=0.1)
 
-    train(net, batches(), loss, n // 32, report=_progress)
+    return train(net, batches(), loss, n // 32, report=_progress)
+
+
+def classification(net: SmallCNN) -> str:
+    """Name real pbc cells of five types."""
+    size, field = CROP, 26.0
     real = pbc_set(development=False)
     real = real[real.label.isin(FIVE)]
     predicted = []
@@ -297,42 +302,52 @@ def statistics(net: SmallUNet, n: int) -> str:
     )
 
 
+def trained(make, n: int, path: str | None) -> tuple[torch.nn.Module, int]:
+    """Return a net that ``make(n)`` trained, kept in a file with the number of cells it saw."""
+    if path and Path(path).exists():
+        kept = torch.load(path)
+        net = make(0)
+        net.load_state_dict(kept["weights"])
+        return net.eval(), kept["cells"]
+    net = make(n)
+    if path:
+        torch.save({"weights": net.state_dict(), "cells": n}, path)
+    return net, n
+
+
 def main() -> None:
-    """Run the parts that are asked for and write their sections."""
+    """Run the parts that are asked for; each writes a section of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="end within 20 minutes on 2 cores")
     parts = ["speed", "shapes", "segmentation", "statistics", "classification"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--segmenter", help="file of weights to read, or to write after training")
+    parser.add_argument("--segmenter", help="file to keep the outlining net in, or read it from")
+    parser.add_argument("--namer", help="file to keep the naming net in, or read it from")
     given = parser.parse_args()
     torch.set_num_threads(1 if given.small else torch.get_num_threads())
-    size = "small" if given.small else "full size"
-    sections = []
-    if "speed" in given.only:
-        sections.append("### Speed (processor time of one core)\n\n" + speed(given.small))
-    if "shapes" in given.only:
-        sections.append("### Real told from synthetic by shape (bar: AUC <= .75)\n\n" + shapes())
-    if {"segmentation", "statistics"} & set(given.only):
-        net = SmallUNet()
-        if given.segmenter and Path(given.segmenter).exists():
-            net.load_state_dict(torch.load(given.segmenter))
-            net.eval()
-        else:
-            net = train_segmenter(4800 if given.small else 12800)
-            if given.segmenter:
-                torch.save(net.state_dict(), given.segmenter)
-    if "segmentation" in given.only:
-        title = "### Dice on real cells, trained on synthetic alone (bar: .90 and .90)\n\n"
-        sections.append(title + segmentation(net))
-    if "statistics" in given.only:
-        title = "### Real pbc measurements against the synthetic range (bar: 80%)\n\n"
-        sections.append(title + statistics(net, 60 if given.small else 200))
-    if "classification" in given.only:
-        title = "### Naming real pbc cells, trained on synthetic alone (bar: .60, chance .20)\n\n"
-        sections.append(title + classification(6400 if given.small else 12800))
-    name = "Synthetic cells" if set(given.only) == set(parts) else f"Synthetic: {given.only[0]}"
     command = "python -m benchmarks.synthetic" + (" --small" if given.small else "")
-    write_section(name, f"({size})\n\n" + "\n\n".join(sections), command=command)
+
+    def write(part: str, title: str, text: str) -> None:
+        write_section(f"Synthetic cells: {title}", text, command=f"{command} --only {part}")
+
+    if "speed" in given.only:
+        write("speed", "speed on one core", speed(given.small))
+    if "shapes" in given.only:
+        write("shapes", "told from real ones by shape (bar: AUC at most .75)", shapes())
+    if {"segmentation", "statistics"} & set(given.only):
+        net, n = trained(train_segmenter, 4800 if given.small else 24000, given.segmenter)
+        told = f"The net saw {n} synthetic cells and no real one.\n\n"
+    if "segmentation" in given.only:
+        title = "a net taught by them outlines real cells (bar: Dice .90 and .90)"
+        write("segmentation", title, told + segmentation(net))
+    if "statistics" in given.only:
+        title = "real pbc measurements in their 5-95% range (bar: 80%)"
+        write("statistics", title, told + statistics(net, 40 if given.small else 200))
+    if "classification" in given.only:
+        net, n = trained(train_namer, 6400 if given.small else 38400, given.namer)
+        title = "a net taught by them names real pbc cells (bar: .60, chance .20)"
+        told = f"The net saw {n} synthetic cells and no real one. "
+        write("classification", title, told + classification(net))
 
 
 if __name__ == "__main__":
