@@ -72,7 +72,7 @@ def quantiles(
 
 def pooled(counts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the sum of histograms, which need not fit 32 bits."""
-    return counts[0] if len(counts) == 1 else np.sum(counts, axis=0, dtype=np.int64)
+    return counts[0] if len(counts) == 1 else np.asarray(np.sum(counts, axis=0, dtype=np.int64))
 
 
 def max_concentrations(pixels: Sequence[Pixels], basis: NDArray[Any]) -> NDArray[np.float64]:

@@ -93,10 +93,13 @@ class VahadaneNormalizer(OpticalNormalizer):
     --------
     >>> import numpy as np
     >>> from hemaest.stain import VahadaneNormalizer
-    >>> rng = np.random.default_rng(0)
-    >>> cells = rng.integers(60, 240, (3, 32, 32, 3)).astype(np.uint8)
-    >>> VahadaneNormalizer().fit(cells[:1]).transform(cells).shape
-    (3, 32, 32, 3)
+    >>> from hemaest.datasets import make_cells
+    >>> cells = make_cells(4, image_size=48, random_state=0).images
+    >>> normalizer = VahadaneNormalizer().fit(cells[:2])
+    >>> normalizer.transform(cells).shape
+    (4, 48, 48, 3)
+    >>> sorted(normalizer.target_)
+    ['basis', 'concentrations', 'light']
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
