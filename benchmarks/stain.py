@@ -207,10 +207,10 @@ PEERS = [
     torchstain_steps,
     staintools_steps,
     stainx_steps,
-    torch_staintools_steps,
     tiatoolbox_steps,
     albumentations_steps,
     opencv_steps,
+    torch_staintools_steps,
 ]
 
 
@@ -470,13 +470,14 @@ def laboratories(small: bool) -> str:
         "none": None,
         "Reinhard": ReinhardNormalizer(),
         "Reinhard, modified": ReinhardNormalizer(method="modified"),
-        "Reinhard, stained pixels": ReinhardNormalizer(mask="od"),
-        "Macenko": MacenkoNormalizer(),
-        "Macenko, background too": MacenkoNormalizer(preserve_background=False),
-        "Macenko, drop": MacenkoNormalizer(residual="drop", preserve_background=False),
-        "Macenko, giemsa basis": MacenkoNormalizer(basis="giemsa", preserve_background=False),
-        "Vahadane": VahadaneNormalizer(),
-        "Vahadane, background too": VahadaneNormalizer(preserve_background=False),
+        "Macenko, glass kept": MacenkoNormalizer(),
+        "Macenko": MacenkoNormalizer(preserve_background=False),
+        "Macenko, white light": MacenkoNormalizer(light="white", preserve_background=False),
+        "Macenko, residual dropped": MacenkoNormalizer(residual="drop", preserve_background=False),
+        "giemsa basis, glass kept": MacenkoNormalizer(basis="giemsa"),
+        "giemsa basis": MacenkoNormalizer(basis="giemsa", preserve_background=False),
+        "Vahadane, glass kept": VahadaneNormalizer(),
+        "Vahadane": VahadaneNormalizer(preserve_background=False),
     }
     pairs = [
         ["may-gruenwald-giemsa", "quick"],

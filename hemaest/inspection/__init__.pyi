@@ -3,6 +3,7 @@ from ._errors import ErrorGalleryDisplay as ErrorGalleryDisplay
 from ._gallery import CellGalleryDisplay as CellGalleryDisplay
 from ._gradcam import GradCAM as GradCAM
 from ._smear import SmearDisplay as SmearDisplay
+from ._stain_grid import StainGridDisplay as StainGridDisplay
 
 __all__ = [
     "AttentionMap",
@@ -10,4 +11,5 @@ __all__ = [
     "ErrorGalleryDisplay",
     "GradCAM",
     "SmearDisplay",
+    "StainGridDisplay",
 ]

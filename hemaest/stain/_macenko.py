@@ -50,6 +50,10 @@ class MacenkoNormalizer(OpticalNormalizer):
     becomes the target's. On blood the two are the nuclear stain (azure, methylene blue) and
     eosin; nothing here expects haematoxylin.
 
+    A picture of one cell may hold too little to learn two stains from, and then its red cells can
+    take on a wrong colour. For single cells prefer ``basis="giemsa"`` (or ``"wright"``), or one
+    correction for a whole slide (:func:`normalize_together`, ``source="fitted"``).
+
     Parameters
     ----------
     basis : {"learned", "giemsa", "wright", "he"} or array of shape (2, 3), default="learned"
