@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+from sklearn.base import clone
+
+from hemaest.deep import ImageClassifier, ResNet24Classifier, ResNet50Classifier, ViTClassifier
+from hemaest.nets import build_net
+from hemaest.recipes import make_recipe
+
+TINY = {"channels": (8, 8, 16, 16), "depths": (1, 1, 1, 1)}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    rng = np.random.default_rng(0)
+    y = np.repeat(["dark", "pale"], 12)
+    X = rng.integers(200, 230, (24, 40, 40, 3)).astype(np.uint8)
+    rows, columns = np.mgrid[:40, :40]
+    X[:, np.hypot(rows - 20, columns - 20) < 12] = (150, 110, 170)
+    for image, label in zip(X, y, strict=True):
+        image[np.hypot(rows - 20, columns - 20) < (9 if label == "dark" else 5)] = (80, 40, 120)
+    return X, y
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "size"),
+    [
+        ("deep-small", ImageClassifier, 64),
+        ("resnet24", ResNet24Classifier, 128),
+        ("resnet50", ResNet50Classifier, 224),
+        ("vit", ViTClassifier, 224),
+        ("convnext", ImageClassifier, 224),
+    ],
+)
+def test_what_is_asked_reaches_the_net(name, kind, size):
+    plain = make_recipe(name)[-1]
+    assert type(plain) is kind and plain.image_size == size
+    asked = make_recipe(
+        name, image_size=32, max_epochs=3, device="cpu", random_state=7, balance="weights"
+    )
+    net = clone(asked)[-1]
+    assert (net.image_size, net.max_epochs, net.device, net.random_state) == (32, 3, "cpu", 7)
+    assert net.class_weight == "balanced" and net.resampler is None
+    assert make_recipe(name, balance="oversample")[-1].resampler == "balanced"
+    with pytest.raises(ValueError, match="Did you mean 'weights'"):
+        make_recipe(name, balance="weight")
+
+
+def test_small_recipe_behind_a_stain_normalizer(cells):
+    X, y = cells
+    recipe = make_recipe("deep-small", stain="reinhard", image_size=32, max_epochs=2)
+    recipe.set_params(classify__backbone_options=TINY, classify__random_state=0)
+    assert set(recipe.fit(X, y).predict(X)) <= {"dark", "pale"}
+
+
+def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
+    X, y = cells[0][6:18], cells[1][6:18]
+    recipe = make_recipe("ensemble-mixed", image_size=32, max_epochs=2, random_state=0)
+    recipe.set_params(classify__deep__backbone_options=TINY)
+    recipe.fit(X, y)
+    vote = recipe[-1]
+    mapped = recipe[:-1].transform(X)
+    parts = [part.predict_proba(mapped) for part in vote.estimators_]
+    np.testing.assert_allclose(recipe.predict_proba(X), np.mean(parts, axis=0))
+    assert set(recipe.predict(X)) <= {"dark", "pale"}
+
+
+def test_embedding_recipe_takes_weights_from_a_file(cells, tmp_path):
+    X, y = cells
+    net, _ = build_net("cellnet", 3, **TINY)
+    save_file(net.backbone.state_dict(), tmp_path / "weights.safetensors")
+    recipe = make_recipe("embedding-logistic", image_size=32, random_state=0).set_params(
+        embed__backbone="cellnet",
+        embed__backbone_options=TINY,
+        embed__pretrained=str(tmp_path / "weights.safetensors"),
+    )
+    assert recipe.fit(X, y).score(X, y) > 0.9
