@@ -360,14 +360,22 @@ class ImageClassifier(
         self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
 
-    def _run(self, net: Any, train: Any, valid: Any, checkpoint: str | None, epochs: int) -> None:
+    def _run(
+        self,
+        net: Any,
+        train: Any,
+        valid: Any,
+        checkpoint: str | None,
+        epochs: int,
+        stream: bool = False,
+    ) -> None:
         from hemaest.deep._run import run_callbacks
 
         net.callbacks = run_callbacks(self, valid is not None, checkpoint)
         net.initialize_callbacks()
         first = len(net.history)
         try:
-            interrupted = net.train(train, valid, epochs)
+            interrupted = net.train(train, valid, epochs, stream=stream)
         finally:
             net.callbacks = []
             net.initialize_callbacks()
@@ -423,7 +431,7 @@ class ImageClassifier(
             net.lr, net.warmup, net.ema = self.lr, None, False
             try:
                 with seeded(net.seed, net.torch_device):
-                    self._run(net, examples, None, None, 1)
+                    self._run(net, examples, None, None, 1, stream=True)
             finally:
                 net.warmup, net.ema = self.warmup, self.ema
         return self

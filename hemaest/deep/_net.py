@@ -298,8 +298,8 @@ class ClassifierNet(NeuralNet):
         Running statistics lag behind, and those of averaged weights were never measured at all.
         """
         rng = np.random.default_rng([self.seed, 0, 3])
-        rows = rng.permutation(len(train))[:SETTLE_IMAGES]
-        batches = [rows[part] for part in ordered(len(rows), self.batch_size)]
+        batches = shuffled(len(train), self.batch_size, rng)
+        batches = batches[: max(1, SETTLE_IMAGES // self.batch_size)]
         images = (self.prepare(x) for _, x in prefetch(train.squares, batches))
         with autocast(self.torch_device, self.precision):
             measure_norms(self.current(), images)
@@ -327,8 +327,12 @@ class ClassifierNet(NeuralNet):
             "good": weights_of(self.module_),
         }
 
-    def train(self, train: Examples, valid: Examples | None, epochs: int) -> bool:
+    def train(
+        self, train: Examples, valid: Examples | None, epochs: int, *, stream: bool = False
+    ) -> bool:
         """Train for some epochs; whatever ends it, the module then holds the weights to keep.
+
+        In a ``stream`` these images are a small part of all, and no measure of their statistics.
 
         Returns whether a person interrupted it (Ctrl-C); what was reached until then is kept, or
         the best weights where a callback watches for them.
@@ -353,7 +357,7 @@ class ClassifierNet(NeuralNet):
                 raise
             raise explain_memory(self, error) from error
         self.module_.requires_grad_(True)
-        if not diverged and valid is None and self.run["step"]:
+        if not (diverged or stream) and valid is None and self.run["step"]:
             self.settle(train)
         kept = self.run["good"] if diverged else self.current().state_dict()
         self.module_.load_state_dict(kept)

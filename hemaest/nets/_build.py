@@ -134,10 +134,21 @@ def build_net(
         if getattr(config, "fixed_input_size", False) and image_size is not None:
             options["img_size"] = image_size
         backbone = _create_timm(name, num_classes, pretrained is True, options)
+        _check_patches(backbone, image_size)
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
     if isinstance(pretrained, str):
         report = load_weights(backbone, pretrained)
     return NormalizedNet(backbone, mean, std), report
+
+
+def _check_patches(backbone: nn.Module, image_size: int | None) -> None:
+    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and image_size is not None and image_size % patch[0]:
+        lower = image_size // patch[0] * patch[0]
+        raise ValueError(
+            f"image_size={image_size} is no multiple of the {patch[0]} pixels of a patch of "
+            f"{type(backbone).__name__}; take {lower or patch[0]} or {lower + patch[0]}."
+        )
 
 
 def _create_timm(name: str, num_classes: int, pretrained: bool, options: Any) -> nn.Module:

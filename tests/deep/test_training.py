@@ -267,6 +267,26 @@ def test_the_rate_rises_and_falls_and_lower_layers_learn_slower(data):
     assert scales[0] < 0.2 and 0.5 in scales and scales[-1] == 1
 
 
+def test_any_number_of_images_leaves_no_batch_of_one(data):
+    X, y, groups = data
+    for n in (2, 9, 17, 33):
+        rows = np.r_[: n - 1, 39]
+        small(max_epochs=1).fit(X[rows], y[rows])
+        if n > 2:
+            small(max_epochs=1, early_stopping=True).fit(X[rows], y[rows], groups[rows])
+
+
+def test_a_stream_keeps_the_statistics_of_what_came_before(data):
+    X, y, _ = data
+    model = small(max_epochs=3).fit(X, y)
+    norm = model.net_.module_.backbone.bn1
+    before = norm.running_mean.clone()
+    model.partial_fit(np.full_like(X[:8], 255), y[:8])
+    white = model.adapt_batchnorm(np.full_like(X[:8], 255)).net_.module_.backbone.bn1.running_mean
+    moved = (norm.running_mean - before).abs().sum() / (white - before).abs().sum()
+    assert 0 < moved < 0.2
+
+
 def test_settings_change_what_is_learnt(data):
     X, y, _ = data
     plain = small(max_epochs=2).fit(X, y).predict_proba(X)

@@ -120,6 +120,11 @@ def test_position_embeddings_follow_the_image_size(tmp_path):
     assert torch.corrcoef(torch.stack([small.mean(0), large.mean(0)]))[0, 1] > 0.9
 
 
+def test_a_transformer_needs_whole_patches():
+    with pytest.raises(ValueError, match="take 96 or 112"):
+        build_net("vit_tiny_patch16_224", 3, image_size=100, **TINY_VIT)
+
+
 def test_classifiers_and_embeddings_start_from_a_file(tmp_path):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 255, (8, 32, 32, 3)).astype(np.uint8)
