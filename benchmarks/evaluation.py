@@ -222,45 +222,47 @@ def false_alarms(small):
     return f"{format_table(table)}\n\n{repeats} data sets, 5 folds dealt twice, 120 items."
 
 
+def lab_effect_row(seed, new):
+    """Score one set of 20 patients under two splits, and a fit to all of it on new labs."""
+    cells = make_cells(400, image_size=64, n_labs=20, n_patients=20, random_state=seed)
+    row = {}
+    for unit, groups in (("image", "image"), ("patient", cells.groups)):
+        recipe = "color-logistic"
+        result = compare(recipe, cells.images, cells.target, groups, cv=5, random_state=seed)
+        best = result.table.iloc[0]
+        row |= {unit: best["accuracy"], f"{unit} low": best["acc low"]}
+        row[f"{unit} high"] = best["acc high"]
+    fitted = make_recipe(recipe, random_state=seed).fit(cells.images, cells.target)
+    row["new labs"] = float(np.mean(fitted.predict(new.images) == new.target))
+    return row
+
+
+def new_labs():
+    """Draw 2,000 cells of 200 labs and patients that no training set holds."""
+    return make_cells(2000, image_size=64, n_labs=200, n_patients=200, random_state=900)
+
+
 def lab_effect(small):
     """20 patients of 20 labs: score by image and by patient, against 2,000 cells of new labs."""
-    rows = []
-    for seed in range(20):
-        cells = make_cells(400, image_size=64, n_labs=20, n_patients=20, random_state=seed)
-        new = make_cells(2000, image_size=64, n_labs=100, n_patients=100, random_state=900 + seed)
-        row = {}
-        for unit, groups in (("image", "image"), ("patient", cells.groups)):
-            result = compare(
-                "color-logistic", cells.images, cells.target, groups, cv=5, random_state=seed
-            )
-            best = result.table.iloc[0]
-            row |= {
-                unit: best["accuracy"],
-                f"{unit} low": best["acc low"],
-                f"{unit} high": best["acc high"],
-            }
-        fitted = make_recipe("color-logistic", random_state=seed).fit(cells.images, cells.target)
-        row["new labs"] = float(np.mean(fitted.predict(new.images) == new.target))
-        rows.append(row)
+    new = new_labs()
+    return lab_effect_table([lab_effect_row(seed, new) for seed in range(20)])
+
+
+def lab_effect_table(rows):
+    """Say how often each interval covers the truth."""
     table = pd.DataFrame(rows)
-    inside = {
-        unit: int(
-            (
-                (table[f"{unit} low"] <= table["new labs"])
-                & (table["new labs"] <= table[f"{unit} high"])
-            ).sum()
-        )
-        for unit in ("image", "patient")
-    }
+    units = ("image", "patient")
+    truth = table["new labs"]
+    inside = [
+        int(((table[f"{u} low"] <= truth) & (truth <= table[f"{u} high"])).sum()) for u in units
+    ]
     shown = pd.DataFrame(
         {
-            "split by": ["image", "patient"],
-            "accuracy": [table["image"].mean(), table["patient"].mean()],
-            "on new labs": [table["new labs"].mean()] * 2,
-            "inflation": [
-                (table[unit] - table["new labs"]).mean() for unit in ("image", "patient")
-            ],
-            "interval covers the truth": [f"{inside[u]} of 20" for u in ("image", "patient")],
+            "split by": units,
+            "accuracy": [table[unit].mean() for unit in units],
+            "on new labs": [truth.mean()] * 2,
+            "inflation": [(table[unit] - truth).mean() for unit in units],
+            "interval covers the truth": [f"{n} of {len(table)}" for n in inside],
             "bar": ["(shown)", ">= 18 of 20"],
         }
     )
