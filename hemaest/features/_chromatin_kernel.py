@@ -1,4 +1,8 @@
-"""All texture features of one cell, in one call without the GIL."""
+"""All texture features of one cell, in one call without the GIL.
+
+numba keys a cache by this file alone: after a change in a kernel that is called from here, delete
+``__pycache__`` (an installed package gets all its files at once).
+"""
 
 import numpy as np
 from numba import njit

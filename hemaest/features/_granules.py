@@ -2,6 +2,9 @@
 
 Optical densities here are over the bright background (95th percentile of each channel of the
 surround), so what is measured is the stain of the cell and not the lamp.
+
+numba keys a cache by this file alone: after a change in a kernel that is called from here, delete
+``__pycache__`` (an installed package gets all its files at once).
 """
 
 import numpy as np

@@ -13,10 +13,14 @@ from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from hemaest.recipes._classical import HANDCRAFTED, feature_sampler, handcrafted_steps
+from hemaest.recipes._classical import (
+    HANDCRAFTED,
+    feature_sampler,
+    handcrafted_steps,
+    to_normal,
+)
 from hemaest.recipes._inner_folds import InnerFolds
 from hemaest.recipes._registry import Options, Steps, register
 
@@ -32,17 +36,14 @@ def _trees(options: Options) -> Any:
     )
 
 
-def _to_normal() -> QuantileTransformer:
-    return QuantileTransformer(n_quantiles=20, output_distribution="normal", subsample=None)
-
-
 def _discriminant() -> Any:
-    return make_pipeline(_to_normal(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+    return make_pipeline(to_normal(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
 
 
 def _kernel_logistic(options: Options) -> Any:
-    kernel = RBFSampler(gamma="scale", n_components=1000, random_state=options.random_state)
-    return make_pipeline(StandardScaler(), kernel, LogisticRegression(C=10.0, max_iter=3000))
+    # with a thousand features a wide kernel: nearly linear
+    kernel = RBFSampler(gamma=1e-4, n_components=2000, random_state=options.random_state)
+    return make_pipeline(to_normal(), kernel, LogisticRegression(C=100.0, max_iter=3000))
 
 
 @register(
@@ -71,7 +72,7 @@ def _ensemble_stacking(options: Options) -> Steps:
     members = [
         ("trees", _trees(options)),
         ("discriminant", _discriminant()),
-        ("vectors", make_pipeline(StandardScaler(), SVC(C=10.0))),
+        ("vectors", make_pipeline(to_normal(), SVC(C=10.0))),
     ]
     # each member balances its own training side of an inner fold, so no copy crosses it
     sampler = [step for _, step in feature_sampler(options)]

@@ -31,7 +31,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_estimators : int, default=600
+    n_estimators : int, default=400
         Trees at most (for each class); early stopping finds how many are used.
     max_depth : int, default=4
         Depth of a tree.
@@ -39,7 +39,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         Weight of each tree.
     subsample : float, default=0.8
         Share of the rows that a tree sees.
-    colsample : float, default=0.2
+    colsample : float, default=0.1
         Share of the features that a tree sees.
     min_child_weight : float, default=1.0
         Least weight of a leaf.
@@ -53,7 +53,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         Whether to hold out a part to find the number of trees.
     validation_fraction : float, default=0.15
         The part to hold out, by group.
-    patience : int, default=40
+    patience : int, default=25
         Trees without gain on the held-out part before the search ends.
     n_jobs : int, optional
         Threads; None means 1.
@@ -106,18 +106,18 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        n_estimators: int = 600,
+        n_estimators: int = 400,
         max_depth: int = 4,
         learning_rate: float = 0.1,
         subsample: float = 0.8,
-        colsample: float = 0.2,
+        colsample: float = 0.1,
         min_child_weight: float = 1.0,
         reg_lambda: float = 1.0,
         class_weight: str | Mapping[Any, float] | None = None,
         resampler: Any = None,
         early_stopping: bool = True,
         validation_fraction: float = 0.15,
-        patience: int = 40,
+        patience: int = 25,
         n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
