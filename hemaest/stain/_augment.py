@@ -11,8 +11,8 @@ from hemaest._color import STAIN_BASES, stain_basis
 from hemaest._parallel import map_images
 from hemaest._seeds import spawn
 from hemaest.base import ImageEstimator, Interval, StrOptions
-from hemaest.images import iter_arrays, pack
-from hemaest.stain._kernels import flatten, kernels
+from hemaest.images import iter_arrays, pack, to_object_array
+from hemaest.stain._kernels import flatten, kernels, new_like, room_for
 
 
 def draw_operators(
@@ -62,25 +62,27 @@ def draw_operators(
     (True, [[0.0, 0.0, 0.0]])
     """
     rows = stain_basis(basis)
-    inverse = np.linalg.inv(rows.T)
-    matrices = np.empty((len(generators), 3, 3), np.float32)
-    offsets = np.empty((len(generators), 3), np.float32)
-    for i, rng in enumerate(generators):
-        gains = np.exp(rng.uniform(-concentration, concentration, 2))
-        tilted = np.stack([_tilt(row, np.radians(basis_angle), rng) for row in rows[:2]])
-        matrices[i] = stain_basis(tilted).T @ (np.append(gains, 1.0)[:, None] * inverse)
-        offsets[i] = rng.uniform(-background, background, 3)
-    return matrices, offsets
+    drawn = np.array([rng.random(7) for rng in generators]).reshape(-1, 7)
+    sideways = np.array([rng.standard_normal((2, 3)) for rng in generators]).reshape(-1, 2, 3)
+    gains = np.ones((len(drawn), 3))
+    gains[:, :2] = np.exp(concentration * (2 * drawn[:, :2] - 1))
+    tilted = _tilt(rows[:2], np.radians(basis_angle) * drawn[:, 2:4], sideways)
+    normals = np.cross(tilted[:, 0], tilted[:, 1])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    stains = np.concatenate([tilted, normals[:, None]], axis=1)
+    matrices = stains.transpose(0, 2, 1) @ (gains[:, :, None] * np.linalg.inv(rows.T))
+    offsets = background * (2 * drawn[:, 4:] - 1)
+    return matrices.astype(np.float32), offsets.astype(np.float32)
 
 
 def _tilt(
-    vector: NDArray[np.float64], largest: float, rng: np.random.Generator
+    vectors: NDArray[np.float64], angles: NDArray[np.float64], sideways: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return a unit vector turned by a random angle toward a random direction."""
-    angle = rng.uniform(0, largest)
-    sideways = rng.normal(size=3)
-    sideways -= (sideways @ vector) * vector
-    return np.cos(angle) * vector + np.sin(angle) * sideways / np.linalg.norm(sideways)
+    """Return unit vectors (2, 3) turned by angles (n, 2) toward directions (n, 2, 3)."""
+    sideways = sideways - (sideways * vectors).sum(axis=-1, keepdims=True) * vectors
+    sideways /= np.linalg.norm(sideways, axis=-1, keepdims=True)
+    angles = angles[..., None]
+    return np.cos(angles) * vectors + np.sin(angles) * sideways
 
 
 class StainAugmenter(ImageEstimator):
@@ -209,8 +211,9 @@ class StainAugmenter(ImageEstimator):
         """
         X = self._check_images(X)
         matrices, offsets = self.draw(len(X), random_state)
-        images = map_images(restain, X, matrices, offsets, n_jobs=self.n_jobs)
-        return pack(images, dense=X.dtype != object)
+        result, places = room_for(X)
+        images = map_images(restain, X, matrices, offsets, places, n_jobs=self.n_jobs)
+        return result if X.dtype != object else to_object_array(images)
 
     def fit_resample(self, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the images followed by their changed copies.
@@ -241,10 +244,14 @@ class StainAugmenter(ImageEstimator):
 
 
 def restain(
-    image: NDArray[np.uint8], matrix: NDArray[np.float32], offset: NDArray[np.float32]
+    image: NDArray[np.uint8],
+    matrix: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Return an image whose optical densities went through ``matrix @ density + offset``."""
     flat, step, _ = flatten(image).where
-    out = np.empty_like(flat)
-    kernels().apply_density(flat, step, matrix, offset, np.float32(0), np.float32(0), out)
-    return out.reshape(image.shape)
+    result = new_like(image, out)
+    none = np.float32(0)
+    kernels().apply_density(flat, step, matrix, offset, none, none, result.reshape(-1))
+    return result

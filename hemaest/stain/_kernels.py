@@ -71,6 +71,23 @@ def flatten(image: NDArray[np.uint8]) -> Pixels:
     return Pixels(np.ascontiguousarray(image).reshape(-1), step, image.size // step)
 
 
+def room_for(X: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+    """Return where to put as many new images: the whole, and the place of each to write into.
+
+    Writing into one dense array spares a copy of everything.
+    """
+    if X.dtype == object:
+        places = np.empty(len(X), dtype=object)
+        return places, places
+    whole = np.empty(X.shape, np.uint8)
+    return whole, whole
+
+
+def new_like(image: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Return an array to write into."""
+    return np.empty(image.shape, np.uint8) if out is None else out
+
+
 def glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the density of the lightest places, channel by channel: the colour of the light.
 

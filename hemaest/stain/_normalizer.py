@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, StrOptions, checked_fit
-from hemaest.images import as_array, pack
-from hemaest.stain._kernels import Mask, Pixels, call_mask, select
+from hemaest.images import as_array, to_object_array
+from hemaest.stain._kernels import Mask, Pixels, call_mask, new_like, room_for, select
 
 Statistics = dict[str, NDArray[np.float64]]
 
@@ -56,9 +56,13 @@ class StainNormalizer(ImageTransformer):
 
     @abstractmethod
     def _paint(
-        self, image: NDArray[np.uint8], source: Statistics, target: Statistics
-    ) -> NDArray[np.uint8]:
-        """Return the image, moved from the source's statistics to the target's."""
+        self,
+        image: NDArray[np.uint8],
+        source: Statistics,
+        target: Statistics,
+        out: NDArray[np.uint8],
+    ) -> None:
+        """Write the image, moved from the source's statistics to the target's."""
 
     @checked_fit
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -119,29 +123,41 @@ class StainNormalizer(ImageTransformer):
         """
         check_is_fitted(self)
         X = self._check_images(X)
-        results = map_images(self._normalize, X, n_jobs=self.n_jobs)
+        whole, places = room_for(X)
+        results = map_images(self._normalize, X, places, n_jobs=self.n_jobs)
         self._complain([i for i, (_, degenerate) in enumerate(results) if degenerate], "normalize")
-        return pack([image for image, _ in results], dense=X.dtype != object)
+        return whole if X.dtype != object else to_object_array([image for image, _ in results])
 
     def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self._normalize(image)[0]
 
-    def _normalize(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    def _normalize(
+        self, image: NDArray[np.uint8], out: NDArray[np.uint8] | None = None
+    ) -> tuple[NDArray[np.uint8], bool]:
+        result = new_like(image, out)
         if self.target_ is None:
-            return image.copy(), False
+            result[...] = image
+            return result, False
         if self.source_ is not None:
-            return self._move(image, self.source_), False
+            return self._move(image, self.source_, result), False
         pixels = [self._select(image)]
         statistics, degenerate = self._measure(pixels)
         if degenerate:
             if self.on_degenerate != "target":
-                return image.copy(), True
+                result[...] = image
+                return result, True
             statistics = self._complete(statistics, pixels)
-        return self._move(image, statistics), degenerate
+        return self._move(image, statistics, result), degenerate
 
-    def _move(self, image: NDArray[np.uint8], source: Statistics) -> NDArray[np.uint8]:
+    def _move(
+        self,
+        image: NDArray[np.uint8],
+        source: Statistics,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
         assert self.target_ is not None
-        result = self._paint(image, source, self.target_)
+        result = new_like(image, out)
+        self._paint(image, source, self.target_, result)
         if callable(self.mask) and self.preserve_background:
             background = ~call_mask(self.mask, image)
             result[background] = image[background]

@@ -201,8 +201,12 @@ class OpticalNormalizer(StainNormalizer):
         return statistics
 
     def _paint(
-        self, image: NDArray[np.uint8], source: Statistics, target: Statistics
-    ) -> NDArray[np.uint8]:
+        self,
+        image: NDArray[np.uint8],
+        source: Statistics,
+        target: Statistics,
+        out: NDArray[np.uint8],
+    ) -> None:
         matrix = density_operator(source, target, self.residual)
         # a slide's one operator still sees each picture in the slide's one light
         light = target["light"] if not self.preserve_background else source["light"]
@@ -212,8 +216,5 @@ class OpticalNormalizer(StainNormalizer):
             dim = np.float32(source["light"].mean())
             near, far = near + dim, far + dim
         flat, step, _ = flatten(image).where
-        out = np.empty_like(flat)
-        kernels().apply_density(
-            flat, step, matrix.astype(np.float32), move.astype(np.float32), near, far, out
-        )
-        return out.reshape(image.shape)
+        rows, shift = matrix.astype(np.float32), move.astype(np.float32)
+        kernels().apply_density(flat, step, rows, shift, near, far, out.reshape(-1))

@@ -146,16 +146,17 @@ class ReinhardNormalizer(StainNormalizer):
         return {"mean": mean, "std": self.target_["std"]}
 
     def _paint(
-        self, image: NDArray[np.uint8], source: Statistics, target: Statistics
-    ) -> NDArray[np.uint8]:
+        self,
+        image: NDArray[np.uint8],
+        source: Statistics,
+        target: Statistics,
+        out: NDArray[np.uint8],
+    ) -> None:
         gain, offset = reinhard_transfer(source, target, self.method)
         matrix = LAB_TO_F @ (gain[:, None] * F_TO_LAB)
         # L + 16 is what is linear in f
         move = LAB_TO_F @ (offset + OFFSET - gain * OFFSET)
         near, far = limits(self.mask, self.preserve_background, LAB_LIMITS)
         flat, step, _ = flatten(image).where
-        out = np.empty_like(flat)
-        kernels().apply_lab(
-            flat, step, matrix.astype(np.float32), move.astype(np.float32), near, far, out
-        )
-        return out.reshape(image.shape)
+        rows, shift = matrix.astype(np.float32), move.astype(np.float32)
+        kernels().apply_lab(flat, step, rows, shift, near, far, out.reshape(-1))

@@ -32,9 +32,11 @@ def sample_densities(pixels: Sequence[Pixels], size: int) -> NDArray[np.float32]
     table = OPTICAL_DENSITY.astype(np.float32)
     parts = []
     for p, end in zip(pixels, ends, strict=True):
-        at = chosen[(chosen >= end - p.n) & (chosen < end)] - (end - p.n)
-        parts.append(np.stack([table[p.flat[at * p.step + c]] - p.light[c] for c in range(3)]))
-    return np.concatenate(parts, axis=1)
+        first, last = np.searchsorted(chosen, [end - p.n, end])
+        at = chosen[first:last] - (end - p.n)
+        colours = p.flat[: p.n * p.step].reshape(p.n, p.step)[at]
+        parts.append(np.stack([table[colours[:, c]] - p.light[c] for c in range(3)]))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 class VahadaneNormalizer(OpticalNormalizer):
