@@ -23,7 +23,7 @@ from hemaest.groups import GroupedFolds, grouped_holdout
 from hemaest.recipes import make_recipe
 
 # what fits into 20 minutes of 2 cores for 1,800 images
-CPU = {"image_size": 128, "max_epochs": 100}
+CPU = {"image_size": 128, "max_epochs": 140}
 SMALL = {"image_size": 64, "max_epochs": 15}
 
 
