@@ -395,7 +395,7 @@ def real_tiles(n: int) -> dict[str, list[np.ndarray]]:
     patterns = {
         "pbc": "pbc/*/*.jpg",
         "taleqani": "taleqani/**/*.jpg",
-        "segmentation_wbc": "segmentation_wbc/**/*.bmp",
+        "segmentation_wbc": "segmentation_wbc/dataset*/*image.png",
         "bccd": "bccd/images/*.jpg",
     }
     result = {}

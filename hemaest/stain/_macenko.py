@@ -63,7 +63,7 @@ class MacenkoNormalizer(OpticalNormalizer):
         The percentile of the angle that counts as extreme.
     residual : {"keep", "drop"}, default="keep"
         What happens to colour off the plane of the stains. The textbook drops it; haemoglobin and
-        the violet of Romanowsky stains lie off it, and on blood that costs 6 to 26 levels.
+        the violet of Romanowsky stains lie off it, and on blood that costs 2 to 11 levels.
     light : {"image", "white"}, default="image"
         What counts as no stain: the colour of the glass of each image, or white as in the
         textbook, for which a yellow lamp is a stain. With ``preserve_background=False`` the glass
