@@ -75,7 +75,7 @@ class CellReader:
                     for file, sure in zip(page["file"], page["confidence"], strict=True)
                 ]
                 images = [read_image(file) for file in page["file"]]
-                display = CellGalleryDisplay(images, captions=captions)
+                display: Any = CellGalleryDisplay(images, captions=captions)
                 display.plot(title=f"{label}: {len(part)} cells, page {number}")
                 display.figure_.savefig(self.annotate / f"{_safe(label)}-{number:02d}.png", dpi=110)
 
@@ -167,7 +167,8 @@ class FieldReader:
             # beside a name a reader takes a figure for how sure the name is
             boxes = np.column_stack([boxes, sure])
         labels = field_map(field.shape[:2], cells)
-        display = SmearDisplay(field, boxes, cell_map=labels, names=[n for n, _ in names]).plot()
+        names_only = [name for name, _ in names]
+        display: Any = SmearDisplay(field, boxes, cell_map=labels, names=names_only).plot()
         # names that come twice are told apart by their folder
         name = file.stem if self._stems[file.stem] < 2 else f"{file.parent.name}-{file.stem}"
         display.figure_.savefig(self.annotate / f"{name}.png", dpi=120)

@@ -1,0 +1,49 @@
+"""
+Look for leaks before training, then compare fairly
+===================================================
+
+A set of 120 cells in which some are shown twice, and in which one laboratory has more of one class:
+the two faults that have made most published figures in this field too good.
+"""
+
+# %%
+# Audit
+# -----
+# ``audit`` finds the copies and says what colour alone would score.
+
+import matplotlib.pyplot as plt
+
+from hemaest.datasets import make_cells
+from hemaest.evaluation import audit, compare
+
+cells = make_cells(
+    120,
+    classes=["lymphocyte", "monocyte", "neutrophil"],
+    n_patients=12,
+    n_labs=2,
+    near_duplicates=0.1,
+    random_state=0,
+)
+found = audit(cells.images, cells.target)
+print(found)
+
+# %%
+# Compare
+# -------
+# All recipes stand on the same folds, and no patient stands on both sides. The control, a logistic
+# regression on colour alone, is always there.
+
+result = compare(
+    ["handcrafted-forest", "color-knn"], cells.images, cells.target, groups=cells.groups, cv=3
+)
+print(result.summary())
+print(result.table[["recipe", "balanced accuracy", "low", "high"]].round(3).to_string(index=False))
+result.plot(plt.subplots(figsize=(7, 2.6), layout="constrained")[1])
+
+# %%
+# The claim card
+# --------------
+# How the figures were got, and what a reader should hold against them.
+
+print(result.claim())
+plt.show()
