@@ -18,7 +18,7 @@ from hemaest.cli._predict import counted
 from hemaest.datasets import make_cells, make_smear
 from hemaest.inspection import SmearDisplay
 from hemaest.recipes import make_recipe
-from hemaest.segmentation import SmearDetector
+from hemaest.segmentation import CellSegmenter, SmearDetector
 
 mix = {"neutrophil": 6, "lymphocyte": 3, "monocyte": 1}
 smear = make_smear((700, 1000), n_cells=10, differential=mix, random_state=3)
@@ -30,7 +30,8 @@ print(pd.Series(smear.target).value_counts().to_dict())
 
 kinds = list(mix)
 cells = make_cells(120, classes=kinds, n_patients=12, random_state=0)
-model = make_recipe("handcrafted-xgboost", random_state=0)
+segmenter = CellSegmenter(method="voters")  # the quick half of the segmenter
+model = make_recipe("handcrafted-xgboost", segmenter=segmenter, random_state=0)
 model.fit(cells.images, cells.target, groups=cells.groups)
 
 detector = SmearDetector().fit([smear.image])

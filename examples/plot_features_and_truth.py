@@ -19,7 +19,7 @@ from hemaest.features import HandcraftedFeatures, MorphologyFeatures
 from hemaest.inspection import CellGalleryDisplay
 from hemaest.segmentation import CellSegmenter
 
-cells = make_cells(90, n_patients=9, random_state=1)
+cells = make_cells(60, n_patients=6, random_state=1)
 measure = make_pipeline(CellSegmenter(), MorphologyFeatures()).set_output(transform="pandas")
 table = measure.fit_transform(cells.images)
 print(table.iloc[:4, :6].round(2))

@@ -26,9 +26,10 @@ from hemaest.datasets import make_cells
 from hemaest.deep import ImageClassifier, ViTClassifier
 from hemaest.inspection import CellGalleryDisplay
 from hemaest.recipes import ImagePipeline, make_recipe
+from hemaest.segmentation import CellSegmenter
 
 cells = make_cells(
-    120,
+    96,
     classes=["eosinophil", "lymphocyte", "monocyte", "neutrophil"],
     n_patients=12,
     n_labs=2,
@@ -56,7 +57,8 @@ vit = ViTClassifier(
     device="cpu",
     random_state=0,
 )
-morphology = make_recipe("handcrafted-xgboost", random_state=0)
+segmenter = CellSegmenter(method="voters")  # the quick half of the segmenter
+morphology = make_recipe("handcrafted-xgboost", segmenter=segmenter, random_state=0)
 
 grid = [
     {"model": [cnn], "model__lr": [1e-3, 3e-3]},

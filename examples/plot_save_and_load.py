@@ -19,9 +19,11 @@ from hemaest.datasets import make_cells
 from hemaest.evaluation import compare
 from hemaest.persistence import info, load, save
 from hemaest.recipes import make_recipe
+from hemaest.segmentation import CellSegmenter
 
 cells = make_cells(48, classes=["lymphocyte", "neutrophil"], n_patients=8, random_state=0)
-recipe = make_recipe("handcrafted-forest", random_state=0)
+segmenter = CellSegmenter(method="voters")
+recipe = make_recipe("handcrafted-forest", segmenter=segmenter, random_state=0)
 measured = compare({"forest": recipe}, cells.images, cells.target, groups=cells.groups, cv=2)
 model = recipe.fit(cells.images, cells.target, groups=cells.groups)
 path = save(

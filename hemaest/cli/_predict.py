@@ -63,7 +63,7 @@ def run(
     elif done:
         show(table, count, csv)
     if len(broken):
-        say(f"\n{len(broken)} of the {len(files)} files cannot be read:")
+        say(f"\n{len(broken)} of the {len(files)} files failed:")
         say(format_table(broken))
     if annotate is not None and done:
         say(f"\nPictures: {annotate.resolve()}")
@@ -144,7 +144,7 @@ def warn_of(card: dict[str, Any], kind: str) -> None:
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the files that could not be read, with the reason."""
+    """Return the files that failed, with the reason."""
     return table.loc[table["error"] != "", ["file", "error"]].reset_index(drop=True)
 
 

@@ -29,6 +29,18 @@ def named(estimator: Any, images: Sequence[Image]) -> list[tuple[str, float]]:
     return [(str(label), float("nan")) for label in estimator.predict(X)]
 
 
+def named_or_reason(estimator: Any, images: Sequence[Image]) -> list[tuple[str, float | None, str]]:
+    """Return label, confidence and what went wrong; one picture that fails spoils no other."""
+    if not images:
+        return []
+    try:
+        return [(*name, "") for name in named(estimator, images)]
+    except Exception as error:  # whatever a step raises, the other pictures go on
+        if len(images) == 1:
+            return [("", None, f"{type(error).__name__}: {error}")]
+    return [named_or_reason(estimator, [image])[0] for image in images]
+
+
 def read_or_reason(file: Path) -> tuple[Image | None, str]:
     """Return the picture, or why there is none."""
     try:
@@ -53,11 +65,11 @@ class CellReader:
             part = files[start : start + BATCH]
             read = [read_or_reason(file) for file in part]
             images = [image for image, _ in read if image is not None]
-            names = iter(named(self.estimator, images) if images else [])
+            names = iter(named_or_reason(self.estimator, images))
             for file, (image, reason) in zip(part, read, strict=True):
-                label, confidence = ("", None) if image is None else next(names)
+                label, confidence, failed = ("", None, reason) if image is None else next(names)
                 row = {"file": str(file), "label": label, "confidence": confidence}
-                yield file, [{**row, "error": reason}]
+                yield file, [{**row, "error": failed}]
 
     def finish(self, table: pd.DataFrame) -> None:
         """Draw sheets of cells, one type after the other, the least sure first."""
@@ -121,7 +133,14 @@ class FieldReader:
         """Yield each file with one row for each leukocyte."""
         for file in files:
             field, reason = read_or_reason(file)
-            yield file, [_empty(file, error=reason)] if field is None else self._rows(file, field)
+            if field is None:
+                yield file, [_empty(file, error=reason)]
+                continue
+            try:
+                rows = self._rows(file, field)
+            except Exception as error:  # one field that fails spoils no other
+                rows = [_empty(file, error=f"{type(error).__name__}: {error}")]
+            yield file, rows
 
     def _rows(self, file: Path, field: Image) -> list[Row]:
         cells = self.detector.detect_cells(to_object_array([field]))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hemaest.cli._app import app
 from hemaest.cli._ledger import Ledger
 from hemaest.cli._predict import wilson
-from hemaest.cli._readers import field_map, window
+from hemaest.cli._readers import field_map, named_or_reason, window
 from hemaest.datasets import make_smear
 from hemaest.persistence import load, save
 
@@ -83,9 +83,29 @@ def test_broken_files_are_told_once_and_the_rest_goes_on(model, folder, tmp_path
         (tmp_path / f"broken{i}.png").write_bytes(b"junk")
     done = hemaest("predict", model, tmp_path, good, "--csv", tmp_path / "out" / "p.csv")
     assert done.exit_code == 0
-    assert "30 of the 31 files cannot be read" in done.stderr
+    assert "30 of the 31 files failed" in done.stderr
     table = pd.read_csv(tmp_path / "out" / "p.csv")
     assert (table["error"].notna()).sum() == 30 and table["label"].notna().sum() == 1
+
+
+class Choosy:
+    """Fails on pictures whose first pixel is dark, as a step of a pipeline may."""
+
+    classes_ = np.array(["blast", "lymphocyte"])
+
+    def predict_proba(self, X):
+        if any(image[0, 0, 0] < 100 for image in X):
+            raise RuntimeError("too dark")
+        return np.tile([0.25, 0.75], (len(X), 1))
+
+
+def test_a_picture_on_which_a_step_fails_spoils_no_other():
+    images = [np.full((8, 8, 3), level, np.uint8) for level in (200, 50, 200)]
+    assert named_or_reason(Choosy(), images) == [
+        ("lymphocyte", 0.75, ""),
+        ("", None, "RuntimeError: too dark"),
+        ("lymphocyte", 0.75, ""),
+    ]
 
 
 def test_nothing_readable_ends_with_1(model, tmp_path):
