@@ -123,10 +123,10 @@ def train(
     image_size: Annotated[int | None, typer.Option(help="Side that a deep net sees.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a deep net.")] = None,
     groups: Groups = "infer",
-    cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 400,
+    cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 200,
     folds: Annotated[
         int, typer.Option(min=0, help="Folds that measure the recipe first; 0: do not measure.")
-    ] = 5,
+    ] = 3,
     cache: Annotated[
         Path | None, typer.Option(help="Keep finished folds here; a second run goes on from them.")
     ] = None,
