@@ -4,6 +4,7 @@ A family of features measures one cell; everything else (which cell, what to do 
 names) is here, once for all of them.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -77,8 +78,9 @@ class CellFeatures(FeatureExtractor):
         self.cells = cells
         self.n_jobs = n_jobs
 
+    @abstractmethod
     def _families(self) -> list[Family]:
-        raise NotImplementedError
+        """Return the families of features, which depend on the parameters only."""
 
     def _cell_names(self) -> list[str]:
         return [name for family in self._families() for name in family.definitions]

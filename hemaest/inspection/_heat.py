@@ -1,5 +1,6 @@
 """Maps of what a net looks at: drawn on the cell, and counted by its parts."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -106,10 +107,11 @@ class HeatDisplay:
         return cls(shown, maps, titles)
 
     @staticmethod
+    @abstractmethod
     def _coarse(
         classifier: Any, images: NDArray[Any], wanted: NDArray[np.intp], **options: Any
     ) -> NDArray[np.floating]:
-        raise NotImplementedError
+        """Return one coarse map of heat for each image."""
 
     @property
     def shares_(self) -> "pd.DataFrame":
