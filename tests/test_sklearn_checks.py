@@ -8,13 +8,18 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 # check -> the check of ours that stands for it, for all estimators
 REPLACED: dict[str, str] = {}
 # the same for one estimator
-_TINY_NET = {
-    "check_classifiers_train": "test_it_learns_what_is_easy: one epoch on rows of pixels is short",
-    "check_methods_sample_order_invariance": "test_an_answer_does_not_depend_on_the_other_images",
-    "check_methods_subset_invariance": "test_an_answer_does_not_depend_on_the_other_images: 1e-7 "
-    "is below the rounding of float32 convolutions",
+REPLACED_FOR: dict[str, dict[str, str]] = {
+    "ImageClassifier": {
+        "check_classifiers_train": "test_it_learns_what_is_easy: one epoch on rows is short",
+    }
 }
-REPLACED_FOR: dict[str, dict[str, str]] = {"ImageClassifier": _TINY_NET}
+# the same for what asks more of float32 than it holds: 1e-7 between batches of different sizes is
+# met by one build of torch and not by the next, so these are not run at all
+BELOW_ROUNDING = {
+    "check_methods_sample_order_invariance": "test_an_answer_does_not_depend_on_the_other_images",
+    "check_methods_subset_invariance": "test_an_answer_does_not_depend_on_the_other_images",
+}
+NETS = {"ImageClassifier"}
 # the code of ImageClassifier with other defaults
 SAME_CODE = {"ResNet24Classifier", "ResNet50Classifier", "ViTClassifier"}
 
@@ -35,4 +40,7 @@ def expected(adapter):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @parametrize_with_checks(list(adapters()), expected_failed_checks=expected, xfail_strict=True)
 def test_scikit_learn_check(estimator, check):
+    name = getattr(check, "func", check).__name__
+    if type(estimator.estimator).__name__ in NETS and name in BELOW_ROUNDING:
+        pytest.xfail(f"replaced by {BELOW_ROUNDING[name]}")
     check(estimator)
