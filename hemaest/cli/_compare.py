@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import typer
 
 from hemaest._progress import watching
@@ -10,17 +11,6 @@ from hemaest._tables import format_table
 from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, load_cells, say, split_unit, stop
 
 DEFAULT = ("color-logistic", "handcrafted-xgboost", "deep-small")
-COLUMNS = (
-    "recipe",
-    "balanced accuracy",
-    "low",
-    "high",
-    "accuracy",
-    "macro F1",
-    "fit s",
-    "predict ms",
-    "note",
-)
 
 
 def run(
@@ -47,12 +37,27 @@ def run(
     if as_json:
         typer.echo(table.to_json(orient="records", indent=2))
     else:
-        shown = [c for c in COLUMNS if c in table.columns]
-        typer.echo(format_table(table[shown]))
+        typer.echo(format_table(ranking(table)))
+        for row in table[table["note"].ne("")].itertuples():
+            typer.echo(f"{row.recipe}: {row.note}")
         typer.echo()
         typer.echo(comparison.summary())
     comparison.to_html(report)
     say(f"\nReport: {report.resolve()}")
+
+
+def ranking(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that fit a terminal of 80 characters; the report has the others."""
+    between = [f"{a:.3f} to {b:.3f}" for a, b in zip(table["low"], table["high"], strict=True)]
+    return pd.DataFrame(
+        {
+            "recipe": table["recipe"],
+            "balanced acc.": table["balanced accuracy"],
+            "95% interval": between,
+            "fit s": table["fit s"],
+            "predict ms": table["predict ms"],
+        }
+    )
 
 
 def chosen_recipes(text: str) -> list[str]:

@@ -49,6 +49,7 @@ def test_a_folder_is_compared_and_broken_files_are_listed_once(folder, tmp_path)
     assert "1 of the files cannot be read" in done.stderr
     assert "split by patient" in done.stderr
     assert "color-knn" in done.stdout and "1.000" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines() if line.startswith("|"))
     report = tmp_path / "hemaest-report.html"
     assert str(report) in done.stderr
     assert report.read_text().startswith("<!doctype html>")
