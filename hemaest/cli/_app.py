@@ -62,7 +62,9 @@ def compare(
     ] = "",
     groups: Groups = "infer",
     cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 400,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Folds (5, or 3 on synthetic cells).")
+    ] = None,
     report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path(
         "hemaest-report.html"
     ),

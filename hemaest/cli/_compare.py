@@ -18,7 +18,7 @@ def run(
     recipes: str,
     groups: str,
     cells: int,
-    folds: int,
+    folds: int | None,
     report: Path,
     cache: Path | None,
     jobs: int,
@@ -27,6 +27,7 @@ def run(
 ) -> None:
     """Compare the recipes on the folder's images or on synthetic cells."""
     names = chosen_recipes(recipes)
+    folds = folds or (3 if folder is None else 5)
     data = load_cells(folder, groups, cells, seed)
     say(
         f"Comparing {', '.join(names)} on {len(data.images)} images of "
