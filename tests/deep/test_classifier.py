@@ -1,3 +1,4 @@
+import os
 import pickle
 import subprocess
 import sys
@@ -208,7 +209,6 @@ def test_images_of_any_shape_are_taken(fitted):
         ({"backbone": "resnet42"}, "Did you mean"),
         ({"resampler": "balanced", "class_weight": "balanced"}, "correct it twice"),
         ({"device": "gpu"}, "no device"),
-        ({"device": "cuda"}, "no GPU"),
         ({"augment": "stong"}, "Did you mean 'strong'"),
         ({"max_epochs": -1}, "max_epochs"),
         ({"pretrained": True}, "no published weights"),
@@ -216,12 +216,16 @@ def test_images_of_any_shape_are_taken(fitted):
     ],
 )
 def test_errors_say_what_to_do(cells, changes, message):
-    import torch
-
-    if changes.get("device") == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         small(**changes).fit(*cells)
+
+
+def test_a_gpu_that_is_absent_is_named():
+    code = "from hemaest.nets._devices import resolve_device; resolve_device('cuda')"
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=hidden, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "torch sees no GPU here; give device='auto' or 'cpu'" in done.stderr
 
 
 def test_no_epochs_leave_the_net_untrained(cells):
