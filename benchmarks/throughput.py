@@ -48,7 +48,7 @@ def plain_fit(X: Any, y: Any, backbone: str, epochs: int, batch: int, device: An
     from hemaest.nets._devices import autocast, resolve_precision
 
     torch.manual_seed(0)
-    dtype = resolve_precision("auto", device)
+    dtype = resolve_precision("auto", device, training=True)
     net = build_net(backbone, int(y.max()) + 1, image_size=X.shape[1])[0].to(device)
     net.to(memory_format=torch.channels_last)
     groups = parameter_groups(net.backbone, 0.05, None)
@@ -202,7 +202,7 @@ def prediction_throughput(small: bool, gpu: bool) -> list[dict[str, Any]]:
             x = x.contiguous(memory_format=torch.channels_last)
 
             def bare(net: Any = net, x: Any = x, batch: int = batch) -> None:
-                with torch.inference_mode(), autocast(net.torch_device, net.precision):
+                with torch.inference_mode(), autocast(net.torch_device, net.predict_precision):
                     for _ in range(n // batch):
                         net.module_(x)
                 if gpu:

@@ -103,7 +103,8 @@ class ImageClassifier(
     device : str, default="auto"
         ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        ``"auto"`` is float32 on a CPU and the best half precision on a GPU.
+        ``"auto"`` is the best half precision on a GPU; on a CPU training runs in bfloat16 where
+        the processor has instructions for it, and prediction always in float32.
     callbacks : list of skorch callbacks or None, default=None
         Told of every batch and epoch.
     backbone_options : dict or None, default=None

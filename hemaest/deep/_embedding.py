@@ -147,7 +147,7 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
             self.image_size,
             embeddings,
             device=device,
-            precision=resolve_precision(self.precision, device),
+            precision=resolve_precision(self.precision, device, training=False),
             batch_size=self.batch_size,
         )
 

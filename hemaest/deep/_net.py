@@ -76,6 +76,7 @@ class ClassifierNet(NeuralNet):
         n_classes: int,
         torch_device: torch.device,
         precision: torch.dtype = torch.float32,
+        predict_precision: torch.dtype = torch.float32,
         augment: Augment | None = None,
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -104,6 +105,7 @@ class ClassifierNet(NeuralNet):
         self.n_classes = n_classes
         self.torch_device = torch_device
         self.precision = precision
+        self.predict_precision = predict_precision
         self.augment = augment
         self.mixup = mixup
         self.cutmix = cutmix
@@ -217,7 +219,7 @@ class ClassifierNet(NeuralNet):
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Tensor]:
         """Return loss and logits of one batch as prediction will see it."""
         images, (target, weight) = batch
-        with torch.inference_mode(), autocast(self.torch_device, self.precision):
+        with torch.inference_mode(), autocast(self.torch_device, self.predict_precision):
             logits = self.current()(self.prepare(images)).float()
             target = target.to(self.torch_device)
             each = nn.functional.cross_entropy(logits, target, reduction="none")
@@ -301,7 +303,7 @@ class ClassifierNet(NeuralNet):
         batches = shuffled(len(train), self.batch_size, rng)
         batches = batches[: max(1, SETTLE_IMAGES // self.batch_size)]
         images = (self.prepare(x) for _, x in prefetch(train.squares, batches))
-        with autocast(self.torch_device, self.precision):
+        with autocast(self.torch_device, self.predict_precision):
             measure_norms(self.current(), images)
 
     def begin_run(self, train: Examples, epochs: int) -> None:

@@ -159,7 +159,7 @@ def infer_with(net: ClassifierNet, X: NDArray[Any], size: int, step: Step) -> ND
         size,
         step,
         device=net.torch_device,
-        precision=net.precision,
+        precision=net.predict_precision,
         # what is not trained on needs far less memory
         batch_size=2 * net.batch_size,
     )
