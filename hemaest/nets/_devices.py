@@ -36,7 +36,7 @@ def resolve_device(device: str | torch.device, *, strict: bool = True) -> torch.
 def multiplies_bfloat16() -> bool:
     """Return whether this processor has instructions for bfloat16, which make it worth while."""
     # older versions of torch cannot tell
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 

@@ -1,16 +1,19 @@
 """A pipeline that carries groups to the steps that need them, through samplers too."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
 from imblearn.pipeline import Pipeline
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_memory
 
 from hemaest.base import TakesGroups
+from hemaest.recipes._recollection import FittedFront, Recollection
 
 SYNTHETIC = -1
 STEP_METHODS = ("fit", "fit_transform", "fit_resample", "fit_predict", "transform", "predict")
@@ -63,17 +66,6 @@ def regroup(groups: Any, kept: NDArray[np.intp]) -> NDArray[Any]:
     return np.where(kept == SYNTHETIC, len(names), codes[kept])
 
 
-def _fit_transform(step: Any, X: Any, y: Any, params: Any) -> tuple[Any, Any]:
-    if hasattr(step, "fit_transform"):
-        return step.fit_transform(X, y, **params["fit_transform"]), step
-    return step.fit(X, y, **params["fit"]).transform(X, **params["transform"]), step
-
-
-def _fit_resample(step: Any, X: Any, y: Any, params: Any) -> tuple[Any, Any, Any]:
-    X_new, y_new = step.fit_resample(X, y, **params["fit_resample"])
-    return X_new, y_new, step
-
-
 class ImagePipeline(TakesGroups, Pipeline):
     """imbalanced-learn's Pipeline, with groups.
 
@@ -88,7 +80,8 @@ class ImagePipeline(TakesGroups, Pipeline):
     transform_input : list of str, optional
         See scikit-learn's Pipeline.
     memory : str or joblib.Memory, optional
-        Keeps the fitted steps, so that a grid over the last step segments each image once.
+        Keeps what the fitted steps give, in training and in prediction, so that a grid over the
+        last step segments each image once.
     verbose : bool, default=False
         Whether to print the time of each step.
 
@@ -154,31 +147,69 @@ class ImagePipeline(TakesGroups, Pipeline):
         """Run all steps but the last, and leave the last one's groups among its parameters."""
         self.steps: list[tuple[str, Any]] = list(self.steps)
         self._validate_steps()
-        groups = (raw_params or {}).get("groups")
-        kept = None
-        memory = check_memory(self.memory)
-        caching = getattr(memory, "location", None) is not None
-        for i, name, step in self._iter(
-            with_final=False, filter_passthrough=True, filter_resample=False
-        ):
-            step = clone(step) if caching else step
+        recall = Recollection(check_memory(self.memory))
+        front = list(super()._iter(with_final=False, filter_resample=False))
+        keys = [recall.key(X, y, raw_params)]
+        for _, name, step in front:
+            keys.append(recall.key(keys[-1], name, clone(step) if recall.on else None))
+
+        def after(n: int) -> Any:
+            """Return what the first n steps make of the data, and these steps, fitted."""
+            if n == 0:
+                return X, y, (raw_params or {}).get("groups"), None, []
+            return recall(keys[n], lambda: run(n, *after(n - 1)))
+
+        def run(n: int, *before: Any) -> tuple[Any, ...]:
+            put_back(before[-1])
+            i, name, step = front[n - 1]
             params = self._get_metadata_for_step(
                 step_idx=i, step_params=routed_params[name], all_params=raw_params
             )
-            if hasattr(step, "fit_resample"):
-                X_new, y_new, fitted = memory.cache(_fit_resample)(step, X, y, params)
-                rows = rows_kept(fitted, X, X_new)
-                kept = rows if kept is None else np.where(rows == SYNTHETIC, rows, kept[rows])
-                groups = None if groups is None else regroup(groups, rows)
-                X, y = X_new, y_new
-            else:
-                self._add_inner_split(step, params, groups, kept)
-                X, fitted = memory.cache(_fit_transform)(step, X, y, params)
-            self.steps[i] = (name, fitted)
+            return self._run_step(clone(step) if recall.on else step, params, *before)
+
+        def put_back(fitted: list[Any]) -> None:
+            for (i, name, _), step in zip(front, fitted, strict=False):
+                self.steps[i] = (name, step)
+
+        X, y, groups, kept, fitted = after(len(front))
+        put_back(fitted)
+        self._fitted_from = {i: key for (i, _, _), key in zip(front, keys[1:], strict=True)}
         last_name, last = self.steps[-1]
         if last not in (None, "passthrough"):
             self._add_inner_split(last, routed_params[last_name], groups, kept)
         return X, y
+
+    def _run_step(
+        self, step: Any, params: Any, X: Any, y: Any, groups: Any, kept: Any, fitted: list[Any]
+    ) -> tuple[Any, ...]:
+        """Fit one step; return the data behind it, whose rows they are, and the steps so far."""
+        if hasattr(step, "fit_resample"):
+            X_new, y = step.fit_resample(X, y, **params["fit_resample"])
+            rows = rows_kept(step, X, X_new)
+            kept = rows if kept is None else np.where(rows == SYNTHETIC, rows, kept[rows])
+            groups = None if groups is None else regroup(groups, rows)
+            return X_new, y, groups, kept, [*fitted, step]
+        self._add_inner_split(step, params, groups, kept)
+        if hasattr(step, "fit_transform"):
+            X_new = step.fit_transform(X, y, **params["fit_transform"])
+        else:
+            X_new = step.fit(X, y, **params["fit"]).transform(X, **params["transform"])
+        return X_new, y, groups, kept, [*fitted, step]
+
+    def _iter(
+        self, with_final: bool = True, filter_passthrough: bool = True, filter_resample: bool = True
+    ) -> Iterator[tuple[int, str, Any]]:
+        """Give the steps; to predict, those before the last as one whose results are kept."""
+        steps = super()._iter(with_final, filter_passthrough, filter_resample)
+        if with_final or not filter_resample or get_config()["enable_metadata_routing"]:
+            return steps
+        recall = Recollection(check_memory(self.memory))
+        fitted = list(steps)
+        if not recall.on or not fitted or not hasattr(self, "_fitted_from"):
+            return iter(fitted)
+        i, name, _ = fitted[-1]
+        sources = [self._fitted_from[i] for i, _, _ in fitted]
+        return iter([(i, name, FittedFront([step for _, _, step in fitted], recall, sources))])
 
     @staticmethod
     def _add_inner_split(step: Any, params: Any, groups: Any, kept: Any) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -14,6 +15,8 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest.base import TakesGroups
@@ -107,7 +110,64 @@ def test_memory_gives_the_same_and_spares_work(forms, cells, form, tmp_path):
     for _ in range(2):
         np.testing.assert_array_equal(cached.fit(X, y).predict_proba(X), plain.predict_proba(X))
     stored = list((tmp_path / "cache").rglob("output.pkl"))
-    assert len(stored) == 2  # features and scale, once each although fitted twice
+    # features and scale, fitted and applied: once each although all was done twice
+    assert len(stored) == 4
+
+
+class Tally(TransformerMixin, BaseEstimator):
+    """Counts in a file how many images it was asked to transform."""
+
+    def __init__(self, path=None, scale=1):
+        self.path = path
+        self.scale = scale
+
+    def fit(self, X, y=None):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def transform(self, X):
+        with open(self.path, "a") as file:
+            file.write("." * len(X))
+        return X
+
+    def count(self):
+        return len(Path(self.path).read_text())
+
+
+def test_a_grid_with_memory_runs_each_step_once_a_fold(cells, tmp_path):
+    X, y, groups = cells
+    tally = Tally(str(tmp_path / "tally"))
+    pipeline = ImagePipeline(
+        [
+            ("tally", tally),
+            ("features", ColorFeatures()),
+            ("scale", StandardScaler()),
+            ("classify", LogisticRegression(max_iter=5000)),
+        ],
+        memory=str(tmp_path / "cache"),
+    )
+    folds = list(GroupKFold(3).split(X, y, groups))
+    for grid in (
+        {"classify__C": [0.01, 0.1, 1.0, 10.0]},
+        {"classify__C": [0.02, 5.0], "scale__with_mean": [True, False]},
+    ):
+        GridSearchCV(pipeline, grid, cv=folds, refit=False).fit(X, y)
+    assert tally.count() == 3 * len(X)  # train and test part of each of three folds
+    GridSearchCV(pipeline, {"tally__scale": [2]}, cv=folds, refit=False).fit(X, y)
+    assert tally.count() == 6 * len(X)  # what changes the first step is run again
+
+
+def test_memory_forgets_no_setting_made_after_the_fit(cells, tmp_path):
+    X, y, _ = cells
+    pipeline = ImagePipeline(
+        [("features", ColorFeatures()), ("scale", StandardScaler()), ("classify", SVC())],
+        memory=str(tmp_path / "cache"),
+    ).fit(X, y)
+    before = pipeline.decision_function(X)
+    pipeline.set_params(scale__with_mean=False)
+    assert np.abs(pipeline.decision_function(X) - before).max() > 0.01
 
 
 def test_a_fitted_recipe_lives_on_in_a_new_process(forms, cells, tmp_path):
