@@ -19,9 +19,9 @@ BELOW_ROUNDING = {
     "check_methods_sample_order_invariance": "test_an_answer_does_not_depend_on_the_other_images",
     "check_methods_subset_invariance": "test_an_answer_does_not_depend_on_the_other_images",
 }
-NETS = {"ImageClassifier"}
+NETS = {"ImageClassifier", "FCMAEPretrainer"}
 # the code of ImageClassifier with other defaults
-SAME_CODE = {"ResNet24Classifier", "ResNet50Classifier", "ViTClassifier"}
+SAME_CODE = {"ResNet24Classifier", "ResNet50Classifier", "ViTClassifier", "WPATClassifier"}
 
 
 def adapters():

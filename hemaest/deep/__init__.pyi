@@ -5,11 +5,15 @@ from ._named import (
     ResNet50Classifier as ResNet50Classifier,
     ViTClassifier as ViTClassifier,
 )
+from ._pretrainer import FCMAEPretrainer as FCMAEPretrainer
+from ._wpat import WPATClassifier as WPATClassifier
 
 __all__ = [
     "DeepEmbedding",
+    "FCMAEPretrainer",
     "ImageClassifier",
     "ResNet24Classifier",
     "ResNet50Classifier",
     "ViTClassifier",
+    "WPATClassifier",
 ]

@@ -1,6 +1,5 @@
 """A scikit-learn classifier of images over any net, with a skorch net inside."""
 
-import threading
 import warnings
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,14 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.deep._labels import check_labels, check_weights, encode
-from hemaest.deep._owner import OwnsNet
+from hemaest.deep._owner import TURN, OwnsNet
 from hemaest.deep._split import hold_out
+from hemaest.deep._start import Start, refuse_bare_fitted, start_from
 
 if TYPE_CHECKING:
     from hemaest.deep._batches import Examples
-
-# torch's global generators are one for the process: fits in threads take turns
-_TURN = threading.RLock()
 
 
 class ImageClassifier(
@@ -44,11 +41,14 @@ class ImageClassifier(
     Parameters
     ----------
     backbone : str, default="resnet24"
-        ``"resnet24"``, ``"cellnet"`` (small, for CPUs) or any name that timm knows.
-    pretrained : bool or path, default=False
+        ``"resnet24"``, ``"cellnet"`` (small, for CPUs), ``"wpat"`` (windowed attention around an
+        encoder, see :class:`WPATClassifier`) or any name that timm knows.
+    pretrained : bool, path or FCMAEPretrainer, default=False
         True takes timm's published weights from the hub. The path of a ``.safetensors`` or
         ``.pth`` file works without a network; what of it does not fit is told and kept in
-        ``pretrained_report_``.
+        ``pretrained_report_``. An unfitted :class:`FCMAEPretrainer` first learns from the training
+        images, without their labels; a fitted one is given as ``FrozenEstimator(pretrainer)``, or
+        as the path that its ``save`` wrote.
     image_size : int, default=96
         Side of the squares that the net sees.
     max_epochs : int, default=30
@@ -79,7 +79,7 @@ class ImageClassifier(
         Factor on the learning rate from one layer to the one below, for fine-tuning; ``"auto"``
         is 0.75 for pretrained weights and none for random ones.
     freeze_epochs : int, default=0
-        Epochs in which only the last layer learns.
+        Epochs in which only the last layer learns; around an encoder, all but the encoder.
     warmup : float, default=0.05
         Share of the run in which the learning rate rises.
     clip_norm : float or None, default=1.0
@@ -143,7 +143,7 @@ class ImageClassifier(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str],
-        "pretrained": ["boolean", str, Path],
+        "pretrained": ["boolean", str, Path, HasMethods(["fit", "transform"])],
         "image_size": [Interval(Integral, 8, None, closed="left")],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -179,7 +179,7 @@ class ImageClassifier(
         self,
         backbone: str = "resnet24",
         *,
-        pretrained: bool | str | Path = False,
+        pretrained: Any = False,
         image_size: int = 96,
         max_epochs: int = 30,
         batch_size: int = 32,
@@ -242,6 +242,11 @@ class ImageClassifier(
         self.random_state = random_state
         self.verbose = verbose
 
+    def __sklearn_clone__(self) -> Self:
+        """Make an unfitted copy; what a bare fitted pretrainer knows would be lost in it."""
+        refuse_bare_fitted(self.pretrained)
+        return super().__sklearn_clone__()
+
     @checked_fit
     def fit(
         self,
@@ -271,6 +276,7 @@ class ImageClassifier(
         -------
         self : object
         """
+        refuse_bare_fitted(self.pretrained)
         X = self._check_images(X)
         y = check_labels(y, len(X), self)
         weight = check_weights(sample_weight, len(X))
@@ -298,7 +304,7 @@ class ImageClassifier(
                 stacklevel=2,
             )
             holds_out = False
-        with _TURN:
+        with TURN:
             self._fit_parts(X, y, groups, weight, classes, warm, holds_out)
         return self
 
@@ -318,8 +324,8 @@ class ImageClassifier(
         checkpoint = None
         seed = seed_of(self.random_state)
         if self.checkpoint_dir is not None:
-            start = self._weights() if warm else None
-            checkpoint = checkpoint_file(self, X, y, groups, weight, start)
+            old = self._weights() if warm else None
+            checkpoint = checkpoint_file(self, X, y, groups, weight, old)
             seed = seed_in(checkpoint, default=seed)
         held_out = None
         train: tuple[Any, Any, Any] = (X, y, weight)
@@ -341,52 +347,31 @@ class ImageClassifier(
         )
         if warm:
             # the parameters may have changed since: a new net around the old weights
-            net, _ = self._build(len(classes), seed, weights=self._weights())
+            start = Start(**self._structure)
+            net, _ = self._build(len(classes), seed, weights=self._weights(), start=start)
             net.history, report = self.net_.history, self.pretrained_report_
         else:
-            net, report = self._build(len(classes), seed)
+            # what was held out is not looked at even without its labels
+            start = start_from(self.pretrained, train[0], device=self.device, seed=seed)
+            net, report = self._build(len(classes), seed, start=start)
         try:
             with seeded(seed, net.torch_device):
                 self._run(net, examples, valid, checkpoint, self.max_epochs)
         except TrainingDiverged:
             # the weights from before are worth having
-            self._adopt(net, classes, held_out, report)
+            self._adopt(net, classes, held_out, report, start)
             raise
-        self._adopt(net, classes, held_out, report)
+        self._adopt(net, classes, held_out, report, start)
 
-    def _adopt(self, net: Any, classes: NDArray[Any], held_out: Any, report: Any) -> None:
+    def _adopt(
+        self, net: Any, classes: NDArray[Any], held_out: Any, report: Any, start: Start
+    ) -> None:
         self.net_ = net
+        self._structure = start.structure()
         self.classes_ = classes
         self.held_out_ = held_out
         self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
-
-    def _run(
-        self,
-        net: Any,
-        train: Any,
-        valid: Any,
-        checkpoint: str | None,
-        epochs: int,
-        stream: bool = False,
-    ) -> None:
-        from hemaest.deep._run import run_callbacks
-
-        net.callbacks = run_callbacks(self, valid is not None, checkpoint)
-        net.initialize_callbacks()
-        first = len(net.history)
-        try:
-            interrupted = net.train(train, valid, epochs, stream=stream)
-        finally:
-            net.callbacks = []
-            net.initialize_callbacks()
-        if interrupted:
-            kept = "the best" if valid is not None else "the last"
-            warnings.warn(
-                f"{type(self).__name__} was interrupted after {len(net.history) - first} of "
-                f"{epochs} epochs; {kept} weights so far are kept.",
-                stacklevel=4,
-            )
 
     def partial_fit(
         self,
@@ -419,13 +404,15 @@ class ImageClassifier(
         X = self._check_images(X)
         y = check_labels(y, len(X), self)
         weight = check_weights(sample_weight, len(X))
-        with _TURN:
+        with TURN:
             if not hasattr(self, "net_"):
                 if classes is None:
                     raise ValueError("the first call of partial_fit needs classes=, all labels.")
                 known = np.unique(np.asarray(classes))
-                net, report = self._build(len(known), seed_of(self.random_state))
-                self._adopt(net, known, None, report)
+                seed = seed_of(self.random_state)
+                start = start_from(self.pretrained, X, device=self.device, seed=seed)
+                net, report = self._build(len(known), seed, start=start)
+                self._adopt(net, known, None, report, start)
             net = self.net_
             examples = make_examples(X, encode(y, self.classes_), weight, self.image_size)
             # a stream has no end to anneal towards, and no epochs to average over

@@ -126,9 +126,14 @@ class ClassifierNet(NeuralNet):
         self.module_.to(memory_format=torch.channels_last)
         return self
 
+    @property
+    def learner(self) -> nn.Module:
+        """What the optimizer trains."""
+        return self.module_.backbone
+
     def initialize_optimizer(self, triggered_directly: Any = None) -> "ClassifierNet":
         """Make AdamW over groups of parameters."""
-        groups = parameter_groups(self.module_.backbone, self.weight_decay, self.layer_decay)
+        groups = parameter_groups(self.learner, self.weight_decay, self.layer_decay)
         for group in groups:
             group.setdefault("lr_scale", 1.0)
         fused = self.torch_device.type == "cuda"
@@ -208,13 +213,15 @@ class ClassifierNet(NeuralNet):
             group["lr"] = self.lr * group["lr_scale"] * factor
 
     def _set_frozen(self) -> None:
-        """In the first epochs only the last layer learns, if so asked."""
+        """In the first epochs only what is new learns, if so asked."""
         if not self.freeze_epochs:
             return
         frozen = self.epoch < self.freeze_epochs
-        for parameter in self.module_.parameters():
-            parameter.requires_grad_(not frozen)
-        self.module_.backbone.get_classifier().requires_grad_(True)
+        backbone = self.module_.backbone
+        # around an encoder all else is new, in other nets the last layer alone
+        old: nn.Module = getattr(backbone, "encoder", self.module_)
+        old.requires_grad_(not frozen)
+        backbone.get_classifier().requires_grad_(True)
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Tensor]:
         """Return loss and logits of one batch as prediction will see it."""

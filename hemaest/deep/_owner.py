@@ -1,13 +1,15 @@
 """What every estimator with a trainable net inside has: building it, keeping it, looking at it."""
 
 import copy
-from pathlib import Path
+import threading
+import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest.base import ImageEstimator
 from hemaest.deep._arrays import to_arrays, to_tensors
+from hemaest.deep._start import Start
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     from hemaest.deep._net import ClassifierNet
 
 
+# torch's global generators are one for the process: fits in threads take turns
+TURN = threading.RLock()
+
+
 class OwnsNet(ImageEstimator):
-    """Base of the deep classifiers: each owns a skorch net, ``net_``, and inherits from none."""
+    """Base of the trained nets: each owns a skorch net, ``net_``, and inherits from none."""
 
     net_: "ClassifierNet"
     classes_: Any
@@ -35,23 +41,34 @@ class OwnsNet(ImageEstimator):
             return None if self.pretrained is False else 0.75
         return self.layer_decay
 
-    def _build(self, n_classes: int, seed: int, *, weights: Any = None) -> tuple[Any, Any]:
-        """Build an initialized skorch net; with given weights nothing is fetched."""
+    def _freeze_epochs(self) -> int:
+        return self.freeze_epochs
+
+    def _n_outputs(self) -> int:
+        return len(self.classes_)
+
+    def _build(
+        self, n_classes: int, seed: int, *, weights: Any = None, start: Start | None = None
+    ) -> tuple[Any, Any]:
+        """Build an initialized skorch net; with given weights nothing is fetched.
+
+        ``start`` is what it begins with, or what it began with once.
+        """
         from hemaest.deep._augment import resolve_augment
         from hemaest.deep._net import ClassifierNet, seeded
         from hemaest.nets._build import build_net
         from hemaest.nets._devices import resolve_device, resolve_precision
 
         device = resolve_device(self.device, strict=weights is None)
-        pretrained = self.pretrained if weights is None else False
+        start = start or Start()
         with seeded(seed, device):
             module, report = build_net(
                 self.backbone,
                 n_classes,
                 image_size=self.image_size,
-                pretrained=str(pretrained) if isinstance(pretrained, Path) else pretrained,
+                pretrained=start.pretrained if weights is None else False,
                 drop_path=self.drop_path,
-                **self._net_options(),
+                **start.fitting(self.backbone, self._net_options()),
             )
         if weights is not None:
             module.load_state_dict(weights)
@@ -68,7 +85,7 @@ class OwnsNet(ImageEstimator):
             weight_decay=self.weight_decay,
             layer_decay=self._layer_decay(),
             warmup=self.warmup,
-            freeze_epochs=self.freeze_epochs,
+            freeze_epochs=self._freeze_epochs(),
             clip_norm=self.clip_norm,
             ema=self.ema,
             seed=seed,
@@ -78,6 +95,33 @@ class OwnsNet(ImageEstimator):
         )
         net.initialize()
         return net, report
+
+    def _run(
+        self,
+        net: Any,
+        train: Any,
+        valid: Any,
+        checkpoint: str | None,
+        epochs: int,
+        stream: bool = False,
+    ) -> None:
+        from hemaest.deep._run import run_callbacks
+
+        net.callbacks = run_callbacks(self, valid is not None, checkpoint)
+        net.initialize_callbacks()
+        first = len(net.history)
+        try:
+            interrupted = net.train(train, valid, epochs, stream=stream)
+        finally:
+            net.callbacks = []
+            net.initialize_callbacks()
+        if interrupted:
+            kept = "the best" if valid is not None else "the last"
+            warnings.warn(
+                f"{type(self).__name__} was interrupted after {len(net.history) - first} of "
+                f"{epochs} epochs; {kept} weights so far are kept.",
+                stacklevel=4,
+            )
 
     def adapt_batchnorm(self, X: Any) -> Self:
         """Return a copy whose batch-norm statistics are those of other images, without labels.
@@ -146,5 +190,8 @@ class OwnsNet(ImageEstimator):
             return
         from skorch.history import History
 
-        self.net_, _ = self._build(len(self.classes_), seed, weights=to_tensors(weights))
+        start = Start(**getattr(self, "_structure", {}))
+        self.net_, _ = self._build(
+            self._n_outputs(), seed, weights=to_tensors(weights), start=start
+        )
         self.net_.history = History(history)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import compute_sample_weight
 from torch import Tensor, nn
 
@@ -28,9 +29,10 @@ from hemaest.deep._net import ClassifierNet
 from hemaest.deep._norms import batch_norms, measure_norms
 from hemaest.images import to_object_array
 from hemaest.nets._devices import autocast
+from hemaest.nets._visible import enlarge
 
 if TYPE_CHECKING:
-    from hemaest.deep._classifier import ImageClassifier
+    from hemaest.deep._owner import OwnsNet
 
 Step = Callable[[nn.Module, Tensor], Tensor]
 
@@ -83,7 +85,7 @@ def resample(
 
 
 def run_callbacks(
-    estimator: "ImageClassifier", validates: bool, checkpoint: str | None
+    estimator: "OwnsNet", validates: bool, checkpoint: str | None
 ) -> list[tuple[str, Any]]:
     """Return the callbacks of one run, in the order in which they must be told."""
     callbacks: list[tuple[str, Any]] = []
@@ -106,7 +108,7 @@ _NO_MATTER = {"checkpoint_dir", "device", "verbose", "callbacks", "random_state"
 
 
 def checkpoint_file(
-    estimator: "ImageClassifier", X: Any, y: Any, groups: Any, weight: Any, start: Any
+    estimator: "OwnsNet", X: Any, y: Any, groups: Any, weight: Any, start: Any
 ) -> str:
     """Return the file of a run, named by all that decides its result, so that folds keep apart."""
     given = estimator.get_params(deep=True)
@@ -121,6 +123,9 @@ def checkpoint_file(
 
 def _name(value: Any) -> str:
     """Return what a parameter is called in every process; a function has an address in its repr."""
+    if isinstance(value, np.ndarray | list | FrozenEstimator):
+        # a repr leaves out most of an array, and all that was learnt
+        return str(joblib.hash(value))
     return getattr(value, "__qualname__", None) or repr(value)
 
 
@@ -181,6 +186,19 @@ def probabilities(views: bool) -> Step:
 def embeddings(module: nn.Module, x: Tensor) -> Tensor:
     """Return what the last layer sees."""
     return module.embed(x).float()
+
+
+def painted(seed: int) -> Step:
+    """Return the step that gives the original, the masked and the painted-in images (n, 3, ...)."""
+
+    def step(module: nn.Module, x: Tensor) -> Tensor:
+        mask = module.draw(1, x.shape[-1], torch.Generator().manual_seed(seed))
+        mask = mask.expand(len(x), -1, -1)
+        seen = enlarge(mask, *x.shape[-2:])[:, None].to(x.device)
+        masked = torch.where(seen, x, torch.full_like(x, 0.5))
+        return torch.stack([x, masked, module.reconstruct(x, mask)], dim=1)
+
+    return step
 
 
 def adapt_batchnorm(net: ClassifierNet, X: NDArray[Any], size: int) -> None:

@@ -14,9 +14,14 @@ from torch import Tensor, nn
 
 from hemaest.nets._cellnet import cellnet
 from hemaest.nets._resnet24 import ResNet24
-from hemaest.nets._weights import load_weights
+from hemaest.nets._stride import fitting_stride, lower_stride
+from hemaest.nets._weights import put_weights, read_weights
+from hemaest.nets.wpat import WPAT
 
 OWN: dict[str, Callable[..., nn.Module]] = {"cellnet": cellnet, "resnet24": ResNet24}
+
+WPAT_NAME = "wpat"
+ENCODER = "convnextv2_atto"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -67,13 +72,13 @@ class NormalizedNet(nn.Module):
 
 def check_name(name: str) -> str:
     """Return the name if a net is called so, else suggest one."""
-    if name in OWN or timm.is_model(name):
+    if name in OWN or name == WPAT_NAME or timm.is_model(name):
         return name
-    known = [*OWN, *timm.list_models()]
+    known = [*OWN, WPAT_NAME, *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
     raise ValueError(
-        f"no net is called {name!r}; allowed are {', '.join(OWN)} and every name in "
+        f"no net is called {name!r}; allowed are {', '.join([*OWN, WPAT_NAME])} and every name in "
         f"timm.list_models().{hint}"
     )
 
@@ -83,8 +88,9 @@ def build_net(
     num_classes: int,
     *,
     image_size: int | None = None,
-    pretrained: bool | str = False,
+    pretrained: bool | str | dict[str, Tensor] = False,
     drop_path: float = 0.0,
+    stride: int | None = None,
     **options: Any,
 ) -> tuple[NormalizedNet, dict[str, list[str]] | None]:
     """Build a net, ready for images of one size, with or without trained weights.
@@ -92,18 +98,23 @@ def build_net(
     Parameters
     ----------
     name : str
-        ``"resnet24"``, ``"cellnet"`` or any name that timm knows.
+        ``"resnet24"``, ``"cellnet"``, ``"wpat"`` or any name that timm knows.
     num_classes : int
         Outputs; 0 for a net without a last layer.
     image_size : int, optional
         Side of the images; a transformer's position embeddings are resized to it.
-    pretrained : bool or path, default=False
+    pretrained : bool, path or dict of Tensors, default=False
         True takes timm's own weights from the hub; a ``.safetensors`` or ``.pth`` file works
-        without a network.
+        without a network; weights by name are taken as they are. For ``"wpat"`` they may be
+        those of its encoder.
     drop_path : float, default=0.0
         Stochastic depth.
+    stride : int, optional
+        Total stride of the last feature map, where it is to be lower than the net's own: for a
+        ConvNeXt, ``"resnet24"``, and the encoder of ``"wpat"``, which by itself takes one that
+        fits ``image_size``.
     **options : dict
-        Handed to the net.
+        Handed to the net. For ``"wpat"`` also ``encoder``, a name, and ``encoder_options``.
 
     Returns
     -------
@@ -120,8 +131,10 @@ def build_net(
     check_name(name)
     if drop_path:
         options["drop_path_rate"] = drop_path
-    report = None
-    if name in OWN:
+    if name == WPAT_NAME:
+        stride = stride or (fitting_stride(image_size) if image_size else None)
+        backbone, mean, std = _create_wpat(num_classes, pretrained is True, stride, options)
+    elif name in OWN:
         backbone = OWN[name](num_classes=num_classes, **options)
         if pretrained is True:
             raise ValueError(
@@ -136,9 +149,35 @@ def build_net(
         backbone = _create_timm(name, num_classes, pretrained is True, options)
         _check_patches(backbone, image_size)
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
-    if isinstance(pretrained, str):
-        report = load_weights(backbone, pretrained)
+    if stride is not None and name != WPAT_NAME:
+        lower_stride(backbone, stride)
+    report = None
+    if not isinstance(pretrained, bool):
+        if isinstance(pretrained, dict):
+            weights, source = pretrained, "the given weights"
+        else:
+            weights, source = read_weights(pretrained), str(pretrained)
+        target = backbone
+        if name == WPAT_NAME and not any(key.startswith("branches.") for key in weights):
+            target = backbone.encoder
+        report = put_weights(target, weights, source)
     return NormalizedNet(backbone, mean, std), report
+
+
+def _create_wpat(
+    num_classes: int, pretrained: bool, stride: int | None, options: dict[str, Any]
+) -> tuple[nn.Module, Any, Any]:
+    """Return the transformer around an encoder, and the mean and spread of its images."""
+    inner = {"stride": stride, **(options.pop("encoder_options", None) or {})}
+    encoder, _ = build_net(
+        options.pop("encoder", None) or ENCODER,
+        0,
+        pretrained=pretrained,
+        drop_path=options.get("drop_path_rate", 0.0),
+        **inner,
+    )
+    net = WPAT(num_classes, encoder=encoder.backbone, **options)
+    return net, encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
 
 
 def _check_patches(backbone: nn.Module, image_size: int | None) -> None:

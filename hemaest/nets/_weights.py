@@ -119,7 +119,12 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, list[str]]:
     >>> load_weights(ResNet24(4, width=8), path)["mismatched"]
     ['fc.weight', 'fc.bias']
     """
-    weights = _adapt(read_weights(path), net)
+    return put_weights(net, read_weights(path), str(path))
+
+
+def put_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, list[str]]:
+    """Put what fits of given weights into a net, and say what did not; ``source`` is told."""
+    weights = _adapt(weights, net)
     own = net.state_dict()
     fits = {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}
     report = {
@@ -131,7 +136,7 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, list[str]]:
     learned = {name for name, _ in net.named_parameters()}
     if not learned & set(fits):
         raise ValueError(
-            f"nothing in {path} fits {type(net).__name__}: the file has "
+            f"nothing in {source} fits {type(net).__name__}: the file has "
             f"{_some(list(weights))}, the net {_some(list(own))}. Is it the same backbone?"
         )
     net.load_state_dict(fits, strict=False)
@@ -144,7 +149,7 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, list[str]]:
     if any(told.values()):
         parts = "; ".join(f"{kind}: {_some(names)}" for kind, names in told.items() if names)
         warnings.warn(
-            f"{path} does not wholly match {type(net).__name__} ({len(fits)} tensors loaded); "
+            f"{source} does not wholly match {type(net).__name__} ({len(fits)} tensors loaded); "
             f"{parts}.",
             stacklevel=2,
         )

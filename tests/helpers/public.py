@@ -24,6 +24,7 @@ _TRANSFORMER = {
     "backbone": "vit_tiny_patch16_224",
     "backbone_options": {"depth": 2, "embed_dim": 32, "num_heads": 2},
 }
+_CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
 QUICK: dict[str, dict] = {
     "ImageClassifier": {**_TINY, **_SHORT},
     "ResNet50Classifier": {**_TINY, **_SHORT},
@@ -34,6 +35,19 @@ QUICK: dict[str, dict] = {
         "backbone_options": {"width": 8},
     },
     "ViTClassifier": {**_TINY, **_SHORT, **_TRANSFORMER},
+    "WPATClassifier": {
+        **_TINY,
+        **_SHORT,
+        "backbone": "wpat",
+        "backbone_options": {"encoder_options": _CONVNEXT, "dim": 16, "heads": 2},
+    },
+    "FCMAEPretrainer": {
+        **_TINY,
+        **_SHORT,
+        "backbone": "convnextv2_atto",
+        "backbone_options": _CONVNEXT,
+        "decoder_dim": 16,
+    },
     "DeepEmbedding": {**_TINY, "pretrained": False},
     "StainAugmenter": {"random_state": 0},
     "CellSegmenter": {"random_state": 0},

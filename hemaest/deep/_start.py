@@ -1,0 +1,132 @@
+"""What a net begins with: nothing, published weights, a file, or what a pretrainer has learnt."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from hemaest.deep._arrays import to_arrays, to_tensors
+
+# under which a file of weights says how its encoder is built
+KEY = "hemaest"
+
+
+@dataclass
+class Start:
+    """Weights to begin with, and how the encoder they belong to is built where that is known.
+
+    Parameters
+    ----------
+    pretrained : bool, path or dict of Tensors
+        As ``build_net`` takes it.
+    backbone : str, optional
+        The encoder's name.
+    options : dict
+        What the encoder is built with.
+    """
+
+    pretrained: Any = False
+    backbone: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def structure(self) -> dict[str, Any]:
+        """Return the part that is needed to build the same net again, without the weights."""
+        return {"backbone": self.backbone, "options": dict(self.options)}
+
+    def fitting(self, backbone: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of a net that is to begin with this encoder.
+
+        Parameters
+        ----------
+        backbone : str
+            The net: the encoder's own name, or ``"wpat"`` around it.
+        options : dict
+            What the user asked for; it goes first.
+        """
+        if self.backbone is None:
+            return options
+        if backbone == "wpat":
+            if options.get("encoder") not in (None, self.backbone):
+                raise ValueError(
+                    f"encoder={options['encoder']!r}, but what was pretrained is a "
+                    f"{self.backbone!r}; give encoder=None or that name."
+                )
+            inner = {**self.options, **(options.get("encoder_options") or {})}
+            return {**options, "encoder": self.backbone, "encoder_options": inner}
+        if backbone != self.backbone:
+            raise ValueError(
+                f"backbone={backbone!r}, but what was pretrained is a {self.backbone!r}; give "
+                f"backbone={self.backbone!r}, or 'wpat' to put attention on top of it."
+            )
+        return {**self.options, **options}
+
+
+def is_estimator(pretrained: Any) -> bool:
+    """Return whether weights come from an estimator, not from a file."""
+    return hasattr(pretrained, "fit")
+
+
+def refuse_bare_fitted(pretrained: Any) -> None:
+    """Refuse a fitted pretrainer that ``clone`` would silently empty."""
+    if not is_estimator(pretrained) or isinstance(pretrained, FrozenEstimator):
+        return
+    try:
+        check_is_fitted(pretrained)
+    except NotFittedError:
+        return
+    raise ValueError(
+        f"pretrained is a fitted {type(pretrained).__name__}; clone, and so every split, would "
+        "lose what it learned. Give FrozenEstimator(pretrainer) to keep it as it is, the path of "
+        "pretrainer.save(path), or an unfitted one to fit it on each training fold."
+    )
+
+
+def start_from(pretrained: Any, X: Any, *, device: str, seed: int) -> Start:
+    """Return what to begin with; an unfitted pretrainer learns from the given images now."""
+    if isinstance(pretrained, bool):
+        return Start(pretrained)
+    if not is_estimator(pretrained):
+        return Start(str(pretrained), **described(pretrained))
+    refuse_bare_fitted(pretrained)
+    if isinstance(pretrained, FrozenEstimator):
+        fitted = pretrained.estimator
+        check_is_fitted(fitted)
+    else:
+        fitted = clone(pretrained)
+        mine: dict[str, Any] = {"device": device} if fitted.device == "auto" else {}
+        if fitted.random_state is None:
+            mine["random_state"] = seed
+        fitted.set_params(**mine).fit(X)
+    return Start(to_tensors(to_arrays(fitted.encoder_)), **fitted.structure_)
+
+
+def described(path: str | Path) -> dict[str, Any]:
+    """Return what a file says of the encoder whose weights it holds; most files say nothing."""
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="np") as file:
+        text = (file.metadata() or {}).get(KEY)
+    return json.loads(text) if text else {}
+
+
+def write_encoder(path: str | Path, encoder: Any, structure: dict[str, Any]) -> Path:
+    """Write weights together with how the encoder is built."""
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: weights are written as .safetensors; let the name end so.")
+    arrays = {name: value.copy() for name, value in to_arrays(encoder).items()}
+    try:
+        text = json.dumps(structure)
+    except TypeError as error:
+        raise ValueError(f"backbone_options cannot be written to a file: {error}.") from error
+    save_file(arrays, path, metadata={KEY: text})
+    return path
