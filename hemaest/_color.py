@@ -5,7 +5,7 @@ Optical density here is ``log(256 / (value + 1))``, so that white is exactly 0, 
 the matrix itself, so that every grey has ``a = b = 0``; nothing is rounded to 8 bits on the way.
 """
 
-from typing import Any
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -156,14 +156,19 @@ def stain_basis(basis: str | ArrayLike) -> NDArray[np.float64]:
     >>> basis.shape, bool(np.allclose(np.linalg.norm(basis, axis=1), 1))
     ((3, 3), True)
     """
-    if isinstance(basis, str):
-        if basis not in STAIN_BASES:
-            names = ", ".join(repr(name) for name in STAIN_BASES)
-            raise ValueError(f"There is no stain basis {basis!r}; use {names}, or an array (2, 3).")
-        rows: Any = STAIN_BASES[basis]
-    else:
-        rows = basis
-    rows = np.array(rows, dtype=np.float64)
+    return _named_basis(basis).copy() if isinstance(basis, str) else _unit_rows(basis)
+
+
+@cache
+def _named_basis(name: str) -> NDArray[np.float64]:
+    if name not in STAIN_BASES:
+        names = ", ".join(repr(known) for known in STAIN_BASES)
+        raise ValueError(f"There is no stain basis {name!r}; use {names}, or an array (2, 3).")
+    return _unit_rows(STAIN_BASES[name])
+
+
+def _unit_rows(basis: ArrayLike) -> NDArray[np.float64]:
+    rows = np.array(basis, dtype=np.float64)
     if rows.shape not in {(2, 3), (3, 3)} or not np.isfinite(rows).all():
         raise ValueError(
             f"A stain basis is 2 or 3 rows of finite R, G, B optical densities; got shape "

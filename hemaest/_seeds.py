@@ -1,5 +1,6 @@
 """The one seeding helper: independent generators from a ``random_state``."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,4 +36,12 @@ def spawn(random_state: Any, n: int) -> list[np.random.Generator]:
 
 def seed_of(random_state: Any) -> int:
     """Return one integer seed drawn from a ``random_state``."""
+    return _of_integer(random_state) if isinstance(random_state, int) else _drawn(random_state)
+
+
+def _drawn(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+# to seed a RandomState takes longer than to augment an image
+_of_integer = lru_cache(maxsize=256)(_drawn)

@@ -1,6 +1,5 @@
 """Stain augmentation: each image as if another laboratory had stained it."""
 
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -16,14 +15,15 @@ from hemaest.stain._kernels import flatten, kernels, new_like, room_for
 
 
 def draw_operators(
-    generators: Sequence[np.random.Generator],
+    n: int,
+    random_state: Any = None,
     basis: str | ArrayLike = "giemsa",
     *,
     concentration: float = 0.3,
     basis_angle: float = 6.0,
     background: float = 0.03,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw one random change of stain for each generator.
+    """Draw n random changes of stain; change i does not depend on n.
 
     A change is a matrix and an offset in optical density::
 
@@ -37,8 +37,10 @@ def draw_operators(
 
     Parameters
     ----------
-    generators : sequence of numpy.random.Generator
-        One for each image.
+    n : int
+        How many.
+    random_state : int, RandomState or None
+        As everywhere in scikit-learn.
     basis : str or array of shape (2, 3)
         As :func:`hemaest._color.stain_basis` takes it.
     concentration : float
@@ -56,15 +58,15 @@ def draw_operators(
     Examples
     --------
     >>> matrices, offsets = draw_operators(
-    ...     [np.random.default_rng(0)], concentration=0, basis_angle=0, background=0
+    ...     1, random_state=0, concentration=0, basis_angle=0, background=0
     ... )
-    >>> bool(np.allclose(matrices[0], np.eye(3), atol=1e-6)), offsets.tolist()
-    (True, [[0.0, 0.0, 0.0]])
+    >>> bool(np.allclose(matrices[0], np.eye(3), atol=1e-6)), bool(offsets.any())
+    (True, False)
     """
     rows = stain_basis(basis)
-    drawn = np.array([rng.random(7) for rng in generators]).reshape(-1, 7)
-    sideways = np.array([rng.standard_normal((2, 3)) for rng in generators]).reshape(-1, 2, 3)
-    gains = np.ones((len(drawn), 3))
+    even, normal = spawn(random_state, 2)
+    drawn, sideways = even.random((n, 7)), normal.standard_normal((n, 2, 3))
+    gains = np.ones((n, 3))
     gains[:, :2] = np.exp(concentration * (2 * drawn[:, :2] - 1))
     tilted = _tilt(rows[:2], np.radians(basis_angle) * drawn[:, 2:4], sideways)
     normals = np.cross(tilted[:, 0], tilted[:, 1])
@@ -188,7 +190,8 @@ class StainAugmenter(ImageEstimator):
         self._validate_params()
         seed = self.random_state if random_state is None else random_state
         return draw_operators(
-            spawn(seed, n),
+            n,
+            seed,
             self.basis,
             concentration=self.strength * self.concentration,
             basis_angle=self.strength * self.basis_angle,

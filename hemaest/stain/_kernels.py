@@ -36,7 +36,7 @@ LAB_LIMITS = {
 # the density of the glass: nothing, as the textbooks have it
 WHITE = np.zeros(3, np.float32)
 DARKEST_GLASS = 0.7
-SAMPLE = 4096
+SAMPLE, BRIGHTEST = 4096, 50  # of so many pixels, one in 50
 
 
 class Pixels(NamedTuple):
@@ -93,11 +93,10 @@ def glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     From a few thousand pixels, evenly chosen; no more than what glass can be.
     """
-    stride = max(1, int((image.shape[0] * image.shape[1] / SAMPLE) ** 0.5))
-    some = image[::stride, ::stride, :3].reshape(-1, 3)
-    at = len(some) - 1 - len(some) // 50
-    brightest = np.partition(some, at, axis=0)[at]
-    return np.minimum(OPTICAL_DENSITY[brightest], DARKEST_GLASS).astype(np.float32)
+    flat, step, n = flatten(image).where
+    stride = max(1, int((n / SAMPLE) ** 0.5))
+    levels = kernels().bright_levels(flat, step, image.shape[1], stride, BRIGHTEST)
+    return np.minimum(OPTICAL_DENSITY[levels], DARKEST_GLASS).astype(np.float32)
 
 
 def select(image: NDArray[np.uint8], mask: Mask, light: NDArray[np.float32] = WHITE) -> Pixels:
@@ -111,10 +110,15 @@ def select(image: NDArray[np.uint8], mask: Mask, light: NDArray[np.float32] = WH
     by_light, limit = LIMITS[mask]
     if light is not WHITE:
         # darker glass, darker limit
-        luminance = RGB_TO_XYZ[1] @ np.interp(256 * np.exp(-light) - 1, np.arange(256), LINEAR)
-        limit = limit * np.float32(luminance if by_light else np.exp(-float(light.sum())))
+        limit = limit * np.float32(_luminance(light) if by_light else np.exp(-light.sum()))
     kept, n = kernels().foreground(*whole.where, by_light, limit)
     return Pixels(kept, 4, int(n), light)
+
+
+def _luminance(light: NDArray[np.float32]) -> float:
+    """Return the Y of CIE 1931 of glass of these densities."""
+    linear = np.interp(256 * np.exp(-light) - 1, np.arange(256), LINEAR)
+    return float(RGB_TO_XYZ[1] @ linear)
 
 
 def call_mask(mask: Callable[..., Any], image: NDArray[np.uint8]) -> NDArray[np.bool_]:

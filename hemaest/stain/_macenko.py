@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from hemaest._color import STAIN_BASES, stain_basis
 from hemaest.base import Interval, StrOptions
 from hemaest.stain._kernels import Mask, Pixels, kernels
-from hemaest.stain._optical import OpticalNormalizer, ordered, pooled, quantiles
+from hemaest.stain._normalizer import pooled
+from hemaest.stain._optical import OpticalNormalizer, ordered, quantiles
 
-BINS = 1 << 16
+BINS = 1 << 15
 
 
 def macenko_basis(
@@ -30,9 +31,10 @@ def macenko_basis(
     frame[1] = np.array([-toward[1], toward[0]]) @ main
     k, rows = kernels(), frame.astype(np.float32)
     counts = pooled([k.angle_counts(*p.where, rows, -rows @ p.light, BINS) for p in pixels])
-    places, share = quantiles(counts, sum(p.n for p in pixels), [alpha / 100, 1 - alpha / 100])
-    ends = _angle((places + 0.5) * (4 / BINS) - 2)
-    angles = ends[0] + share * (ends[1] - ends[0])
+    ends = np.array([alpha / 100, 1 - alpha / 100])
+    places, share = quantiles(counts, sum(p.n for p in pixels), ends)
+    low, high = _angle((np.array(places) + 0.5) * (4 / BINS) - 2)
+    angles = low + share * (high - low)
     return ordered(np.stack([np.cos(angles), np.sin(angles)], axis=1) @ frame[:2])
 
 

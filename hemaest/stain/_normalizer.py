@@ -18,6 +18,27 @@ from hemaest.stain._kernels import Mask, Pixels, call_mask, new_like, room_for, 
 Statistics = dict[str, NDArray[np.float64]]
 
 
+# where the products of 3 values are in what a kernel returns: count, sums, products
+PRODUCTS = np.array([[4, 5, 6], [5, 7, 8], [6, 8, 9]])
+
+
+def moments(sums: NDArray[Any]) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """Return count, mean and covariance of count, sums and products."""
+    n = int(sums[0])
+    if n == 0:
+        return 0, np.zeros(3), np.zeros((3, 3))
+    mean = sums[1:4] / n
+    return n, mean, sums[PRODUCTS] / n - mean[:, None] * mean
+
+
+def pooled(counts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the sum of what each image counts, which need not fit 32 bits."""
+    if len(counts) == 1:
+        return counts[0]
+    wide = np.int64 if counts[0].dtype.kind == "i" else np.float64
+    return np.asarray(np.sum(counts, axis=0, dtype=wide))
+
+
 class StainNormalizer(ImageTransformer):
     """Template of a normalizer.
 

@@ -19,60 +19,27 @@ from hemaest.stain._kernels import (
     limits,
     select,
 )
-from hemaest.stain._normalizer import StainNormalizer, Statistics
+from hemaest.stain._normalizer import StainNormalizer, Statistics, moments, pooled
 
-UPPER = np.triu_indices(3)
-PERCENTILE = 99.0
+HIGH = np.array([0.99])  # the quantile that counts as the strongest
 ALIKE = 0.05  # sine of the smallest angle between two stains
 SPREAD = 1e-4  # smallest variance across the plane of the stains
 FLOOR = 0.02  # of a maximal concentration
 CAP = 4.0  # of a gain
-# concentrations are counted in bins of equal ratio: 2**-7 to 2**7, 2048 bins an octave
-LOW, SHIFT, BINS = np.float32(2.0**-7), 12, 14 << 11
-
-
-def density_moments(
-    pixels: Sequence[Pixels],
-) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-    """Return count, mean and covariance of the optical densities of a pool of pixels."""
-    sums = np.sum([_shifted(kernels().density_moments(*p.where), p.light) for p in pixels], axis=0)
-    n = int(sums[0])
-    if n == 0:
-        return 0, np.zeros(3), np.zeros((3, 3))
-    mean = sums[1:4] / n
-    covariance = np.zeros((3, 3))
-    covariance[UPPER] = sums[4:] / n - np.outer(mean, mean)[UPPER]
-    return n, mean, covariance + np.triu(covariance, 1).T
-
-
-def _shifted(sums: NDArray[Any], light: NDArray[np.float32]) -> NDArray[Any]:
-    """Return count, sums and products with the density of the glass taken off each pixel."""
-    if light is WHITE:
-        return sums
-    n, first, second = sums[0], sums[1:4], sums[4:]
-    cross = np.outer(first, light)
-    second = second - (cross + cross.T - n * np.outer(light, light))[UPPER]
-    return np.concatenate([[n], first - n * light, second])
+# concentrations are counted in bins of equal ratio: 2**-7 to 2**7, 1024 bins an octave
+LOW, SHIFT, BINS = np.float32(2.0**-7), 13, 14 << 10
 
 
 def quantiles(
-    counts: NDArray[Any], n: int, shares: Sequence[float]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    counts: NDArray[Any], n: int, shares: NDArray[Any]
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]:
     """Return the bins below and above each quantile of n counts, and the way between them.
 
     These are the bins of the two order statistics, so few pixels that lie far apart are no
     different from many.
     """
-    ranks = (n - 1) * np.asarray(shares)
-    lower = np.floor(ranks).astype(np.int64)
-    upper = np.ceil(ranks).astype(np.int64)
-    places = kernels().at_ranks(counts, np.stack([lower, upper], axis=1).ravel()).reshape(-1, 2)
-    return places.T, ranks - lower
-
-
-def pooled(counts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Return the sum of histograms, which need not fit 32 bits."""
-    return counts[0] if len(counts) == 1 else np.asarray(np.sum(counts, axis=0, dtype=np.int64))
+    ranks = (n - 1) * shares
+    return kernels().at_ranks(counts, ranks), ranks % 1
 
 
 def max_concentrations(pixels: Sequence[Pixels], basis: NDArray[Any]) -> NDArray[np.float64]:
@@ -90,10 +57,10 @@ def max_concentrations(pixels: Sequence[Pixels], basis: NDArray[Any]) -> NDArray
     first = int(LOW.view(np.int32)) >> SHIFT
     result = []
     for count in counts:
-        places, share = quantiles(count, n, [PERCENTILE / 100])
-        middle = ((places[:, 0] + first) << SHIFT) + (1 << (SHIFT - 1))
-        ends = middle.astype(np.int32).view(np.float32).astype(np.float64)
-        result.append(ends[0] + share[0] * (ends[1] - ends[0]))
+        places, share = quantiles(count, n, HIGH)
+        middle = ((np.concatenate(places) + first) << SHIFT) + (1 << (SHIFT - 1))
+        low, high = middle.astype(np.int32).view(np.float32).tolist()
+        result.append(low + share[0] * (high - low))
     return np.array(result)
 
 
@@ -163,9 +130,10 @@ class OpticalNormalizer(StainNormalizer):
 
     def _measure(self, pixels: Sequence[Pixels]) -> tuple[Statistics, bool]:
         fixed = self._fixed_basis()
-        n, mean, covariance = density_moments(pixels)
-        shares = np.array([p.n + 1e-9 for p in pixels])
-        light = shares @ np.array([p.light for p in pixels], np.float64) / shares.sum()
+        sums = [kernels().density_moments(*p.where, p.light) for p in pixels]
+        n, mean, covariance = moments(pooled(sums))
+        parts = [p.n / n if n else 1 / len(pixels) for p in pixels]
+        light = np.array(parts) @ np.array([p.light for p in pixels], np.float64)
         nothing = {"basis": np.zeros((2, 3)), "concentrations": np.zeros(2), "light": light}
         if n < 3:
             return nothing, True

@@ -55,6 +55,15 @@ def _f(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     return (rgb_to_lab(rgb) + OFFSET) @ LAB_TO_F.T
 
 
+def bright_levels(
+    flat: NDArray[np.uint8], step: int, width: int, stride: int, share: int
+) -> NDArray[np.int64]:
+    """Return the level of each channel that one in ``share`` pixels reaches."""
+    some = flat.reshape(-1, width, step)[::stride, ::stride, :3].reshape(-1, 3)
+    at = len(some) - 1 - len(some) // share
+    return np.partition(some, at, axis=0)[at].astype(np.int64)
+
+
 def foreground(flat: NDArray[np.uint8], step: int, n: int, by_light: bool, limit: float) -> Any:
     """Return the pixels that are dark enough, 4 bytes each, and how many there are."""
     rgb = _pixels(flat, step, n)
@@ -63,9 +72,9 @@ def foreground(flat: NDArray[np.uint8], step: int, n: int, by_light: bool, limit
     return np.pad(kept, ((0, 0), (0, 1))).reshape(-1), len(kept)
 
 
-def density_moments(flat: NDArray[np.uint8], step: int, n: int) -> Any:
-    """Return count, sums and products of the optical densities."""
-    return _moments(OPTICAL_DENSITY[_pixels(flat, step, n)])
+def density_moments(flat: NDArray[np.uint8], step: int, n: int, light: NDArray[Any]) -> Any:
+    """Return count, sums and products of the optical densities less those of the glass."""
+    return _moments(OPTICAL_DENSITY[_pixels(flat, step, n)] - light)
 
 
 def angle_counts(
@@ -100,9 +109,10 @@ def concentration_counts(
     return np.stack([np.bincount(place[:, k], minlength=bins) for k in range(2)])
 
 
-def at_ranks(counts: NDArray[Any], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the bin that holds each of the ascending ranks (counted from 0)."""
-    return np.searchsorted(np.cumsum(counts), ranks, side="right")
+def at_ranks(counts: NDArray[Any], ranks: NDArray[np.float64]) -> Any:
+    """Return the bins that hold the values below and above each of the ascending ranks."""
+    total = np.cumsum(counts)
+    return [np.searchsorted(total, r, side="right") for r in (np.floor(ranks), np.ceil(ranks))]
 
 
 def apply_density(
@@ -140,6 +150,17 @@ def apply_lab(
     _emit(flat, step, new, 1 - f[:, 1], near, far, out)
 
 
+def spread_densities(
+    flat: NDArray[np.uint8], step: int, n: int, first: int, total: int, size: int
+) -> Any:
+    """Return three planes of densities of some pixels of one image, spread evenly."""
+    k = np.arange(min(size, total))
+    turn = k * ((5**0.5 - 1) / 2)
+    at = ((k + turn - np.floor(turn)) * (total / size)).astype(np.int64) if total > size else k
+    at = at[(at >= first) & (at < first + n)] - first
+    return OPTICAL_DENSITY[_pixels(flat, step, n)[at]].T.astype(np.float32)
+
+
 def sparse_basis(
     density: NDArray[np.float32],
     basis: NDArray[np.float64],
@@ -154,8 +175,6 @@ def sparse_basis(
         both = (c - like * c[:, ::-1]) / max(1 - like**2, 1e-6)
         alone = np.where(both[:, ::-1] < 0, c, both)
         H = np.maximum(alone, 0)
-        H[:, 0][c[:, 0] - like * H[:, 1] < 0] = 0
-        H[:, 1][c[:, 1] - like * H[:, 0] < 0] = 0
         A, B, before = H.T @ H, H.T @ V, W.copy()
         for j in range(2):
             if A[j, j] > 0:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hemaest._color import F_TO_LAB, LAB_TO_F
 from hemaest.base import StrOptions
 from hemaest.stain._kernels import LAB_LIMITS, Mask, Pixels, flatten, kernels, limits
-from hemaest.stain._normalizer import StainNormalizer, Statistics
+from hemaest.stain._normalizer import StainNormalizer, Statistics, moments, pooled
 
 FLAT = 2.0  # lightness of a smaller spread is a blank tile and its noise
 FLOOR = 0.5  # of a standard deviation of L, a or b
@@ -22,16 +22,10 @@ def lab_statistics(pixels: Sequence[Pixels]) -> tuple[Statistics, int]:
 
     LAB is linear in f(X), f(Y), f(Z), so the moments of these are enough.
     """
-    sums = np.sum([kernels().lab_moments(*p.where) for p in pixels], axis=0)
-    n = int(sums[0])
-    if n == 0:
-        return {"mean": np.zeros(3), "std": np.zeros(3)}, 0
-    mean = sums[1:4] / n
-    covariance = np.zeros((3, 3))
-    covariance[np.triu_indices(3)] = sums[4:] / n - np.outer(mean, mean)[np.triu_indices(3)]
-    covariance += np.triu(covariance, 1).T
-    variance = np.einsum("ij,jk,ik->i", F_TO_LAB, covariance, F_TO_LAB)
-    return {"mean": F_TO_LAB @ mean - OFFSET, "std": np.sqrt(np.maximum(variance, 0))}, n
+    n, mean, covariance = moments(pooled([kernels().lab_moments(*p.where) for p in pixels]))
+    variance = ((F_TO_LAB @ covariance) * F_TO_LAB).sum(axis=1)
+    mean = F_TO_LAB @ mean - OFFSET if n else mean
+    return {"mean": mean, "std": np.sqrt(np.maximum(variance, 0))}, n
 
 
 def reinhard_transfer(

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest._color import OPTICAL_DENSITY
 from hemaest.base import Interval
 from hemaest.stain._kernels import Mask, Pixels, kernels
 from hemaest.stain._macenko import macenko_basis
@@ -15,27 +14,15 @@ from hemaest.stain._optical import OpticalNormalizer, ordered
 
 MAX_ITER = 200
 TOLERANCE = 1e-4
-GOLDEN = (5**0.5 - 1) / 2
-
-
-def spread_sample(n: int, size: int) -> NDArray[np.int64]:
-    """Return ``size`` of n positions, spread evenly but in step with no pattern of the image."""
-    if n <= size:
-        return np.arange(n)
-    return (np.arange(1, size + 1) * GOLDEN % 1 * n).astype(np.int64)
 
 
 def sample_densities(pixels: Sequence[Pixels], size: int) -> NDArray[np.float32]:
     """Return three planes of the densities of at most ``size`` pixels of a pool."""
-    ends = np.cumsum([p.n for p in pixels])
-    chosen = np.sort(spread_sample(int(ends[-1]), size))
-    table = OPTICAL_DENSITY.astype(np.float32)
-    parts = []
-    for p, end in zip(pixels, ends, strict=True):
-        first, last = np.searchsorted(chosen, [end - p.n, end])
-        at = chosen[first:last] - (end - p.n)
-        colours = p.flat[: p.n * p.step].reshape(p.n, p.step)[at]
-        parts.append(np.stack([table[colours[:, c]] - p.light[c] for c in range(3)]))
+    total, first, parts = sum(p.n for p in pixels), 0, []
+    for p in pixels:
+        planes = kernels().spread_densities(*p.where, first, total, size)
+        parts.append(planes - p.light[:, None])
+        first += p.n
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

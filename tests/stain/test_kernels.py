@@ -58,13 +58,14 @@ def test_measures_agree(step, tiles):
         assert n == len(expected)
         np.testing.assert_array_equal(kept[: 4 * n].reshape(n, 4)[:, :3], expected)
         x = OPTICAL_DENSITY[expected]
-        sums = module.density_moments(*chosen.where)
-        np.testing.assert_allclose(sums[:4], [n, *x.sum(axis=0)], rtol=1e-5)
-        np.testing.assert_allclose(sums[4:], (x.T @ x)[np.triu_indices(3)], rtol=1e-5)
+        sums = module.density_moments(*chosen.where, STILL)
+        # the logarithm is within 2e-5 of itself
+        np.testing.assert_allclose(sums[:4], [n, *x.sum(axis=0)], atol=2e-5 * n)
+        np.testing.assert_allclose(sums[4:], (x.T @ x)[np.triu_indices(3)], atol=4e-5 * n)
         angles = np.arctan2(x @ frame[1], x @ frame[0])
         counts = module.angle_counts(*chosen.where, frame, STILL, 1 << 12)
         assert counts.sum() == n
-        (place, _), _ = quantiles(counts, n, [0.5])
+        (place, _), _ = quantiles(counts, n, np.array([0.5]))
         t = (place + 0.5) * 4 / (1 << 12) - 2
         assert abs(np.arctan2(t, 1 - abs(t)) - np.median(angles)) < 2e-3
     moments = [m.lab_moments(*whole.where) for m in MODULES]
@@ -89,12 +90,42 @@ def test_luminosity_keeps_what_is_darker_than_lightness_80(module, colours):
         assert (tuple(colour.tolist()) in inside) == dark
 
 
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_bright_levels_are_order_statistics(module, stride, tiles):
+    image = tiles["giemsa"]
+    flat, step, _ = flatten(image).where
+    some = np.sort(image[::stride, ::stride].reshape(-1, 3), axis=0)
+    found = module.bright_levels(flat, step, image.shape[1], stride, 50)
+    np.testing.assert_array_equal(found, some[len(some) - 1 - len(some) // 50])
+
+
+@pytest.mark.parametrize("size", [1, 7, 200, 5000])
+def test_spread_densities_take_one_pixel_of_each_stretch(size):
+    n = 1000
+    # the place of a pixel, written as its colour
+    flat = np.stack([np.arange(n) // 250, np.arange(n) % 250, np.zeros(n)], axis=1)
+    flat = flat.astype(np.uint8).ravel()
+    for module in MODULES:
+        whole = module.spread_densities(flat, 3, n, 0, n, size)
+        levels = np.rint(256 * np.exp(-whole.astype(float)) - 1).astype(int)
+        places = levels[0] * 250 + levels[1]
+        stretch = max(n / size, 1)
+        np.testing.assert_array_equal((places / stretch).astype(int), np.arange(min(n, size)))
+        # a pool of two images gives the same pixels
+        parts = [
+            module.spread_densities(flat[:900], 3, 300, 0, n, size),
+            module.spread_densities(flat[900:], 3, 700, 300, n, size),
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+
+
 def test_quantiles_are_those_of_numpy():
     rng = np.random.default_rng(0)
     for n in (3, 4, 50, 999):
         values = np.sort(rng.integers(0, 500, n))
         counts = np.bincount(values, minlength=500)
-        (low, high), share = quantiles(counts, n, [0.01, 0.5, 0.99])
+        (low, high), share = quantiles(counts, n, np.array([0.01, 0.5, 0.99]))
         np.testing.assert_allclose(low + share * (high - low), np.percentile(values, [1, 50, 99]))
 
 
