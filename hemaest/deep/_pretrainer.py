@@ -68,7 +68,8 @@ class FCMAEPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OwnsNet
     device : str, default="auto"
         ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        ``"auto"`` is float32 on a CPU and the best half precision on a GPU.
+        ``"auto"`` is the best half precision on a GPU; on a CPU training runs in bfloat16 where
+        the processor has instructions for it, and prediction always in float32.
     callbacks : list of skorch callbacks or None, default=None
         Told of every batch and epoch.
     backbone_options : dict or None, default=None
@@ -265,7 +266,8 @@ class FCMAEPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OwnsNet
             module,
             n_classes=0,
             torch_device=device,
-            precision=resolve_precision(self.precision, device),
+            precision=resolve_precision(self.precision, device, training=True),
+            predict_precision=resolve_precision(self.precision, device, training=False),
             augment=resolve_augment(self.augment),
             weight_decay=self.weight_decay,
             warmup=self.warmup,

@@ -15,8 +15,10 @@ class AttentionMap(HeatDisplay):
     """Show from which parts of an image a transformer's answer is gathered.
 
     Attention roll-out: the attention of all blocks multiplied through, half of each block passing
-    by unchanged (the residual path), averaged over heads. It tells where the answer is gathered,
-    not for which class; for that see :class:`GradCAM` on a convolutional net.
+    by unchanged (the residual path), averaged over heads. Of a windowed transformer
+    (:class:`hemaest.deep.WPATClassifier`) the map shows how much each place counts in its attention
+    pooling, over all scales. It tells where the answer is gathered, not for which class; for that
+    see :class:`GradCAM` on a convolutional net.
 
     Make one with :meth:`from_estimator`.
 
@@ -52,15 +54,41 @@ class AttentionMap(HeatDisplay):
         import torch
 
         from hemaest.deep._batches import Squares
+        from hemaest.nets import WPAT
 
         net = classifier.net_
         squares = Squares(images, classifier.image_size).take(np.arange(len(images)))
         x = net.prepare(torch.from_numpy(squares))
         backbone = net.module_.backbone
         with torch.inference_mode():
+            if isinstance(backbone, WPAT):
+                weights = backbone.weights(net.module_.eval().features(x))
+                return on_one_map(weights).cpu().numpy()
             attentions = attention_matrices(net.module_.eval(), x)
             heat = roll_out(attentions, getattr(backbone, "num_prefix_tokens", 0))
         return heat.float().cpu().numpy()
+
+
+def on_one_map(weights: "list[Tensor]") -> "Tensor":
+    """Return the shares of places at several scales as one map (n, h, w) at the finest.
+
+    Examples
+    --------
+    >>> import torch
+    >>> on_one_map([torch.full((1, 2, 2), 0.125), torch.full((1, 1, 1), 0.5)])
+    tensor([[[0.2500, 0.2500],
+             [0.2500, 0.2500]]])
+    """
+    import torch
+    from torch.nn import functional as F
+
+    height, width = max(tuple(weight.shape[1:]) for weight in weights)
+    whole = [
+        # a coarse place shares its part out among the finer ones it covers
+        F.interpolate(weight[:, None].float(), (height, width)) * weight[0].numel()
+        for weight in weights
+    ]
+    return torch.cat(whole, dim=1).sum(dim=1) / (height * width)
 
 
 def attention_matrices(module: "nn.Module", x: "Tensor") -> "list[Tensor]":

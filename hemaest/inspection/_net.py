@@ -33,7 +33,7 @@ def reach_net(estimator: Any, X: Any, name: str) -> tuple[Any, NDArray[Any]]:
             check_is_fitted(estimator)
             before.extend([estimator[:-1]] if len(estimator.steps) > 1 else [])
             estimator = estimator.steps[-1][1]
-    if not isinstance(estimator, OwnsNet):
+    if not (isinstance(estimator, OwnsNet) and hasattr(estimator, "predict_proba")):
         raise TypeError(
             f"{name} looks into a net, but this ends in {type(estimator).__name__}; give a fitted "
             "deep classifier (hemaest.deep) or a Pipeline that ends in one."

@@ -5,7 +5,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from hemaest.deep import ImageClassifier, ViTClassifier
+from hemaest.deep import FCMAEPretrainer, ImageClassifier, ViTClassifier, WPATClassifier
 from hemaest.features import ColorFeatures
 from hemaest.inspection import AttentionMap, ErrorGalleryDisplay, GradCAM
 from hemaest.inspection._attention import attention_matrices, roll_out
@@ -176,3 +176,41 @@ def test_the_gallery_from_an_estimator(cells, model):
     assert display.right.mean() == model.score(X, y)
     with pytest.raises(ValueError, match="must be"):
         ErrorGalleryDisplay(X, y, [[1.0]], ["a"])
+
+
+@pytest.fixture(scope="module")
+def windowed(cells):
+    return WPATClassifier(
+        backbone_options={
+            "encoder_options": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)},
+            "dim": 16,
+            "heads": 2,
+        },
+        image_size=64,
+        max_epochs=1,
+        random_state=0,
+    ).fit(*cells)
+
+
+def test_the_map_of_a_windowed_transformer_is_its_pooling_weight(cells, windowed):
+    X, _ = cells
+    heat = AttentionMap._coarse(windowed, X[:4], np.zeros(4, dtype=int))
+    assert heat.shape == (4, 16, 16)
+    np.testing.assert_allclose(heat.sum((1, 2)), 1, rtol=1e-5)
+    module = windowed.net_.module_.eval()
+    squares = np.stack([Resize(64).fit_transform(X[i : i + 1])[0, ..., :3] for i in range(4)])
+    with torch.no_grad():
+        features = module.features(windowed.net_.prepare(torch.from_numpy(squares)))
+        fine, coarse = module.backbone.weights(features)
+    spread = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2) / 4
+    np.testing.assert_allclose(heat, fine + spread, atol=1e-6)
+    assert AttentionMap.from_estimator(windowed, X[:3]).maps[0].shape == (48, 48)
+    assert GradCAM.from_estimator(windowed, X[:3]).maps[0].shape == (48, 48)
+
+
+def test_a_pretrainer_has_no_answer_to_look_into(cells):
+    pretrainer = FCMAEPretrainer(
+        "resnet24", backbone_options={"width": 8}, image_size=64, max_epochs=0
+    ).fit(cells[0])
+    with pytest.raises(TypeError, match="ends in FCMAEPretrainer"):
+        AttentionMap.from_estimator(pretrainer, cells[0][:2])

@@ -75,3 +75,20 @@ def test_embedding_recipe_takes_weights_from_a_file(cells, tmp_path):
         embed__pretrained=str(tmp_path / "weights.safetensors"),
     )
     assert recipe.fit(X, y).score(X, y) > 0.9
+
+
+def test_pretrained_recipes_learn_inside_the_fold(cells):
+    X, y = cells
+    for name in ("fcmae-wpat", "fcmae-linear"):
+        recipe = make_recipe(name, image_size=32, max_epochs=1, device="cpu", random_state=0)
+        step = "classify__pretrained" if name == "fcmae-wpat" else "embed"
+        recipe.set_params(
+            **{
+                f"{step}__backbone_options": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)},
+                f"{step}__decoder_dim": 16,
+            }
+        )
+        params = recipe.get_params()
+        assert (params[f"{step}__image_size"], params[f"{step}__max_epochs"]) == (32, 1)
+        assert set(clone(recipe).fit(X, y).predict(X)) <= {"dark", "pale"}
+    assert make_recipe("fcmae-wpat", balance="oversample")[-1].resampler == "balanced"
