@@ -2,13 +2,10 @@
 
 from typing import Any
 
-from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hemaest.base import did_you_mean
-from hemaest.recipes._classical import handcrafted_steps
 from hemaest.recipes._registry import Options, Steps, register
 
 ACCEPTS = ("stain", "balance", "image_size")
@@ -121,19 +118,3 @@ def _embedding_logistic(options: Options) -> Steps:
     )
     model = LogisticRegression(C=0.1, max_iter=5000, random_state=options.random_state)
     return [("embed", embedding), ("scale", StandardScaler()), ("classify", model)]
-
-
-@register(
-    "ensemble-mixed",
-    "the small net and a forest on handcrafted features, voting",
-    accepts=("stain", "segmenter", "image_size"),
-    param_grid={"classify__weights": [(1, 1), (2, 1)]},
-)
-def _ensemble_mixed(options: Options) -> Steps:
-    segment, *features = handcrafted_steps(options)
-    forest = RandomForestClassifier(300, n_jobs=options.n_jobs, random_state=options.random_state)
-    handcrafted = make_pipeline(*(step for _, step in features), forest)
-    vote = VotingClassifier(
-        [("deep", small_net(options)), ("handcrafted", handcrafted)], voting="soft"
-    )
-    return [segment, ("classify", vote)]

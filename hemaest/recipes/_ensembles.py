@@ -1,4 +1,4 @@
-"""Ensembles on handcrafted features: models that err in different ways, voting or stacked.
+"""Ensembles of models that err in different ways, on handcrafted features and beside a net.
 
 No member holds out data for itself (the trees have a fixed number), so the only inner split is
 that of the stacking, and it knows the groups.
@@ -12,7 +12,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
 from hemaest.recipes._classical import (
@@ -21,6 +21,7 @@ from hemaest.recipes._classical import (
     handcrafted_steps,
     to_normal,
 )
+from hemaest.recipes._deep import small_net
 from hemaest.recipes._inner_folds import InnerFolds
 from hemaest.recipes._registry import Options, Steps, register
 
@@ -53,13 +54,41 @@ def _kernel_logistic(options: Options) -> Any:
     param_grid={"classify__weights": [(1, 1, 1), (2, 1, 1)]},
 )
 def _ensemble_voting(options: Options) -> Steps:
+    return [
+        *handcrafted_steps(options),
+        *feature_sampler(options),
+        ("classify", handcrafted_vote(options)),
+    ]
+
+
+def handcrafted_vote(options: Options) -> VotingClassifier:
+    """Return three models on features, whose probabilities are averaged."""
     members = [
         ("trees", _trees(options)),
         ("discriminant", _discriminant()),
         ("kernel", _kernel_logistic(options)),
     ]
-    vote = VotingClassifier(members, voting="soft")
-    return [*handcrafted_steps(options), *feature_sampler(options), ("classify", vote)]
+    return VotingClassifier(members, voting="soft")
+
+
+@register(
+    "ensemble-mixed",
+    "a small net on the cut-out cell and the handcrafted ensemble, voting",
+    accepts=("stain", "segmenter", "image_size"),
+    param_grid={"classify__weights": [(1, 1), (2, 1)]},
+)
+def _ensemble_mixed(options: Options) -> Steps:
+    segment, *features = handcrafted_steps(options)
+    return [segment, ("classify", mixed_vote(options, features))]
+
+
+def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
+    """Return a net that sees the cell alone, and models that read its measures."""
+    from hemaest.preprocessing import CropToCell
+
+    net = Pipeline([("crop", CropToCell(margin=0.2)), ("net", small_net(options))])
+    handcrafted = Pipeline([*features, ("vote", handcrafted_vote(options))])
+    return VotingClassifier([("deep", net), ("handcrafted", handcrafted)], voting="soft")
 
 
 @register(

@@ -16,7 +16,7 @@ from hemaest.recipes._pipeline import ImagePipeline
 Steps = list[tuple[str, Any]]
 
 # each module registers its recipes when it is imported
-MODULES = ("_classical", "_ensembles", "_deep", "_pretrained")
+MODULES = ("_classical", "_ensembles", "_deep", "_pretrained", "_reference")
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,10 @@ class CellSegmenter(ImageTransformer):
         return self
 
     def _find(self, image: NDArray[np.uint8]) -> Found:
+        from hemaest.segmentation._frame import paint_frame
         from hemaest.segmentation._methods import find
 
-        return find(rgb(image), self.cells, self.method_, self.net_)
+        return find(paint_frame(rgb(image)), self.cells, self.method_, self.net_)
 
     def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.dstack([rgb(image), self._find(image).labels])

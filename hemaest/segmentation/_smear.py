@@ -13,6 +13,7 @@ from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
 from hemaest.images import pack, rgb, to_object_array
 from hemaest.segmentation._field import Field, find_field
+from hemaest.segmentation._frame import paint_frame
 
 __all__ = ["SmearDetector"]
 
@@ -109,11 +110,12 @@ class SmearDetector(ImageTransformer):
         return map_images(self._field, X, n_jobs=self.n_jobs)
 
     def _field(self, image: NDArray[np.uint8]) -> Field:
+        seen = paint_frame(rgb(image))
         if self.method == "voters":
-            return find_field(rgb(image))
+            return find_field(seen)
         from hemaest.segmentation._network import shipped_fused
 
-        return find_field(rgb(image), shipped_fused())
+        return find_field(seen, shipped_fused())
 
     def _boxes(self, field: Field) -> NDArray[np.float64]:
         kept = field.boxes[field.boxes[:, 4] >= self.min_score_]

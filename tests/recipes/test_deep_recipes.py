@@ -54,9 +54,9 @@ def test_small_recipe_behind_a_stain_normalizer(cells):
 
 
 def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
-    X, y = cells[0][6:18], cells[1][6:18]
+    X, y = cells
     recipe = make_recipe("ensemble-mixed", image_size=32, max_epochs=2, random_state=0)
-    recipe.set_params(classify__deep__backbone_options=TINY)
+    recipe.set_params(classify__deep__net__backbone_options=TINY)
     recipe.fit(X, y)
     vote = recipe[-1]
     mapped = recipe[:-1].transform(X)

@@ -1,0 +1,314 @@
+"""Five published systems: what was claimed, what their protocol gives, what holds without leaks.
+
+    HEMAEST_DATA=... python -m benchmarks.reference_systems [--small] [--only r0 r1] [--data DIR]
+
+DIR holds ``pbc``, ``taleqani``, ``bccd``; where the full public sets lie beside them
+(``bone_marrow``, ``kaggle_wbc``, ``raabin``, ``leukemia_folders``) these are run too. The nets are
+run at their authors' size on a GPU; without one, only the recipes that need none are, and the rows
+of the others say so. ``--small`` runs everything on a CPU, reduced until it proves nothing but that
+it works.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import _leaks
+from benchmarks._results import accelerator, data_folder, write_section
+from hemaest import datasets
+from hemaest._tables import format_table
+from hemaest.evaluation import compare
+from hemaest.groups import GroupedFolds
+from hemaest.recipes import ImagePipeline, make_recipe
+
+FOUR = ("eosinophil", "lymphocyte", "monocyte", "neutrophil")
+SEED = 0
+FOLDS = 5
+SMALL_IMAGES = 120
+NOT_RUN = "not run: needs a GPU"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One set of labelled images, and how it is split without a leak."""
+
+    data: str
+    load: Callable[[Path], Any]
+    note: str = ""
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class System:
+    """One published system."""
+
+    recipes: tuple[str, ...]
+    claimed: str
+    measured: str
+    leak: Callable[..., float]
+    leak_in_words: str
+    tasks: tuple[Task, ...]
+    others: tuple[str, ...] = ("handcrafted-xgboost", "ensemble-voting")
+    fields: bool = False
+    small: dict[str, Any] = field(default_factory=dict)
+
+
+def four_types(bunch: Any) -> Any:
+    """Keep the four types that all sets of white cells share."""
+    names = np.array([str(bunch.class_names.get(t, t)).lower() for t in bunch.target])
+    kept = np.isin(names, FOUR)
+    bunch.images, bunch.target = bunch.images[kept], names[kept]
+    bunch.groups = np.asarray(bunch.groups)[kept]
+    return bunch
+
+
+def kaggle(path: Path) -> Any:
+    """Load the whole Kaggle set, its own TEST folder as the only test part."""
+    train, test = (datasets.load_kaggle_wbc(path, subset=part) for part in ("train", "test"))
+    n = len(train.images)
+    train.images = np.concatenate([train.images, test.images])
+    train.target = np.concatenate([train.target, test.target])
+    both = [[f"{part}/{g}" for g in b.groups] for part, b in (("train", train), ("test", test))]
+    train.groups = np.array(both[0][:n] + both[1])
+    train.folds = [(np.arange(n), np.arange(n, len(train.images)))]
+    return train
+
+
+TALEQANI = Task("taleqani", datasets.load_taleqani)
+PBC = Task("pbc", datasets.load_pbc)
+PBC_FOUR = Task("pbc", lambda p: four_types(datasets.load_pbc(p)), "four types")
+BCCD_FOUR = Task(
+    "bccd", lambda p: four_types(datasets.load_bccd(p, fields="single")), "fields of one type", 5
+)
+PBC_FINE = Task(
+    "pbc",
+    lambda p: datasets.load_pbc(p, level="subtype"),
+    "11 fine subtypes, a stand-in for the marrow's stages",
+)
+KAGGLE = Task("kaggle_wbc", kaggle, "TRAIN to TEST")
+MARROW = Task("bone_marrow", lambda p: datasets.load_bone_marrow(p, classes="14"), "14 types")
+RAABIN = Task("raabin", datasets.load_raabin)
+LEUKEMIA = Task("leukemia_folders", datasets.load_leukemia_folders)
+
+SYSTEMS = {
+    "r0": System(
+        ("r0-reinhard-resnet50",),
+        "98.35% accuracy",
+        "the best validation epoch of five; test fold unused",
+        _leaks.best_validation_epoch,
+        "best validation epoch reported",
+        (TALEQANI,),
+        others=("handcrafted-xgboost", "ensemble-voting", "ensemble-mixed"),
+    ),
+    "r1": System(
+        ("r1-detect-segment-classify",),
+        "99.65% accuracy",
+        "61.76% on the real test folder",
+        _leaks.scored_on_training,
+        "validation images trained on",
+        (BCCD_FOUR, KAGGLE),
+        fields=True,
+    ),
+    "r2": System(
+        ("r2-resnet50", "r2-vit"),
+        "68.36% / 80.27% accuracy",
+        "ViT's is the validation set's",
+        _leaks.best_validation_epoch,
+        "best validation epoch reported",
+        (PBC_FINE, MARROW),
+    ),
+    "r3": System(
+        ("r3-resnet24",),
+        "90% accuracy",
+        "69.2% on TEST; 86.2% chosen on TEST",
+        _leaks.copies_dealt_one_by_one,
+        "turned copies on both sides",
+        (PBC_FOUR, BCCD_FOUR, KAGGLE),
+    ),
+    "r4": System(
+        ("r4-alhe-acdbgan-fcmae-wpat",),
+        "96% accuracy",
+        "tested on its own training images",
+        _leaks.split_anew,
+        "split anew before the test",
+        (TALEQANI, PBC, RAABIN, LEUKEMIA),
+        others=("handcrafted-xgboost", "ensemble-voting", "fcmae-wpat"),
+    ),
+}
+
+
+def on_cpu(recipe: str) -> bool:
+    """Return whether a recipe trains at its full size without a GPU."""
+    return recipe.startswith(("handcrafted", "ensemble", "color", "r1"))
+
+
+def made(recipe: str, small: bool) -> ImagePipeline:
+    """Return the recipe at its full size, or so small that a CPU runs it in seconds.
+
+    Published ImageNet weights are taken where they can be had; the small run starts at random.
+    """
+    if not small:
+        return make_recipe(recipe, random_state=SEED, n_jobs=2)
+    model = make_recipe(recipe, random_state=SEED, n_jobs=2, max_epochs=2)
+    given = model.get_params()
+    wanted = {
+        "image_size": 64,
+        "pretrained": False,
+        "backbone": {"vit_base_patch16_224": "vit_tiny_patch16_224"},
+    }
+    for name, old in given.items():
+        last = name.rsplit("__", 1)[-1]
+        if last == "pretrained" and old is True:
+            model.set_params(**{name: False})
+        elif last == "image_size" and isinstance(old, int) and old > 64:
+            model.set_params(**{name: 64})
+        elif last == "backbone" and old in wanted["backbone"]:
+            model.set_params(**{name: wanted["backbone"][old]})
+        elif last == "max_epochs" and isinstance(old, int) and old > 2:
+            model.set_params(**{name: 2})
+    return model
+
+
+def in_front(system: System, recipe: str, model: ImagePipeline) -> ImagePipeline:
+    """On whole fields, let every recipe of single cells see the detected cell."""
+    if not system.fields or recipe.startswith("r1"):
+        return model
+    from hemaest.segmentation import SmearDetector
+
+    return ImagePipeline([("detect", SmearDetector(n_jobs=2)), *model.steps])
+
+
+def subset(bunch: Any, n: int) -> Any:
+    """Keep about n images, the rare classes whole as far as may be."""
+    y = np.asarray(bunch.target)
+    rng = np.random.default_rng(SEED)
+    each = max(8, n // len(np.unique(y)))
+    rows = [rng.permutation(np.flatnonzero(y == c))[:each] for c in np.unique(y)]
+    kept = np.sort(np.concatenate(rows))
+    bunch.images, bunch.target = bunch.images[kept], y[kept]
+    bunch.groups = np.asarray(bunch.groups)[kept]
+    if "folds" in bunch:
+        inside = [np.flatnonzero(np.isin(kept, part)) for part in bunch.folds[0]]
+        bunch.folds = [tuple(inside)]
+    return bunch
+
+
+def folds_of(bunch: Any, task: Task, small: bool) -> list[tuple[Any, Any]]:
+    """Return the folds, no photograph torn apart."""
+    if "folds" in bunch:
+        return bunch.folds
+    y = np.asarray(bunch.target)
+    number, repeats = (2, 1) if small else (FOLDS, task.repeats)
+    deals = [GroupedFolds(number, random_state=SEED + r) for r in range(repeats)]
+    return [fold for deal in deals for fold in deal.split(None, y, bunch.groups)]
+
+
+def rows_of(name: str, folder: Path, small: bool, gpu: bool) -> Iterator[dict[str, Any]]:
+    """Yield one row for each recipe of a system on each of its sets."""
+    system = SYSTEMS[name]
+    for task in system.tasks:
+        common = {"system": name.upper(), "data": f"{task.data}, {task.note}".strip(", ")}
+        if not (folder / task.data).is_dir():
+            yield {**common, "recipe": f"not run: no folder {task.data}"}
+            continue
+        bunch = task.load(folder / task.data)
+        bunch = subset(bunch, SMALL_IMAGES) if small else bunch
+        yield from _task_rows(system, task, common, bunch, small, gpu)
+
+
+def _task_rows(
+    system: System, task: Task, common: dict[str, Any], bunch: Any, small: bool, gpu: bool
+) -> Iterator[dict[str, Any]]:
+    y = np.asarray(bunch.target)
+    own = [r for r in system.recipes if small or gpu or on_cpu(r)]
+    others = [r for r in system.others if small or gpu or on_cpu(r)]
+    models = {r: in_front(system, r, made(r, small)) for r in (*own, *others)}
+    start = time.perf_counter()
+    result = compare(
+        models,
+        bunch.images,
+        y,
+        groups=np.asarray(bunch.groups),
+        group_source=str(bunch.group_source),
+        cv=folds_of(bunch, task, small),
+        random_state=SEED,
+    )
+    minutes = (time.perf_counter() - start) / 60
+    table = result.table.set_index("recipe")
+    best = table["accuracy"].idxmax()
+    for recipe in system.recipes:
+        ran = recipe in table.index
+        leaky = system.leak(models[recipe], bunch.images, y, SEED) if ran else NOT_RUN
+        yield {
+            **common,
+            "images": len(y),
+            "recipe": recipe,
+            "claimed": system.claimed,
+            "their code": system.measured,
+            "their protocol (leaks)": leaky,
+            "clean": table.loc[recipe, "accuracy"] if ran else NOT_RUN,
+            "clean macro F1": table.loc[recipe, "macro F1"] if ran else "",
+            "colour alone": table.loc["color-logistic", "accuracy"],
+            "handcrafted-xgboost": table.loc["handcrafted-xgboost", "accuracy"],
+            "best": f"{table.loc[best, 'accuracy']:.3f} ({best})",
+            "card": result.claim(),
+            "table": result.table,
+            "minutes": minutes,
+        }
+
+
+def sections(rows: list[dict[str, Any]]) -> str:
+    """Return the overview, then for each set the whole comparison and how it was made."""
+    frame = pd.DataFrame(rows).drop(columns=["card", "table"], errors="ignore").fillna("")
+    short = frame.drop(columns=["claimed", "their code"], errors="ignore")
+    text = [format_table(short), ""]
+    seen = set()
+    for row in rows:
+        if "table" not in row or (key := (row["system"], row["data"])) in seen:
+            continue
+        seen.add(key)
+        facts = row["card"].facts
+        system = SYSTEMS[row["system"].lower()]
+        text += [
+            f"### {row['system']} on {row['data']}",
+            "",
+            f"Claimed {system.claimed}; found: {system.measured}. In the column that leaks: "
+            f"{system.leak_in_words}.",
+            "",
+            format_table(row["table"]),
+            "",
+            f"Split unit: {facts['Split unit']}. {facts['Protocol']}. {facts['Data hash']}. "
+            + " ".join(f"{f['severity'].capitalize()}: {f['text']}" for f in row["card"].flags),
+            "",
+        ]
+    return "\n".join(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="everything on a CPU, proving nothing")
+    parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--data", type=Path, help="the folder of the sets (else HEMAEST_DATA)")
+    given = parser.parse_args()
+    folder = given.data or data_folder()
+    gpu = accelerator() != "no GPU"
+    os.environ.setdefault("HEMAEST_DATA", str(folder))
+    kind = " (small)" if given.small else ""
+    for name in given.only:
+        command = f"python -m benchmarks.reference_systems --only {name}{' --small' * given.small}"
+        rows = []
+        for row in rows_of(name, folder, given.small, gpu):
+            print({k: v for k, v in row.items() if k not in {"card", "table"}}, flush=True)
+            rows.append(row)
+        write_section(f"Reference system {name.upper()}{kind}", sections(rows), command=command)
+
+
+if __name__ == "__main__":
+    main()
