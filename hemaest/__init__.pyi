@@ -1,4 +1,5 @@
 from . import (
+    balance as balance,
     base as base,
     datasets as datasets,
     deep as deep,

@@ -328,13 +328,14 @@ class ImageClassifier(
             checkpoint = checkpoint_file(self, X, y, groups, weight, old)
             seed = seed_in(checkpoint, default=seed)
         held_out = None
-        train: tuple[Any, Any, Any] = (X, y, weight)
+        train: tuple[Any, ...] = (X, y, weight, groups)
         valid: Examples | None = None
         if holds_out:
             keep, held_out = hold_out(X, y, groups, self.validation_fraction, seed)
             target = encode(y[held_out], classes)
             valid = make_examples(X[held_out], target, weight[held_out], self.image_size)
-            train = (X[keep], y[keep], weight[keep])
+            kept_groups = None if groups is None else np.asarray(groups)[keep]
+            train = (X[keep], y[keep], weight[keep], kept_groups)
         train_X, train_y, train_weight = resample(self.resampler, *train, seed=seed)
         if self.class_weight is not None:
             train_weight = train_weight * compute_sample_weight(self.class_weight, train_y)

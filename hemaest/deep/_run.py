@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from inspect import signature
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -59,17 +60,22 @@ def resample(
     X: NDArray[Any],
     y: NDArray[Any],
     weight: NDArray[np.float64],
+    groups: Any = None,
     *,
     seed: int,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
-    """Apply a sampler to the training part; weights go along, made-up images get the mean."""
+    """Apply a sampler to the training part; weights go along, made-up images get the mean.
+
+    A sampler that splits inside gets the groups.
+    """
     if resampler is None or isinstance(resampler, str):
         return X, y, weight
     sampler = clone(resampler)
     params = sampler.get_params(deep=False)
     if "random_state" in params and params["random_state"] is None:
         sampler.set_params(random_state=seed)
-    new_X, new_y = sampler.fit_resample(X, y)
+    splits = groups is not None and "groups" in signature(sampler.fit_resample).parameters
+    new_X, new_y = sampler.fit_resample(X, y, **({"groups": groups} if splits else {}))
     if isinstance(new_X, list):
         new_X = to_object_array(new_X)
     if np.ptp(weight) == 0:
@@ -104,7 +110,15 @@ def run_callbacks(
 
 
 # what changes nothing in the result, or must not count (a seed that was drawn is in the file)
-_NO_MATTER = {"checkpoint_dir", "device", "verbose", "callbacks", "random_state", "tta"}
+_NO_MATTER = {
+    "checkpoint_dir",
+    "picture_dir",
+    "device",
+    "verbose",
+    "callbacks",
+    "random_state",
+    "tta",
+}
 
 
 def checkpoint_file(

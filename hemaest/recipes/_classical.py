@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from imblearn.over_sampling import SMOTE, RandomOverSampler
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -55,6 +54,8 @@ def feature_sampler(options: Options) -> Steps:
         return []
     if not isinstance(balance, str):
         return [("balance", balance)]
+    from imblearn.over_sampling import SMOTE, RandomOverSampler
+
     samplers: dict[str, Any] = {"oversample": RandomOverSampler, "smote": SMOTE}
     if balance not in samplers:
         raise ValueError(

@@ -6,7 +6,6 @@ that of the stacking, and it knows the groups.
 
 from typing import Any
 
-from imblearn.pipeline import make_pipeline as make_resampled
 from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -106,6 +105,8 @@ def _ensemble_stacking(options: Options) -> Steps:
     # each member balances its own training side of an inner fold, so no copy crosses it
     sampler = [step for _, step in feature_sampler(options)]
     if sampler:
+        from imblearn.pipeline import make_pipeline as make_resampled
+
         members = [(name, make_resampled(clone(sampler[0]), model)) for name, model in members]
     stack = StackingClassifier(members, final_estimator=make_final(options))
     return [

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
-from imblearn.pipeline import Pipeline
 from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.base import clone
@@ -14,6 +13,11 @@ from sklearn.utils.validation import check_memory
 
 from hemaest.base import TakesGroups
 from hemaest.recipes._recollection import FittedFront, Recollection
+
+try:
+    from imblearn.pipeline import Pipeline
+except ImportError:
+    from hemaest.recipes._without_samplers import Pipeline
 
 SYNTHETIC = -1
 STEP_METHODS = ("fit", "fit_transform", "fit_resample", "fit_predict", "transform", "predict")
@@ -29,6 +33,11 @@ def takes(step: Any, name: str) -> bool:
     (True, False)
     """
     return name in inspect.signature(step.fit).parameters
+
+
+def takes_groups(sampler: Any) -> bool:
+    """Return whether a sampler splits inside, and so wants to know what belongs together."""
+    return "groups" in inspect.signature(sampler.fit_resample).parameters
 
 
 def rows_kept(sampler: Any, before: Any, after: Any) -> NDArray[np.intp]:
@@ -184,6 +193,8 @@ class ImagePipeline(TakesGroups, Pipeline):
     ) -> tuple[Any, ...]:
         """Fit one step; return the data behind it, whose rows they are, and the steps so far."""
         if hasattr(step, "fit_resample"):
+            if groups is not None and takes_groups(step):
+                params["fit_resample"]["groups"] = groups
             X_new, y = step.fit_resample(X, y, **params["fit_resample"])
             rows = rows_kept(step, X, X_new)
             kept = rows if kept is None else np.where(rows == SYNTHETIC, rows, kept[rows])

@@ -28,6 +28,21 @@ model = ImageClassifier("cellnet", image_size=32, max_epochs=1, early_stopping=T
 assert model.fit(X, y, groups=np.arange(8) // 2).predict(X).shape == (8,)
 GradCAM.from_estimator(model, X)
 DeepEmbedding("cellnet", pretrained=False, image_size=32).fit_transform(X)
+from hemaest.balance import ACDBGAN, ImageSampler
+from hemaest.recipes import ImagePipeline, make_recipe
+
+gan = ACDBGAN(image_size=16, max_steps=2, batch_size=4, width=4, min_images=2, adaptive=False,
+              realism_filter=False)
+recipe = make_recipe("deep-small", image_size=32, max_epochs=1)
+recipe.set_params(classify__resampler=gan).fit(X, y, groups=np.arange(8) // 2)
+assert recipe.predict(X).shape == (8,) and recipe.fit_predict(X, y).shape == (8,)
+for sampler in (gan, ImageSampler()):
+    try:
+        ImagePipeline([("balance", sampler), *recipe.steps]).fit(X, y)
+    except ImportError as error:
+        assert "pip install imbalanced-learn" in str(error), error
+    else:
+        raise AssertionError("imbalanced-learn was there")
 try:
     model.history_
 except ImportError as error:

@@ -50,6 +50,18 @@ QUICK: dict[str, dict] = {
     },
     "DeepEmbedding": {**_TINY, "pretrained": False},
     "StainAugmenter": {"random_state": 0},
+    "ImageSampler": {"random_state": 0},
+    "ACDBGAN": {
+        "image_size": 16,
+        "max_steps": 3,
+        "batch_size": 4,
+        "width": 4,
+        "min_images": 3,
+        "adaptive": False,
+        "realism_filter": False,
+        "device": "cpu",
+        "random_state": 0,
+    },
     "CellSegmenter": {"random_state": 0},
 }
 

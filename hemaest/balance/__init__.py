@@ -1,0 +1,5 @@
+"""Classes of unequal size: resampling of images, and a GAN for rare cells, judged honestly."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

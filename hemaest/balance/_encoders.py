@@ -1,0 +1,146 @@
+"""What turns images into points between which distances mean likeness."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+
+from hemaest.balance._judges import embed
+from hemaest.deep import ImageClassifier
+from hemaest.deep._batches import Squares, ordered
+from hemaest.images import as_array
+from hemaest.preprocessing._resize import fit_inside
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+# kinds of cells that are looked for where no labels are given
+N_CLUSTERS = 8
+
+
+@dataclass
+class FittedEncoder:
+    """A small classifier of ours: what its last layer sees, and its maps for fine likeness."""
+
+    model: ImageClassifier
+    name: str
+
+    def features(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """Return one row for each image."""
+        return self.model.transform(images)
+
+    def invariant(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """Return unit vectors that do not depend on how a cell is turned."""
+        return embed(self.model, images).astype(np.float64)
+
+    def maps(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Return the feature maps of all stages, each place a unit vector."""
+        import torch
+
+        from hemaest.deep._batches import to_floats
+
+        net = self.model.net_
+        squares = torch.from_numpy(
+            Squares(images, self.model.image_size).take(np.arange(len(images)))
+        )
+        with torch.inference_mode():
+            x = net.module_.normalize(to_floats(squares, net.torch_device))
+            stages = net.module_.backbone.forward_intermediates(x, intermediates_only=True)
+            units = [torch.nn.functional.normalize(stage.float(), dim=1) for stage in stages]
+        return [unit.cpu().numpy() for unit in units]
+
+
+@dataclass
+class Inception:
+    """The Inception v3 of the published FID, where its weights are at hand."""
+
+    name: str = "Inception v3 (the published FID and KID)"
+
+    def features(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """Return one row of 2,048 for each image."""
+        import torch
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        net = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"]).eval()
+        found = []
+        with torch.inference_mode():
+            for rows in ordered(len(images), 32):
+                squares = [fit_inside(as_array(images[i])[..., :3], 299, 299) for i in rows]
+                batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+                found.append(net(batch).double().numpy())
+        return np.concatenate(found)
+
+    def invariant(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """Return unit vectors."""
+        points = self.features(images)
+        return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+    def maps(self, images: NDArray[Any]) -> None:
+        """Return nothing: the maps of this net are not those of any published likeness."""
+        return None
+
+
+def has_inception() -> bool:
+    """Return whether the published weights are on this machine; nothing is fetched."""
+    import torch
+
+    return os.path.exists(os.path.join(torch.hub.get_dir(), "checkpoints", INCEPTION_FILE))
+
+
+def make_encoder(
+    encoder: Any,
+    images: NDArray[Any],
+    labels: ArrayLike | None,
+    *,
+    image_size: int,
+    device: str,
+    random_state: Any,
+) -> FittedEncoder | Inception:
+    """Return the encoder that was asked for, fitted on real images where it is one of ours.
+
+    Parameters
+    ----------
+    encoder : {"auto", "inception", "fitted"} or fitted classifier
+        ``"auto"`` takes Inception where its weights are at hand.
+    images : array
+        Checked real images to fit on.
+    labels : array-like or None
+        Where there are none, clusters of small pictures take their place.
+    image_size : int
+        Of an encoder of ours.
+    device : str
+        Of an encoder of ours.
+    random_state : int, RandomState or None
+        Of an encoder of ours.
+    """
+    if not isinstance(encoder, str):
+        return FittedEncoder(encoder, f"the given {type(encoder).__name__}")
+    if encoder == "inception" or (encoder == "auto" and has_inception()):
+        return Inception()
+    what = f"{len(images)} real images and their labels"
+    if labels is None or len(np.unique(np.asarray(labels))) < 2:
+        labels = clusters(images, random_state)
+        what = f"{len(images)} real images and {N_CLUSTERS} clusters of them"
+    model = ImageClassifier(
+        "cellnet",
+        image_size=image_size,
+        max_epochs=20,
+        batch_size=16,
+        lr=2e-3,
+        resampler="balanced",
+        device=device,
+        precision="float32",
+        random_state=random_state,
+        verbose=False,
+    )
+    name = f"a small net of hemaest at {image_size} px, fitted on {what}"
+    return FittedEncoder(model.fit(images, labels), name)
+
+
+def clusters(images: NDArray[Any], random_state: Any) -> NDArray[np.intp]:
+    """Return which of some clusters of small pictures each image belongs to."""
+    small = np.stack([fit_inside(as_array(image)[..., :3], 8, 8) for image in images])
+    rows = small.reshape(len(small), -1) / 255.0
+    k = min(N_CLUSTERS, len(np.unique(rows, axis=0)))
+    return KMeans(k, n_init=3, random_state=random_state).fit_predict(rows)

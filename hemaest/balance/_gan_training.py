@@ -1,0 +1,293 @@
+"""How a run of the GAN goes: steps, averaged weights, checkpoints, pictures."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.utils import ModelEmaV3
+from torch import Tensor
+
+from hemaest._progress import track
+from hemaest.deep._batches import Squares, prefetch, to_floats
+from hemaest.deep._callbacks import write_whole
+from hemaest.deep._memory import BatchTooLarge, is_out_of_memory
+from hemaest.deep._net import TrainingDiverged, weights_of
+from hemaest.deep._schedule import warmup_cosine
+from hemaest.nets._devices import autocast
+from hemaest.nets._gan import Discriminator, Generator, pairing_losses, slope_penalty
+from hemaest.nets._gan_augment import look_through
+
+# the class begins to count after this share of a run, and counts in full after the second
+CONDITIONING = (0.05, 0.3)
+# how much more often than by its size a small class is shown: the power of its count
+POWER = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run."""
+
+    max_steps: int
+    batch_size: int
+    lr: float
+    penalty: float
+    penalty_every: int
+    report_every: int
+    seed: int
+
+
+@dataclass
+class Run:
+    """Two nets, their optimizers and the averaged generator, on one device.
+
+    Parameters
+    ----------
+    generator, discriminator : Module
+        Freshly made.
+    settings : Settings
+    device : device
+    precision : dtype
+        Of the forward passes.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+    settings: Settings
+    device: torch.device
+    precision: torch.dtype
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        like_convolutions: Any = {"memory_format": torch.channels_last}
+        self.generator.to(self.device, **like_convolutions)
+        self.discriminator.to(self.device, **like_convolutions)
+        fused = self.device.type == "cuda"
+        self.optimizers = [
+            torch.optim.Adam(net.parameters(), lr=self.settings.lr, betas=(0.0, 0.99), fused=fused)
+            for net in (self.generator, self.discriminator)
+        ]
+        # the average looks back over a twentieth of the run
+        decay = 1 - 1 / max(10, self.settings.max_steps / 20)
+        self.average = ModelEmaV3(self.generator, decay=decay, use_warmup=True, warmup_power=0.75)
+        self.random = torch.Generator()
+
+    @property
+    def conditioning(self) -> float:
+        """How much the class counts now."""
+        begin, end = CONDITIONING
+        done = self.step / max(1, self.settings.max_steps)
+        return min(1.0, max(0.0, (done - begin) / (end - begin)))
+
+    def noise(self, n: int) -> Tensor:
+        """Return noise that a seed gives alike on every device."""
+        z = torch.randn(n, self.generator.latent_size, generator=self.random)
+        return z.to(self.device, non_blocking=True)
+
+    def learn(self, real: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Do one step of both nets on real images from -1 to 1."""
+        factor = warmup_cosine(self.step, self.settings.max_steps, 0.02, 0.05)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = self.settings.lr * factor
+        found = self._learn_discriminator(real, label)
+        found["generator_loss"] = self._learn_generator(real, label)
+        self.step += 1
+        self.average.update(self.generator, self.step)
+        return found
+
+    def _scores(self, real: Tensor, fake: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return both images as the discriminator looks at them, and its scores of each."""
+        seen = look_through(torch.cat([real, fake]), self.random)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        if not fake.requires_grad:
+            seen.requires_grad_(True)
+        with autocast(self.device, self.precision):
+            scores = self.discriminator(seen, label.repeat(2), self.conditioning).float()
+        return seen, *scores.chunk(2)
+
+    def _learn_discriminator(self, real: Tensor, label: Tensor) -> dict[str, Tensor]:
+        settings = self.settings
+        with torch.no_grad(), autocast(self.device, self.precision):
+            fake = self.generator(self.noise(len(real)), label, self.conditioning).float()
+        seen, of_real, of_fake = self._scores(real, fake, label)
+        loss, _ = pairing_losses(of_real, of_fake)
+        total, penalty = loss, None
+        if self.step % settings.penalty_every == 0:
+            # over real and fake together: R1 and R2, each at weight 1/2 of the penalty
+            penalty = slope_penalty(torch.cat([of_real, of_fake]), seen)
+            total = loss + settings.penalty_every * settings.penalty * penalty
+        self.optimizers[1].zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizers[1].step()
+        found = {"discriminator_loss": loss.detach()}
+        return found if penalty is None else found | {"penalty": penalty.detach()}
+
+    def _learn_generator(self, real: Tensor, label: Tensor) -> Tensor:
+        self.discriminator.requires_grad_(False)
+        with autocast(self.device, self.precision):
+            fake = self.generator(self.noise(len(real)), label, self.conditioning).float()
+        _, of_real, of_fake = self._scores(real, fake, label)
+        _, loss = pairing_losses(of_real, of_fake)
+        self.optimizers[0].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[0].step()
+        self.discriminator.requires_grad_(True)
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a checkpoint needs."""
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.module.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "history": self.history,
+            "seed": self.settings.seed,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.average.module.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.history = state["step"], state["history"]
+
+
+def draw_rows(target: NDArray[np.int64], n: int, size: int, seed: list[int]) -> Any:
+    """Return the rows of n batches, small classes shown more often than by their size."""
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(target)
+    chance = counts[target] ** (POWER - 1.0)
+    return list(rng.choice(len(target), (n, size), p=chance / chance.sum()))
+
+
+def batches(
+    run: Run, squares: Squares, target: NDArray[np.int64], last: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (images from -1 to 1, labels) up to a step; each stretch has a seed of its own."""
+    settings = run.settings
+    rows = draw_rows(target, last - run.step, settings.batch_size, [settings.seed, run.step, last])
+    labels = torch.from_numpy(target)
+    for chosen, images in prefetch(squares, rows, pin=run.device.type == "cuda"):
+        yield to_floats(images, run.device).mul_(2).sub_(1), labels[chosen].to(run.device)
+
+
+def train(
+    run: Run,
+    squares: Squares,
+    target: NDArray[np.int64],
+    *,
+    checkpoint: str | None = None,
+    watch: Callable[[Run], None] | None = None,
+    show: bool | None = None,
+) -> bool:
+    """Train until the last step; return whether a person interrupted it.
+
+    Parameters
+    ----------
+    run : Run
+    squares : Squares
+        The images.
+    target : int array
+        Their classes, from 0.
+    checkpoint : str, optional
+        A file that is replaced after each stretch of steps; a run goes on from it.
+    watch : callable, optional
+        Told after each stretch: it draws pictures.
+    show : bool, optional
+        Whether to show a progress bar; by default when a person is watching.
+    """
+    settings = run.settings
+    if checkpoint is not None and os.path.exists(checkpoint):
+        run.restore(torch.load(checkpoint, map_location=run.device, weights_only=True))
+    good = weights_of(run.average.module)
+    try:
+        steps = track(_steps(run, squares, target), "GAN", settings.max_steps - run.step, show=show)
+        for _ in steps:
+            if run.step % settings.report_every and run.step < settings.max_steps:
+                continue
+            _check_finite(run)
+            good = weights_of(run.average.module)
+            if checkpoint is not None:
+                write_whole(run.state(), checkpoint)
+            if watch is not None:
+                watch(run)
+    except KeyboardInterrupt:
+        return True
+    except TrainingDiverged:
+        run.average.module.load_state_dict(good)
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise BatchTooLarge(
+            f"batch_size={settings.batch_size} does not fit into the memory of {run.device} "
+            f"({str(error).splitlines()[0][:120]}); halve it, or take a smaller width or "
+            "image_size."
+        ) from error
+    return False
+
+
+def _steps(run: Run, squares: Squares, target: NDArray[np.int64]) -> Iterator[None]:
+    """Do the steps, one stretch after the other, and note the figures of each stretch."""
+    settings = run.settings
+    while run.step < settings.max_steps:
+        first = run.step
+        last = min(settings.max_steps, (first // settings.report_every + 1) * settings.report_every)
+        run.random.manual_seed(int(np.random.default_rng([settings.seed, first]).integers(2**31)))
+        found: dict[str, list[Tensor]] = {}
+        start = time.perf_counter()
+        with torch.backends.cudnn.flags(benchmark=True, deterministic=False):
+            for real, label in batches(run, squares, target, last):
+                for name, value in run.learn(real, label).items():
+                    found.setdefault(name, []).append(value)
+                if run.step == last:
+                    seconds = time.perf_counter() - start
+                    means = {name: float(torch.stack(v).mean()) for name, v in found.items()}
+                    rate = (last - first) * settings.batch_size / seconds
+                    run.history.append({"step": float(last), **means, "images_per_second": rate})
+                yield
+
+
+def _check_finite(run: Run) -> None:
+    row = run.history[-1]
+    if not all(math.isfinite(value) for value in row.values()):
+        raise TrainingDiverged(
+            f"the losses of the GAN are no longer finite at step {run.step}; the weights from "
+            f"before are kept. Try a lower lr (now {run.settings.lr:g}) or precision='float32'."
+        )
+
+
+def picture_grid(images: NDArray[np.uint8], n_columns: int, path: Path) -> None:
+    """Write images side by side into one PNG."""
+    from PIL import Image
+
+    n, height, width, _ = images.shape
+    rows = images.reshape(n // n_columns, n_columns, height, width, 3)
+    sheet = rows.swapaxes(1, 2).reshape(-1, n_columns * width, 3)
+    Image.fromarray(sheet).save(path)
+
+
+@torch.no_grad()
+def generate(
+    net: Generator, label: NDArray[np.int64], random: torch.Generator, device: torch.device
+) -> NDArray[np.uint8]:
+    """Return one image of each label, in batches of flat memory."""
+    found = []
+    net.eval()
+    for start in range(0, len(label), 64):
+        part = torch.from_numpy(label[start : start + 64]).to(device)
+        noise = torch.randn(len(part), net.latent_size, generator=random).to(device)
+        images = ((net(noise, part) + 1) * 127.5).round_().clamp_(0, 255).byte()
+        found.append(images.permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(found)

@@ -1,0 +1,147 @@
+"""Judges of synthetic images: small classifiers of inner folds, who know unseen real cells.
+
+Each judge learns from one side of an inner fold and looks at the other. From the other sides
+together follow the recall of each class, how far an unseen real cell of a class lies from the
+cells that were learnt from, and how near it comes. A synthetic cell that lies further is not
+realistic; one that comes nearer than real cells do is a copy.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+
+from hemaest.deep._labels import encode
+from hemaest.deep._letterbox import letterbox
+from hemaest.deep._split import copy_codes, join_groups
+from hemaest.groups import GroupedFolds, check_groups
+from hemaest.images import as_array
+
+# of the distances of unseen real cells
+FAR, NEAR = 0.95, 0.01
+
+
+@dataclass
+class Judge:
+    """An encoder and the embeddings of what it learnt from."""
+
+    encoder: Any
+    points: NDArray[np.float32]
+    target: NDArray[np.intp]
+
+    def distances(self, images: NDArray[Any], code: int) -> NDArray[np.float64]:
+        """Return how far each image is from the nearest cell of a class."""
+        return nearest(embed(self.encoder, images), self.points[self.target == code])
+
+
+@dataclass
+class Judges:
+    """All judges, what they found out about real cells, and the verdict on synthetic ones.
+
+    Parameters
+    ----------
+    members : list of Judge
+    recall : float array
+        Of each class, over the inner folds.
+    far : float array
+        Of each class: what 95 of 100 unseen real cells stay within.
+    near : float
+        What 1 of 100 unseen real cells comes within.
+    """
+
+    members: list[Judge]
+    recall: NDArray[np.float64]
+    far: NDArray[np.float64]
+    near: float
+
+    def verdict(self, images: NDArray[Any], code: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return which images are too far for most judges, and which are copies for any."""
+        members = [m for m in self.members if (m.target == code).any()]
+        each = np.stack([member.distances(images, code) for member in members])
+        too_far = (each > self.far[code]).mean(axis=0) > 0.5
+        return np.asarray(too_far), np.any(each < self.near, axis=0)
+
+
+def embed(encoder: Any, images: NDArray[Any]) -> NDArray[np.float32]:
+    """Return unit vectors that do not depend on how a cell is turned or mirrored."""
+    images = np.stack([letterbox(as_array(image), encoder.image_size) for image in images])
+    total = np.zeros((1, 1))
+    for view in range(8):
+        seen = np.rot90(images, view % 4, axes=(1, 2))
+        total = total + encoder.transform(np.ascontiguousarray(seen[:, :, :: 1 - 2 * (view // 4)]))
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return (total / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def nearest(points: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the distance of each point to the nearest of others.
+
+    Examples
+    --------
+    >>> nearest(np.array([[0.0], [5.0]]), np.array([[1.0], [4.5]])).tolist()
+    [1.0, 0.5]
+    """
+    if not len(points):
+        return np.empty(0)
+    blocks = [cdist(points[i : i + 1024], others).min(axis=1) for i in range(0, len(points), 1024)]
+    return np.concatenate(blocks)
+
+
+def inner_folds(X: NDArray[Any], y: NDArray[Any], groups: Any, n_folds: int, seed: int) -> Any:
+    """Return folds that tear neither a group nor exact copies."""
+    codes = copy_codes(X)
+    given = check_groups(groups, len(X))
+    joined = codes if given is None else join_groups(given, codes)
+    n_folds = min(n_folds, len(np.unique(joined)))
+    return list(GroupedFolds(n_folds, random_state=seed).split(None, y, joined))
+
+
+def fit_judges(
+    encoder: Any,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    classes: NDArray[Any],
+    *,
+    groups: Any,
+    n_folds: int,
+    seed: int,
+) -> Judges:
+    """Fit one judge on each inner fold.
+
+    Parameters
+    ----------
+    encoder : classifier with ``transform`` and ``image_size``
+        Cloned.
+    X, y, classes : arrays
+        Checked images, their labels, and the sorted labels.
+    groups : array-like or None
+        What no fold may tear apart.
+    n_folds : int
+        Fewer where there are fewer groups.
+    seed : int
+        Deals the folds.
+    """
+    target = encode(y, classes)
+    members: list[Judge] = []
+    hits = np.zeros(len(classes))
+    seen = np.zeros(len(classes))
+    found: list[list[NDArray[np.float64]]] = [[] for _ in classes]
+    for train, held in inner_folds(X, y, groups, n_folds, seed):
+        fitted = clone(encoder).set_params(random_state=seed).fit(X[train], y[train])
+        judge = Judge(fitted, embed(fitted, X[train]), target[train])
+        members.append(judge)
+        right = encode(fitted.predict(X[held]), classes) == target[held]
+        np.add.at(hits, target[held], right)
+        np.add.at(seen, target[held], 1)
+        for code in np.unique(target[held]):
+            if (judge.target == code).any():
+                found[code].append(judge.distances(X[held][target[held] == code], code))
+    joined = [np.concatenate(f) if f else np.empty(0) for f in found]
+    everything = np.concatenate(joined)
+    general = np.quantile(everything, FAR) if len(everything) else np.inf
+    far = np.array([np.quantile(d, FAR) if len(d) >= 5 else general for d in joined])
+    near = float(np.quantile(everything, NEAR)) if len(everything) else 0.0
+    return Judges(members, hits / np.maximum(seen, 1), far, near)

@@ -1,0 +1,388 @@
+import copy
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import cross_val_score
+from skorch.callbacks import Callback
+
+from hemaest import persistence
+from hemaest.balance import ACDBGAN
+from hemaest.balance._gan_fit import make_run
+from hemaest.balance._gan_training import train
+from hemaest.balance._quota import deficits, need, quotas
+from hemaest.deep import ImageClassifier
+from hemaest.deep._batches import Squares
+from hemaest.groups import GroupedFolds
+from hemaest.images import ImageRef, to_object_array
+from hemaest.recipes import ImagePipeline
+
+SMALL = {
+    "backbone_options": {"channels": (8, 8, 16, 16)},
+    "image_size": 16,
+    "batch_size": 8,
+    "precision": "float32",
+    "device": "cpu",
+}
+ENCODER = ImageClassifier("cellnet", max_epochs=6, lr=3e-3, **SMALL)
+
+
+def tiny(**changes):
+    params = {
+        "image_size": 16,
+        "max_steps": 4,
+        "batch_size": 4,
+        "width": 4,
+        "latent_size": 8,
+        "adaptive": False,
+        "realism_filter": False,
+        "encoder": ENCODER,
+        "device": "cpu",
+        "random_state": 0,
+    }
+    return ACDBGAN(**(params | changes))
+
+
+def draw(n, colour, rng):
+    """Draw n discs of one colour, each of its own size and place."""
+    rows, columns = np.mgrid[:16, :16]
+    images = np.full((n, 16, 16, 3), 230, float)
+    for image in images:
+        middle = 8 + rng.uniform(-2, 2, 2)
+        disc = np.hypot(rows - middle[0], columns - middle[1]) < rng.uniform(3, 6)
+        image[disc] = np.array(colour) + rng.normal(0, 12, 3)
+    return np.clip(images + rng.normal(0, 5, images.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def discs():
+    """Give 30 common and 12 rare discs of another colour, three to a patient."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([draw(30, (90, 60, 150), rng), draw(12, (190, 80, 60), rng)])
+    y = np.repeat(["common", "rare"], [30, 12])
+    return X, y, np.arange(42) // 3
+
+
+def known(X):
+    return {image.tobytes() for image in X}
+
+
+class Listener(ClassifierMixin, BaseEstimator):
+    """Remembers what it learnt from and everything that it was asked about."""
+
+    learnt: list = []
+    asked: list = []
+
+    def fit(self, X, y, groups=None, sample_indices=None):
+        self.classes_ = np.unique(y)
+        Listener.learnt.append((X, y, groups, sample_indices))
+        return self
+
+    def predict(self, X):
+        Listener.asked.extend(X)
+        return np.repeat(self.classes_[:1], len(X))
+
+
+def test_predict_and_score_see_no_synthetic_row(discs):
+    X, y, groups = discs
+    Listener.learnt.clear()
+    Listener.asked.clear()
+    gan = tiny(min_images=3)
+    pipeline = ImagePipeline([("balance", gan), ("classify", Listener())])
+    cross_val_score(pipeline, X, y, groups=groups, cv=GroupedFolds(2), params={"groups": groups})
+    assert len(Listener.asked) == len(X)
+    assert known(Listener.asked) <= known(X)
+    for X_new, y_new, told, rows in Listener.learnt:
+        assert (rows == -1).any() and (y_new == "rare").sum() == (y_new == "common").sum()
+        assert known(X_new[rows == -1]).isdisjoint(known(X))
+        assert known(X_new[rows >= 0]) <= known(X)
+        # what is synthetic belongs to no patient
+        assert set(told[rows == -1]).isdisjoint(set(told[rows >= 0]))
+
+
+class Overhear(Callback):
+    """Keeps the two sets of a run."""
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        Overhear.train, Overhear.valid = X
+
+
+class Spy(ACDBGAN):
+    """Remembers what it was given."""
+
+    given: list = []
+
+    def fit_resample(self, X, y, groups=None):
+        Spy.given.append((X, groups))
+        return super().fit_resample(X, y, groups)
+
+
+def test_an_inner_hold_out_sees_no_synthetic_row_and_the_gan_sees_nothing_of_it(discs):
+    X, y, groups = discs
+    Spy.given.clear()
+    model = ImageClassifier(
+        "cellnet",
+        **SMALL,
+        max_epochs=1,
+        early_stopping=True,
+        validation_fraction=0.3,
+        resampler=Spy(**tiny().get_params(deep=False)),
+        callbacks=[Overhear()],
+        random_state=0,
+    ).fit(X, y, groups)
+    held = X[model.held_out_]
+    np.testing.assert_array_equal(Overhear.valid.squares.X, held)
+    ((given, told),) = Spy.given
+    assert known(given).isdisjoint(known(held)) and len(given) + len(held) == len(X)
+    assert set(told).isdisjoint(set(groups[model.held_out_]))
+    made = known(Overhear.train.squares.X) - known(given)
+    assert made and made.isdisjoint(known(held))
+
+
+def test_behind_the_gan_early_stopping_is_off_and_says_so(discs):
+    X, y, groups = discs
+    net = ImageClassifier("cellnet", **SMALL, max_epochs=1, early_stopping=True, random_state=0)
+    with pytest.warns(UserWarning, match="early stopping is off"):
+        pipeline = ImagePipeline([("balance", tiny()), ("classify", net)]).fit(X, y, groups)
+    assert pipeline[-1].held_out_ is None
+
+
+def test_inner_folds_get_the_groups(discs):
+    X, y, groups = discs
+    gan = tiny(adaptive=True, encoder=Folded(image_size=16), inner_folds=2)
+    Folded.seen.clear()
+    ImagePipeline([("balance", gan), ("classify", Listener())]).fit(X, y, groups)
+    of = {image.tobytes(): g for image, g in zip(X, groups, strict=True)}
+    assert len(Folded.seen) == 2
+    for one, other in (Folded.seen, Folded.seen[::-1]):
+        assert {of[b] for b in one} | {of[b] for b in other} == set(groups)
+        assert {of[b] for b in one}.isdisjoint({of[b] for b in other})
+
+
+class Folded(ClassifierMixin, BaseEstimator):
+    """An encoder that remembers which images each fold gave it."""
+
+    seen: list = []
+
+    def __init__(self, image_size=16, random_state=None):
+        self.image_size = image_size
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        Folded.seen.append(known(X))
+        self.classes_ = np.unique(y)
+        return self
+
+    def transform(self, X):
+        return X.mean(axis=(1, 2))
+
+    def predict(self, X):
+        return np.repeat(self.classes_[:1], len(X))
+
+
+@pytest.fixture(scope="module")
+def judged(discs):
+    X, y, groups = discs
+    return tiny(adaptive=True, realism_filter=True).fit(X, y, groups)
+
+
+def test_the_filter_drops_copies_and_what_is_no_cell(discs, judged):
+    X, y, _ = discs
+    rare = X[y == "rare"]
+    _, copies = judged.judges_.verdict(rare, 1)
+    assert copies.all()
+    turned = np.ascontiguousarray(np.rot90(rare, axes=(1, 2))[:, :, ::-1])
+    assert judged.judges_.verdict(turned, 1)[1].all()
+    far, _ = judged.judges_.verdict(X[y == "common"], 1)
+    assert far.mean() > 0.8
+    unseen = draw(40, (190, 80, 60), np.random.default_rng(5))
+    far, copies = judged.judges_.verdict(unseen, 1)
+    assert far.mean() < 0.3 and copies.mean() < 0.2
+
+
+def test_recall_says_who_needs_help(discs, judged):
+    assert judged.recall_.shape == (2,) and (judged.recall_ >= 0).all()
+    assert (judged.recall_ <= 1).all()
+    assert judged.quota_.tolist() == [0, 18]
+
+
+def test_what_the_filter_leaves_is_told(judged):
+    strict = copy.deepcopy(judged)
+    strict.judges_.far[:] = strict.judges_.near
+    with pytest.warns(UserWarning, match="0 of 5 images of class 'rare' pass the realism filter"):
+        assert strict.sample(5, "rare").shape == (0, 16, 16, 3)
+    tally = strict.filtered_["rare"]
+    assert tally["too far"] + tally["copies"] >= tally["drawn"] > 5
+    assert len(strict.sample(5, "rare", filtered=False)) == 5
+    generous = copy.deepcopy(judged)
+    generous.judges_.far[:], generous.judges_.near = 9, 0
+    np.testing.assert_array_equal(
+        generous.sample(5, "rare"), generous.sample(16, "rare", filtered=False)[:5]
+    )
+
+
+def test_deficit_and_need():
+    assert quotas([100, 40, 90], target=0.5).tolist() == [0, 10, 0]
+    np.testing.assert_array_equal(quotas([50, 9, 9]), deficits([50, 9, 9]))
+    even = quotas([100, 10, 10], [0.99, 0.4, 0.4])
+    assert even.tolist() == [0, 90, 90]
+    worse = quotas([100, 10, 10], [0.99, 0.9, 0.1])
+    assert 0 < worse[1] < worse[2] == 90
+    shares = need(np.linspace(0, 1, 5), np.full(5, 20))
+    assert (np.diff(shares) < 0).all() and shares[0] == 1 and shares[-1] > 0
+
+
+def test_few_images_get_augmented_copies_with_a_warning(discs):
+    X, y, _ = discs
+    keep = np.r_[:30, 30:33]
+    gan = tiny()
+    with pytest.warns(UserWarning, match=r"min_images=8\): 'rare' \(3\)"):
+        X_new, y_new = gan.fit_resample(X[keep], y[keep])
+    rows = gan.sample_indices_
+    assert (y_new == "rare").sum() == 30 and not (rows == -1).any()
+    np.testing.assert_array_equal(y_new, y[keep][rows])
+    made = X_new[len(keep) :]
+    assert len(known(made)) == 27 and known(made).isdisjoint(known(X))
+    distance = np.abs(np.median(made, axis=(1, 2)) - np.median(X[30:33], axis=(1, 2)).mean(0))
+    assert distance.mean() < 25
+
+
+def test_files_stay_files(discs, as_refs):
+    X, y, _ = discs
+    refs = as_refs(X)
+    gan = tiny()
+    X_new, _ = gan.fit_resample(refs, y)
+    assert all(isinstance(item, ImageRef) for item in X_new[:42])
+    assert X_new.shape == (60,) and X_new[-1].shape == (16, 16, 3)
+    dense, _ = tiny().fit_resample(X, y)
+    ragged, _ = tiny().fit_resample(to_object_array(list(X)), y)
+    assert joblib.hash(list(dense)) == joblib.hash(list(ragged))
+    np.testing.assert_array_equal(X_new[-1], dense[-1])
+
+
+def test_one_seed_gives_one_set_and_another_gives_another(discs):
+    X, y, _ = discs
+    first, again, other = (
+        tiny(random_state=seed).fit_resample(X, y)[0].tobytes() for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_the_caller_s_random_state_is_not_touched(discs):
+    X, y, _ = discs
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    tiny().fit_resample(X, y)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_it_is_saved_and_loaded(discs, judged, tmp_path):
+    path = tmp_path / "gan.hemaest"
+    persistence.save(judged, path)
+    loaded = persistence.load(path)
+    kwargs = {"filtered": False, "random_state": 7}
+    np.testing.assert_array_equal(
+        loaded.sample(3, "rare", **kwargs), judged.sample(3, "rare", **kwargs)
+    )
+    assert not hasattr(clone(judged), "weights_")
+    FrozenEstimator(judged)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(discs, tmp_path):
+    X, y, _ = discs
+    target = np.unique(y, return_inverse=True)[1].astype(np.int64)
+    gan = tiny(max_steps=9, report_every=4)
+    squares = Squares(X, 16)
+
+    def stop(run):
+        if run.step == 4:
+            raise KeyboardInterrupt
+
+    whole = make_run(gan, 2, 0)
+    assert not train(whole, squares, target, show=False)
+    path = str(tmp_path / "gan.ckpt")
+    part = make_run(gan, 2, 0)
+    assert train(part, squares, target, checkpoint=path, watch=stop, show=False)
+    assert part.step == 4
+    rest = make_run(gan, 2, 0)
+    assert not train(rest, squares, target, checkpoint=path, show=False)
+    for one, other in zip(
+        whole.average.module.parameters(), rest.average.module.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert [row["step"] for row in rest.history] == [4, 8, 9]
+
+
+def test_the_estimator_goes_on_from_its_checkpoint(discs, tmp_path):
+    X, y, _ = discs
+    options = {"checkpoint_dir": tmp_path / "state", "random_state": None}
+    first = tiny(**options).fit(X, y)
+    again = tiny(**options).fit(X, y)
+    assert joblib.hash(first.weights_) == joblib.hash(again.weights_)
+    other = tiny(**options, lr=1e-3).fit(X, y)
+    assert joblib.hash(first.weights_) != joblib.hash(other.weights_)
+
+
+def test_pictures_and_history(discs, tmp_path):
+    from PIL import Image
+
+    X, y, _ = discs
+    gan = tiny(picture_dir=tmp_path / "seen", report_every=2, penalty_every=1).fit(X, y)
+    names = sorted(path.name for path in (tmp_path / "seen").iterdir())
+    assert names == ["step-000002.png", "step-000004.png"]
+    with Image.open(tmp_path / "seen" / names[0]) as sheet:
+        assert sheet.size == (8 * 16, 2 * 16)
+    assert gan.history_["step"].tolist() == [2, 4]
+    assert np.isfinite(gan.history_.to_numpy()).all()
+
+
+def test_it_learns_the_colour_of_each_class(discs):
+    X, y, _ = discs
+    gan = tiny(max_steps=160, batch_size=16, width=8, lr=4e-3, latent_size=16).fit(X, y)
+    means = {
+        label: (
+            gan.sample(32, label).mean(axis=(0, 1, 2)),
+            X[y == label].mean(axis=(0, 1, 2)),
+        )
+        for label in gan.classes_
+    }
+    apart = np.abs(means["common"][1] - means["rare"][1]).max()
+    for made, real in means.values():
+        assert np.abs(made - real).max() < 0.6 * apart
+    assert means["rare"][0][0] > means["common"][0][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image_size": 34}, "image_size=34 is not 4, 5, 6 or 7 times"),
+        ({"min_images": 99}, "no class has min_images=99"),
+        ({"device": "cude"}, "is no device"),
+        ({"precision": "float16"}, "precision"),
+    ],
+)
+def test_errors_say_what_is_allowed(discs, changes, words):
+    X, y, _ = discs
+    with pytest.raises(ValueError, match=words):
+        tiny(**changes).fit_resample(X, y)
+
+
+def test_more_errors(discs, judged):
+    X, y, _ = discs
+    with pytest.raises(ValueError, match="not among the classes"):
+        judged.sample(1, "basophil")
+    with pytest.raises(ValueError, match="no filter was fitted"):
+        tiny().fit(X, y).sample(1, "rare", filtered=True)
+    with pytest.raises(ValueError, match="before the segmenter"):
+        tiny().fit_resample(np.concatenate([X, np.zeros_like(X[..., :1])], axis=-1), y)
+
+
+def test_a_loss_that_is_not_finite_is_told(discs):
+    from hemaest.deep._net import TrainingDiverged
+
+    X, y, _ = discs
+    with pytest.raises(TrainingDiverged, match="no longer finite"):
+        tiny(lr=1e30, max_steps=12).fit(X, y)

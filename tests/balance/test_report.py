@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm
+
+from hemaest.balance import generative_report
+from hemaest.balance._fidelity import copied, frechet_distance, kernel_distance, pairs, support
+from hemaest.deep import ImageClassifier
+
+
+@pytest.fixture(scope="module")
+def points():
+    return np.random.default_rng(0).normal(size=(240, 5))
+
+
+def test_frechet_distance_against_the_formula(points):
+    one, other = points[:120], points[120:] * [1, 2, 1, 0.5, 1] + [0, 0, 1, 0, 0]
+    a, b = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    mean = ((one.mean(0) - other.mean(0)) ** 2).sum()
+    expected = mean + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-6)
+
+
+def test_kernel_distance_is_the_unbiased_mmd_and_its_interval_holds_it(points):
+    one, other = points[:120], points[120:] + 0.4
+
+    def kernel(a, b):
+        return (a @ b.T / 5 + 1) ** 3
+
+    n = len(one)
+    within = sum(
+        (kernel(a, a).sum() - np.trace(kernel(a, a))) / (n * (n - 1)) for a in (one, other)
+    )
+    exact = within - 2 * kernel(one, other).mean()
+    kid, low, high = kernel_distance(one, other, 0, n_subsets=400)
+    assert low < exact < high and low < kid < high
+    assert kid == pytest.approx(exact, abs=(high - low) / 8)
+    same = kernel_distance(points[:120], points[120:], 0)
+    assert same[1] < 0 < same[2]
+    assert kernel_distance(one, other, 0) == kernel_distance(one, other, 0)
+
+
+def test_support_knows_realism_from_variety(points):
+    real, few = points[:120], np.repeat(points[120:122], 60, axis=0) * 0.1
+    few = few + np.random.default_rng(1).normal(size=few.shape) * 0.01
+    narrow = support(real, few)
+    assert narrow["precision"] == 1 and narrow["recall"] < 0.2 and narrow["coverage"] < 0.3
+    wide = support(real, points[120:] * 6)
+    assert wide["precision"] < 0.3 and wide["recall"] > narrow["recall"]
+    assert np.isnan(support(real[:1], few)["precision"])
+
+
+def test_copies_are_found(points):
+    training, real, fresh = points[:80], points[80:160], points[160:]
+    assert copied(real, training + 1e-6, training).all()
+    assert copied(real, fresh, training).mean() < 0.1
+
+
+def test_pairs_are_of_different_rows():
+    chosen = pairs(5, np.random.default_rng(0))
+    assert (chosen[:, 0] != chosen[:, 1]).all() and chosen.max() == 4
+    assert len(pairs(1, np.random.default_rng(0))) == 0
+
+
+def draw(n, colour, seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:16, :16]
+    images = np.full((n, 16, 16, 3), 230, float)
+    for image in images:
+        middle = 8 + rng.uniform(-2, 2, 2)
+        image[np.hypot(rows - middle[0], columns - middle[1]) < rng.uniform(3, 6)] = colour
+    return np.clip(images + rng.normal(0, 6, images.shape), 0, 255).astype(np.uint8)
+
+
+BLUE, RED = (90, 60, 150), (190, 80, 60)
+LABELS = np.repeat(["blue", "red"], 30)
+
+
+def two(seed):
+    return np.concatenate([draw(30, BLUE, seed), draw(30, RED, seed + 50)])
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    options = {"channels": (8, 8, 16, 16)}
+    model = ImageClassifier(
+        "cellnet",
+        backbone_options=options,
+        image_size=16,
+        max_epochs=6,
+        batch_size=8,
+        lr=3e-3,
+        precision="float32",
+        device="cpu",
+        random_state=0,
+    )
+    return model.fit(two(0), LABELS)
+
+
+def report(synthetic, encoder, **changes):
+    given = {"training": two(0), "training_labels": LABELS, "random_state": 0} | changes
+    return generative_report(two(1), synthetic, LABELS, LABELS, encoder=encoder, **given)
+
+
+def test_real_cells_pass_and_copies_and_noise_are_told(encoder):
+    fresh = report(two(2), encoder).table.set_index("class")
+    assert list(fresh.index) == ["blue", "red", "all"]
+    assert fresh.loc["all", "memorized"] < 0.2
+    copies = report(two(0), encoder).table.set_index("class")
+    assert (copies["memorized"] == 1).all()
+    noise = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 3)).astype(np.uint8)
+    noisy = report(noise, encoder).table.set_index("class")
+    assert noisy.loc["all", "KID"] > 5 * abs(fresh.loc["all", "KID"])
+    assert noisy.loc["all", "FID"] > 2 * fresh.loc["all", "FID"]
+    assert noisy.loc["all", "precision"] < 0.5 < fresh.loc["all", "precision"]
+
+
+def test_one_image_again_and_again_has_no_variety(encoder):
+    once = np.concatenate([np.repeat(two(3)[i : i + 1], 30, axis=0) for i in (0, 30)])
+    table = report(once, encoder).table.set_index("class")
+    assert table.loc["blue", "SSIM synthetic"] == pytest.approx(1, abs=1e-4)
+    assert table.loc["blue", "distance synthetic"] == pytest.approx(0, abs=1e-6)
+    assert table.loc["blue", "SSIM real"] < 0.9 and table.loc["blue", "distance real"] > 0.01
+
+
+def test_the_picture_shows_the_nearest_training_cell(encoder):
+    found = report(two(0), encoder)
+    _, synthetic, near = found.pictures["red"]
+    np.testing.assert_array_equal(synthetic, near)
+    figure = found.plot()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["blue", "red"]
+    assert "not comparable" in str(found) and "ImageClassifier" in found.encoder
+
+
+def test_without_training_half_of_the_real_ones_stands_for_it(encoder):
+    real = two(1)
+    same = generative_report(real, real, encoder=encoder, random_state=0)
+    assert 0.4 < same.table["memorized"].item() < 0.7
+    named = generative_report(real, two(2), LABELS, LABELS, encoder=encoder, random_state=0)
+    assert len(named.table) == 3
+
+
+def test_errors_say_what_to_give(encoder):
+    X = two(1)
+    with pytest.raises(ValueError, match="Did you mean 'inception'"):
+        generative_report(X, X, encoder="inceptoin")
+    with pytest.raises(ValueError, match="at least 4"):
+        generative_report(X[:3], X)
+    with pytest.raises(ValueError, match="or neither"):
+        generative_report(X, X, LABELS)
+    with pytest.raises(ValueError, match="training_labels"):
+        generative_report(X, X, LABELS, LABELS, training=X)
