@@ -31,8 +31,21 @@ class Shown(StrEnum):
     field = "field"
 
 
+class Normalizer(StrEnum):
+    """What brings stains together."""
+
+    reinhard = "reinhard"
+    macenko = "macenko"
+    vahadane = "vahadane"
+
+
 Groups = Annotated[
     str, typer.Option(help="'infer' from file names, 'image', or a regular expression.")
+]
+
+
+Stain = Annotated[
+    Normalizer | None, typer.Option(help="Normalize the stain first, where the recipe can.")
 ]
 
 
@@ -65,6 +78,13 @@ def compare(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Folds (5, or 3 on synthetic cells).")
     ] = None,
+    stain: Stain = None,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Also fit on a quarter and a half.")
+    ] = False,
+    look: Annotated[
+        bool, typer.Option("--audit/--no-audit", help="Look for copies and shortcuts as well.")
+    ] = True,
     report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path(
         "hemaest-report.html"
     ),
@@ -78,7 +98,21 @@ def compare(
     """Compare recipes under group-aware cross-validation; write a report."""
     from hemaest.cli._compare import run
 
-    run(folder, recipes, groups, cells, folds, report, cache, jobs, seed, as_json)
+    run(
+        folder,
+        recipes,
+        groups,
+        cells,
+        folds,
+        stain and stain.value,
+        learning_curve,
+        look,
+        report,
+        cache,
+        jobs,
+        seed,
+        as_json,
+    )
 
 
 @app.command()
@@ -116,9 +150,7 @@ def train(
     kind: Annotated[
         Trained, typer.Option("--input", help="Pictures of one cell each, or whole fields.")
     ] = Trained.cell,
-    stain: Annotated[
-        str | None, typer.Option(help="reinhard, macenko or vahadane: normalize first.")
-    ] = None,
+    stain: Stain = None,
     balance: Annotated[
         str | None, typer.Option(help="How classes are balanced, where the recipe can.")
     ] = None,
@@ -139,7 +171,12 @@ def train(
     """Train a recipe, measure it honestly, and save it with its claim in one file."""
     from hemaest.cli._train import run
 
-    asked = {"stain": stain, "balance": balance, "image_size": image_size, "max_epochs": epochs}
+    asked = {
+        "stain": stain and stain.value,
+        "balance": balance,
+        "image_size": image_size,
+        "max_epochs": epochs,
+    }
     options = {name: value for name, value in asked.items() if value is not None}
     run(
         folder, recipe, model, kind.value, options, groups, cells, folds, cache, jobs, seed, as_json

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import typer
 
@@ -19,6 +20,9 @@ def run(
     groups: str,
     cells: int,
     folds: int | None,
+    stain: str | None,
+    learning_curve: bool,
+    look: bool,
     report: Path,
     cache: Path | None,
     jobs: int,
@@ -33,7 +37,11 @@ def run(
         f"Comparing {', '.join(names)} on {len(data.images)} images of "
         f"{len(set(data.target))} classes, {folds} folds, split by {split_unit(data, groups)}."
     )
-    comparison = _compare(names, data, groups, folds, cache, jobs, seed)
+    found = audited(data, groups, jobs, seed) if look else None
+    options = {} if stain is None else {"stain": stain}
+    comparison = _compare(
+        names, data, groups, folds, options, learning_curve, cache, jobs, seed, found
+    )
     table = comparison.table
     if as_json:
         typer.echo(table.to_json(orient="records", indent=2))
@@ -43,7 +51,7 @@ def run(
             typer.echo(f"{row.recipe}: {row.note}")
         typer.echo()
         typer.echo(comparison.summary())
-    comparison.to_html(report)
+    comparison.to_html(report, audit=found)
     say(f"\nReport: {report.resolve()}")
 
 
@@ -77,8 +85,44 @@ def chosen_recipes(text: str) -> list[str]:
         stop(str(error), WRONG_USAGE)
 
 
+def audited(data: Any, groups: str, jobs: int, seed: int) -> Any:
+    """Return what speaks against the images; tell of what is grave before the work begins."""
+    from hemaest.evaluation import audit
+
+    known = groups != "image" and data.group_source != "none"
+    try:
+        found = audit(
+            data.images,
+            data.target,
+            groups=data.groups if known else None,
+            n_jobs=jobs,
+            random_state=seed,
+            verbose=watching(),
+        )
+    except ValueError as error:
+        stop(str(error), NOTHING_DONE)
+    for row in found.table[found.table["severity"] == "fault"].itertuples(index=False):
+        say(f"Fault in the images: {row.finding} ({row.items}). {row.advice}")
+    return found
+
+
+def safe_groups(data: Any, found: Any) -> Any:
+    """Return the audit's groups, each under the name of its first image's group."""
+    _, first, codes = np.unique(found.groups_, return_index=True, return_inverse=True)
+    return np.asarray(data.groups).astype(str)[first][codes]
+
+
 def _compare(
-    names: list[str], data: Any, groups: str, folds: int, cache: Path | None, jobs: int, seed: int
+    names: list[str],
+    data: Any,
+    groups: str,
+    folds: int,
+    options: dict[str, Any],
+    learning_curve: bool,
+    cache: Path | None,
+    jobs: int,
+    seed: int,
+    found: Any,
 ) -> Any:
     from hemaest.evaluation import compare
     from hemaest.recipes._registry import get_recipe
@@ -87,15 +131,24 @@ def _compare(
     # threads inside the recipes, not processes beside each other: each process would hold its own
     # copy of torch, more than a gigabyte
     threads = {} if all(get_recipe(n).control for n in names) else {"n_jobs": jobs}
+    own: Any = data.groups if known else None
+    source = data.group_source if known else None
+    if groups == "image":
+        own, source = "image", None
+    elif found is not None:
+        # copies that the audit found keep groups together that the names keep apart
+        own, source = safe_groups(data, found), source or "near-duplicate cluster"
     try:
         return compare(
             names,
             data.images,
             data.target,
-            groups="image" if groups == "image" else data.groups if known else None,
-            group_source=data.group_source if known else None,
+            groups=own,
+            group_source=source,
             cv=folds,
-            recipe_params=threads,
+            recipe_params={**threads, **options},
+            covariates=data.get("covariates"),
+            learning_curve=learning_curve,
             cache_dir=cache,
             random_state=seed,
             verbose=watching(),

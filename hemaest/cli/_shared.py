@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
 import typer
 
 from hemaest._tables import format_table
@@ -58,6 +59,10 @@ def synthetic(cells: int, seed: int) -> Cells:
 
     data = make_cells(cells, n_patients=20, n_labs=2, random_state=seed)
     data.group_source = "patient"
+    truth = data.truth
+    data.covariates = pd.DataFrame(
+        {"stain": truth["lab"].astype(str), "cell size": truth["cell_area"]}
+    )
     return data
 
 

@@ -22,6 +22,23 @@ def audit_report(audit: Any) -> Report:
     table = audit.table
     page = Report("Audit of the images", lead=audit.summary())
     page.section("Findings")
+    findings(page, audit)
+    if len(audit.shortcuts):
+        page.section(
+            "Shortcuts",
+            "What is scored without looking at a cell, by the better of two simple models. A model "
+            "that does not clearly beat these shows nothing about morphology.",
+        )
+        page.table(audit.shortcuts, intervals=[("balanced accuracy", "low", "high")], limits=(0, 1))
+    for row in table.itertuples(index=False):
+        if row.finding in audit.items:
+            _details(page, audit, row)
+    return page
+
+
+def findings(page: Report, audit: Any) -> None:
+    """Add what was found, the gravest first, to the section that is open."""
+    table = audit.table
     if not len(table):
         page.text("Nothing was found.", "good")
     elif not (table["severity"] == "fault").any():
@@ -37,18 +54,8 @@ def audit_report(audit: Any) -> Report:
             )
         ]
     )
-    page.table(table)
-    if len(audit.shortcuts):
-        page.section(
-            "Shortcuts",
-            "What is scored without looking at a cell, by the better of two simple models. A model "
-            "that does not clearly beat these shows nothing about morphology.",
-        )
-        page.table(audit.shortcuts, intervals=[("balanced accuracy", "low", "high")], limits=(0, 1))
-    for row in table.itertuples(index=False):
-        if row.finding in audit.items:
-            _details(page, audit, row)
-    return page
+    if len(table):
+        page.table(table)
 
 
 def _details(page: Report, audit: Any, row: Any) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
@@ -15,11 +17,12 @@ from sklearn.base import BaseEstimator, clone
 from hemaest._progress import track
 from hemaest._seeds import seed_of
 from hemaest.evaluation._comparison import Comparison, Design
-from hemaest.evaluation._folds import FoldResult, fold_key, hash_images, run_fold
+from hemaest.evaluation._folds import FoldResult, fold_key, hash_images, run_fold, shrunk
 from hemaest.groups import GroupedFolds, Split, check_groups
 from hemaest.images import check_images
 
 CONTROL = "color-logistic"
+SHARES = (0.5, 0.25)
 ALL_RECIPES_TAKE = frozenset({"max_epochs", "device", "memory", "n_jobs", "random_state"})
 
 
@@ -37,6 +40,8 @@ def compare(
     calibrate: str | None = None,
     control: bool = True,
     recipe_params: Mapping[str, Any] | None = None,
+    covariates: Any = None,
+    learning_curve: bool = False,
     level: float = 0.95,
     n_jobs: int | None = None,
     cache_dir: Any = None,
@@ -76,6 +81,12 @@ def compare(
         it reaches needs no morphology.
     recipe_params : dict, optional
         Options of :func:`hemaest.recipes.make_recipe`, given to each named recipe that takes them.
+    covariates : DataFrame, optional
+        What is known of each image, one row each ("stain", "cell size", "scanner"): the report
+        shows where a recipe errs. Stain and cell size are measured where they are not given.
+    learning_curve : bool, default=False
+        Also fit on a quarter and a half of each training fold, to show what more images would
+        bring. Takes about as long again as three quarters of the comparison.
     level : float, default=0.95
         Level of all intervals.
     n_jobs : int, optional
@@ -105,6 +116,7 @@ def compare(
     0.5
     """
     X = check_images(X, estimator="compare")
+    known = _covariates(covariates, len(X))
     y = np.asarray(y)
     if y.shape != (len(X),):
         raise ValueError(f"y has shape {y.shape}, but there are {len(X)} images: one label each.")
@@ -112,32 +124,53 @@ def compare(
     if len(classes) < 2:
         raise ValueError(f"y holds one class only, {classes[0]!r}: there is nothing to tell apart.")
     seed = seed_of(random_state) if not isinstance(random_state, int) else random_state
+    names = None if groups is None or isinstance(groups, str) else np.asarray(groups).astype(str)
     groups, unit = _groups(groups, group_source, X)
     named, grids = _recipes(recipes, control, recipe_params or {}, search, seed)
     folds, validation, protocol = _folds(cv, n_repeats, seed, X, y, groups)
     digest = hash_images(X)
-    jobs = [(name, f) for f in range(len(folds)) for name in named]
-    caches = _caches(cache_dir, jobs, named, grids, calibrate, folds, (digest, y, groups), seed)
+    shares = (1.0, *SHARES) if learning_curve else (1.0,)
+    jobs = [(share, name, f) for share in shares for f in range(len(folds)) for name in named]
+    trains = {
+        (share, f): train if share == 1 else shrunk(train, y, groups, share, seed)
+        for share in shares
+        for f, (train, _) in enumerate(folds)
+    }
+    data = joblib.hash((digest, y, groups))
+
+    def kept_at(share: float, name: str, f: int) -> Path | None:
+        if cache_dir is None:
+            return None
+        how = (grids.get(name), calibrate, share)
+        key = fold_key(named[name], how, data, seed, *folds[f])
+        of = "" if share == 1 else f"-of-{share:g}"
+        return Path(cache_dir) / f"{name.replace('/', '-')}-{f}{of}-{key}.joblib"
+
     work = (
         delayed(run_fold)(
             clone(named[name]),
             X,
             y,
             groups,
-            *folds[f],
+            trains[share, f],
+            folds[f][1],
             validation=validation,
             grid=grids.get(name),
             calibrate=calibrate,
             seed=seed,
-            cache=cache,
+            cache=kept_at(share, name, f),
+            explain=share == 1,
         )
-        for (name, f), cache in zip(jobs, caches, strict=True)
+        for share, name, f in jobs
     )
     done = Parallel(n_jobs=n_jobs, return_as="generator")(work)
-    results: dict[str, list[FoldResult]] = {name: [] for name in named}
+    all_results: dict[float, dict[str, list[FoldResult]]] = {
+        share: {name: [] for name in named} for share in shares
+    }
     shown = track(done, f"comparing {len(named)} recipes", total=len(jobs), show=verbose)
-    for (name, _), result in zip(jobs, shown, strict=True):
-        results[name].append(result)
+    for (share, name, _), result in zip(jobs, shown, strict=True):
+        all_results[share][name].append(result)
+    results = all_results.pop(1.0)
     _report_failures(results)
     design = Design(
         folds=folds,
@@ -152,8 +185,10 @@ def compare(
         control=CONTROL if CONTROL in named else None,
         positive=_positive(positive, classes),
         estimators=named,
+        covariates=known,
+        group_names=names,
     )
-    return Comparison(results, true, classes, design, X)
+    return Comparison(results, true, classes, design, X, all_results)
 
 
 def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] | None, str]:
@@ -245,26 +280,14 @@ def _refuse_torn(folds: list[tuple[Any, Any]], groups: Any) -> None:
                 )
 
 
-def _caches(
-    folder: Any,
-    jobs: Any,
-    named: Any,
-    grids: Any,
-    calibrate: str | None,
-    folds: Any,
-    data: Any,
-    seed: int,
-) -> list[Path | None]:
-    if folder is None:
-        return [None] * len(jobs)
-    import joblib
-
-    key = joblib.hash(data)
-    paths: list[Path | None] = []
-    for name, f in jobs:
-        work = fold_key(named[name], (grids.get(name), calibrate), key, seed, *folds[f])
-        paths.append(Path(folder) / f"{name.replace('/', '-')}-{f}-{work}.joblib")
-    return paths
+def _covariates(table: Any, n: int) -> pd.DataFrame | None:
+    """Return what is known of each image as a table of one row each."""
+    if table is None:
+        return None
+    found = pd.DataFrame(table).reset_index(drop=True)
+    if len(found) != n:
+        raise ValueError(f"covariates has {len(found)} rows, but there are {n} images.")
+    return found
 
 
 def _positive(positive: Any, classes: NDArray[Any]) -> list[int]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hemaest._tables import format_table
 from hemaest.evaluation import _metrics as metrics
+from hemaest.evaluation._comparison_shown import Shown
 from hemaest.evaluation._folds import FoldResult
 from hemaest.evaluation._statistics import GroupedBootstrap, corrected_ttest, holm
 
@@ -35,9 +36,11 @@ class Design:
     control: str | None = None
     positive: list[int] = field(default_factory=list)
     estimators: dict[str, Any] = field(default_factory=dict)
+    covariates: pd.DataFrame | None = None
+    group_names: NDArray[Any] | None = None
 
 
-class Comparison:
+class Comparison(Shown):
     """Result of :func:`compare`.
 
     Attributes
@@ -63,12 +66,14 @@ class Comparison:
         classes: NDArray[Any],
         design: Design,
         images: Any = None,
+        smaller: dict[float, dict[str, list[FoldResult]]] | None = None,
     ):
         self.results_ = results
         self.true_ = true
         self.classes_ = classes
         self.design = design
         self.images_ = images
+        self.smaller_ = smaller or {}
 
     def __repr__(self) -> str:
         return f"{self.summary()}\n\n{format_table(self.table)}"
@@ -397,54 +402,6 @@ class Comparison:
         rows = rows[(rows["recipe"] == recipe) & (rows["true"] != rows["predicted"])]
         rows = rows.sort_values("confidence", ascending=False, kind="stable")
         return rows.drop_duplicates("image").reset_index(drop=True)
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw each recipe's score and interval, bars joining those not clearly apart.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; a new figure by default.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-        """
-        from hemaest.evaluation._plots import plot_scores
-
-        return plot_scores(self, ax)
-
-    def plot_calibration(self, ax: Any = None) -> Any:
-        """Draw how often each recipe is right against how sure it says it is.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; a new figure by default.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-        """
-        from hemaest.evaluation._plots import plot_calibration
-
-        return plot_calibration(self, ax)
-
-    def to_html(self, path: Any = None) -> str:
-        """Render everything as one self-contained HTML file.
-
-        Parameters
-        ----------
-        path : path, optional
-            Where to write it; parents are made.
-
-        Returns
-        -------
-        html : str
-        """
-        from hemaest.evaluation._comparison_report import comparison_report
-
-        return comparison_report(self).save(path)
 
     def claim(self) -> Any:
         """Return the claim card: how these figures were got, and what speaks against them.

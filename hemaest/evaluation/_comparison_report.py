@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hemaest.images import ImageRef, as_array
+from hemaest.evaluation._audit_report import findings
+from hemaest.evaluation._comparison_pictures import right_and_wrong, stains
+from hemaest.evaluation._residuals import in_words
 from hemaest.report import Report
 
-MISTAKES = 12
+# a level of fewer images than this is listed, but not spoken of
+SHOWN_LEVELS = 12
 
 
-def comparison_report(comparison: Any) -> Report:
-    """Build the page: verdict, scores, tests, classes, confusion, calibration, claim card."""
-    page = Report("Comparison of recipes", lead=comparison.summary())
+def comparison_report(comparison: Any, audit: Any = None) -> Report:
+    """Build the page: verdict, scores, where and how recipes err, audit, claim card."""
+    recipes, images = len(comparison.recipes), len(comparison._tested)
+    compared = f"{recipes} recipes" if recipes > 1 else "1 recipe"
+    compared += f" on {images} images of {len(comparison.classes_)} types"
+    compared += f" ({_and([str(c) for c in comparison.classes_[:8]])}"
+    compared += ")" if len(comparison.classes_) <= 8 else ", ...)"
+    page = Report("Comparison of recipes", lead=f"{compared}. {comparison.summary()}")
     _scores(page, comparison)
     _tests(page, comparison)
     _classes(page, comparison)
@@ -31,13 +38,17 @@ def comparison_report(comparison: Any) -> Report:
     page.section("Confusion", "Rows are true classes, columns predictions; repeats are averaged.")
     for name in [n for n in comparison.table["recipe"] if n in comparison.confusion]:
         page.matrix(comparison.confusion[name], name)
-    _mistakes(page, comparison)
+    right_and_wrong(page, comparison)
+    _residuals(page, comparison)
     if comparison.table["ECE"].notna().any():
         page.section(
             "Calibration",
             "On the line, a recipe that says 90% is right 9 times in 10; below it, too sure.",
         )
         page.figure(comparison.plot_calibration().figure, alt="Reliability diagram")
+    _learning(page, comparison)
+    stains(page, comparison)
+    _audit(page, audit)
     _data(page, comparison)
     _claim(page, comparison)
     return page
@@ -72,6 +83,22 @@ def verdict(comparison: Any) -> tuple[str, str]:
     return f"{score} and is clearly better than every other recipe here.", "good"
 
 
+def not_to_conclude(comparison: Any) -> list[str]:
+    """Say in plain words what these figures do not show."""
+    design = comparison.design
+    lines = []
+    units = len(np.unique(comparison._codes[comparison._tested]))
+    if design.unit == "image":
+        lines.append("that new patients would score like this (images of one lie on both sides)")
+    elif design.unit == "near-duplicate cluster":
+        lines.append("that new patients would score like this (no patient is known here)")
+    elif units < 30:
+        lines.append(f"much from the last digits (there are only {units} {design.unit}s)")
+    lines.append("that another laboratory's stain or scanner would score like this")
+    lines.append("anything about one patient (this is research, no diagnosis)")
+    return lines
+
+
 def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
@@ -80,6 +107,7 @@ def _scores(page: Report, comparison: Any) -> None:
     table, design = comparison.table, comparison.design
     page.section("Scores")
     page.text(*verdict(comparison))
+    page.text(f"What not to conclude: {'; '.join(not_to_conclude(comparison))}.")
     best = table.iloc[0]
     tiles = [(f"{best['balanced accuracy']:.3f}", f"best: {best['recipe']}", _span(best))]
     control = table[table["recipe"] == design.control]
@@ -138,25 +166,89 @@ def _classes(page: Report, comparison: Any) -> None:
         page.table(own, title=name, intervals=[("sensitivity", "low", "high")], limits=(0, 1))
 
 
-def _mistakes(page: Report, comparison: Any) -> None:
-    """Show what the best recipe was surest of and wrong about."""
-    rows = comparison.mistakes().head(MISTAKES)
-    if comparison.images_ is None or not len(rows):
+def _residuals(page: Report, comparison: Any) -> None:
+    """Show for which types, stains, sizes and groups the best recipe is far from the truth."""
+    best, control = comparison.table["recipe"].iloc[0], comparison.design.control
+    if best not in comparison.confusion:
         return
     page.section(
-        "Surest mistakes",
-        f"What {comparison.table['recipe'].iloc[0]} was surest of and wrong about: look for wrong "
-        "labels, two cells in one picture, and what the classes really share.",
+        "Residuals",
+        f"1 - the probability that {best} gave the true type: 0 is sure and right, 1 is sure and "
+        "wrong. A level that stands out says where more images, or a look at the labels, would "
+        "help most.",
     )
-    for row in rows.itertuples(index=False):
-        item = comparison.images_[row.image]
-        name = Path(item.path).name if isinstance(item, ImageRef) else f"image {row.image}"
-        sure = f", {row.confidence:.0%} sure" if row.confidence == row.confidence else ""
-        try:
-            pixels = as_array(item)[..., :3]
-        except (ValueError, OSError):  # the file went away since; the rest of the page stands
-            continue
-        page.gallery([pixels], [f"{row.true} called {row.predicted}{sure} ({name})"])
+    own = comparison.residuals(best)
+    beside = {} if control in (None, best) else comparison.residuals(control)
+    for name, table in own.items():
+        page.text(in_words(name, table))
+    for name, table in own.items():
+        shown = table.head(SHOWN_LEVELS).rename(columns={"level": name})
+        if name in beside:
+            other = beside[name].set_index("level")["residual"]
+            shown["colour alone"] = other.reindex(table["level"]).to_numpy()[: len(shown)]
+        more = len(table) - len(shown)
+        page.table(
+            shown,
+            f"The {len(shown)} hardest; {more} more are in .residuals()." if more else "",
+            title=f"By {name}",
+            intervals=[("residual", "low", "high")],
+            limits=(0, 1),
+            digits=2,
+        )
+    if comparison.design.covariates is None:
+        page.text(
+            "Stain and cell size are measured without knowing the type, on up to 240 images: light "
+            "absorbed where there is stain, the share of red in it (high: a bluer stain), and the "
+            "area of the cell in pixels."
+        )
+
+
+def _learning(page: Report, comparison: Any) -> None:
+    curves, asked = comparison.training_curves, bool(comparison.smaller_)
+    if not len(curves) and not asked:
+        return
+    page.section("Learning curves")
+    if asked:
+        page.figure(
+            comparison.plot_learning_curve().figure,
+            "Score by the number of training images; shaded: lowest to highest fold. A curve that "
+            "still rises at its end would gain from more images.",
+            alt="Balanced accuracy of each recipe by the number of training images",
+        )
+    else:
+        page.text(
+            "Whether more images would help was not measured: hemaest compare --learning-curve, or "
+            "compare(..., learning_curve=True), fits on a quarter and a half of them as well."
+        )
+    for recipe in dict.fromkeys(curves["recipe"]):
+        page.figure(
+            comparison.plot_training(recipe).figure,
+            "What the net saw in training, epoch by epoch. It is no test: it shows whether the net "
+            "had learnt all it could when it stopped.",
+            alt=_training_in_words(recipe, curves[curves["recipe"] == recipe]),
+        )
+
+
+def _training_in_words(recipe: str, table: pd.DataFrame) -> str:
+    mean = table.groupby("epoch")["train_loss"].mean()
+    return (
+        f"Training loss of {recipe}: {mean.iloc[0]:.2f} after the first of {len(mean)} epochs, "
+        f"{mean.iloc[-1]:.2f} after the last."
+    )
+
+
+def _audit(page: Report, audit: Any) -> None:
+    note = "What would make a score on these images worthless, looked for before any training."
+    if audit is None:
+        page.section("Audit", note).text(
+            "These images were not audited: hemaest audit FOLDER, or to_html(audit=audit(X, y)).",
+            "warn",
+        )
+        return
+    page.section("Audit", f"{note} {audit.summary()}")
+    findings(page, audit)
+    if audit.items:
+        page.text("hemaest audit FOLDER, or audit(X, y).to_html(), shows the images of each.")
 
 
 def _data(page: Report, comparison: Any) -> None:

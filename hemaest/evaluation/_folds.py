@@ -19,6 +19,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils.validation import has_fit_parameter
 
 import hemaest
+from hemaest.evaluation._insight import Insight, look_into, telling
 from hemaest.evaluation._metrics import mean_recall
 from hemaest.groups import GroupedFolds
 from hemaest.images import ImageRef
@@ -35,6 +36,8 @@ class FoldResult:
     best_params: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     error: str = ""
+    insight: Insight | None = None
+    trained_on: int | None = None
 
 
 def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
@@ -101,6 +104,7 @@ def run_fold(
     calibrate: str | None = None,
     seed: int = 0,
     cache: Path | None = None,
+    explain: bool = True,
 ) -> FoldResult:
     """Fit a clone on `train`, predict `test`; tune inside `train` when there is a grid."""
     if cache is not None and cache.exists():
@@ -110,7 +114,18 @@ def run_fold(
         warnings.simplefilter("always")
         try:
             result = _fit_and_predict(
-                estimator, X, y, groups, train, test, validation, grid, calibrate, seed, classes
+                estimator,
+                X,
+                y,
+                groups,
+                train,
+                test,
+                validation,
+                grid,
+                calibrate,
+                seed,
+                classes,
+                explain,
             )
         except Exception as error:  # the other recipes and folds go on; the table names this one
             result = FoldResult(None, None, error=f"{type(error).__name__}: {error}")
@@ -136,6 +151,7 @@ def _fit_and_predict(
     calibrate: str | None,
     seed: int,
     classes: Any,
+    explain: bool,
 ) -> FoldResult:
     model = clone(estimator)
     start = time.perf_counter()
@@ -165,7 +181,41 @@ def _fit_and_predict(
             f"predict gave {predicted[strange][0]!r}, which is none of the classes {list(classes)}."
         )
     probability = probabilities(model, X[test], classes)
-    return FoldResult(codes, probability, fitted - start, done - fitted, best)
+    result = FoldResult(codes, probability, fitted - start, done - fitted, best)
+    result.trained_on = len(train)
+    if explain:
+        result.insight = _insight(model, X, test, np.searchsorted(classes, y[test]), result)
+    return result
+
+
+def _insight(model: Any, X: Any, test: Any, true: Any, result: FoldResult) -> Insight | None:
+    """Look into the fitted model; that this fails must not cost the fold."""
+    sure = None if result.probability is None else result.probability.max(1)
+    chosen = test[telling(true, result.predicted, sure)]
+    try:
+        return look_into(model, X[chosen], chosen)
+    except Exception as error:
+        warnings.warn(f"no picture of what it looks at: {error}", stacklevel=2)
+        return None
+
+
+def shrunk(
+    train: NDArray[np.intp], y: NDArray[Any], groups: Any, share: float, seed: int
+) -> NDArray[np.intp]:
+    """Return a share of the training images: stratified, whole groups, the larger hold the smaller.
+
+    Examples
+    --------
+    >>> train, y, patients = np.arange(16), np.tile(["a", "b"], 8), np.repeat(np.arange(8), 2)
+    >>> half = shrunk(train, y, patients, 0.5, 0)
+    >>> len(half), set(shrunk(train, y, patients, 0.25, 0)) <= set(half)
+    (8, True)
+    """
+    own = take(groups, train)
+    parts = min(8, len(train) if own is None else len(np.unique(own)))
+    folds = GroupedFolds(parts, random_state=seed).split(None, y[train], own)
+    kept = [test for _, test in folds][: max(1, round(share * parts))]
+    return train[np.sort(np.concatenate(kept))]
 
 
 def hash_images(X: Any) -> str:

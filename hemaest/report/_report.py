@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -153,7 +153,7 @@ class Report:
         return self._add("table", header=header, rows=rows, caption=caption, title=title)
 
     def matrix(self, table: pd.DataFrame, caption: str = "") -> Self:
-        """Add a confusion matrix, shaded by the share of each row.
+        """Add a confusion matrix: counts, and shares of each row in figures and shade.
 
         Parameters
         ----------
@@ -172,7 +172,12 @@ class Report:
             {
                 "name": str(name),
                 "cells": [
-                    {"text": f"{v:.0f}", "share": float(s), "right": i == j}
+                    {
+                        "text": f"{v:.0f}",
+                        "rate": f"{s:.0%}" if v else "",
+                        "share": float(s),
+                        "right": i == j,
+                    }
                     for j, (v, s) in enumerate(zip(values[i], share[i], strict=True))
                 ],
             }
@@ -204,6 +209,10 @@ class Report:
         captions: Sequence[str],
         caption: str = "",
         size: int = 160,
+        *,
+        marks: Sequence[str] | None = None,
+        beside: Sequence[NDArray[np.uint8] | None] | None = None,
+        beside_name: str = "",
     ) -> Self:
         """Add pictures side by side.
 
@@ -217,16 +226,68 @@ class Report:
             A line for all.
         size : int, default=160
             Longest side in pixels.
+        marks : sequence of {"right", "wrong", ""}, optional
+            The frame of each: blue with a tick, or dashed vermilion with a cross.
+        beside : sequence of uint8 arrays or None, optional
+            A second picture beside each, such as the same under a map of heat.
+        beside_name : str, default=""
+            What the second pictures show, for those who cannot see them.
+
+        Returns
+        -------
+        self : Report
+        """
+        n = len(images)
+        shown = [
+            {
+                "source": _picture(image, size),
+                "caption": text,
+                "mark": mark,
+                "beside": "" if other is None else _picture(other, size),
+                "beside_name": beside_name,
+            }
+            for image, text, mark, other in zip(
+                images, captions, marks or [""] * n, beside or [None] * n, strict=True
+            )
+        ]
+        return self._add("gallery", images=shown, caption=caption)
+
+    def grid(
+        self,
+        rows: Mapping[str, Sequence[NDArray[np.uint8]]],
+        columns: Sequence[str],
+        caption: str = "",
+        size: int = 112,
+    ) -> Self:
+        """Add pictures in named rows and columns.
+
+        Parameters
+        ----------
+        rows : mapping of str to sequence of uint8 arrays (height, width, 3)
+            The same number of pictures in each.
+        columns : sequence of str
+            One name for each column; neighbours of one name share it.
+        caption : str, default=""
+            A line below.
+        size : int, default=112
+            Longest side in pixels.
 
         Returns
         -------
         self : Report
         """
         shown = [
-            {"source": _png(image, size), "caption": text}
-            for image, text in zip(images, captions, strict=True)
+            {
+                "name": name,
+                "cells": [
+                    {"source": _picture(image, size), "alt": f"{name}: {column}"}
+                    for image, column in zip(images, columns, strict=True)
+                ],
+            }
+            for name, images in rows.items()
         ]
-        return self._add("gallery", images=shown, caption=caption)
+        heads = [(name, len(list(run))) for name, run in groupby(columns)]
+        return self._add("grid", rows=shown, heads=heads, caption=caption)
 
     def code(self, text: str, caption: str = "") -> Self:
         """Add text in fixed width, folded away until it is opened.
@@ -341,11 +402,12 @@ def _svg(figure: Any) -> str:
     return re.sub(r"url\(#", f"url(#{mark}", svg)
 
 
-def _png(image: NDArray[np.uint8], size: int) -> str:
+def _picture(image: NDArray[np.uint8], size: int) -> str:
+    """Return a picture as text; a photograph takes a tenth of the room as JPEG."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(image[..., :3]))
     picture.thumbnail((size, size))
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, format="JPEG", quality=88, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -239,7 +239,7 @@ def test_mistakes_are_wrong_once_each_and_the_surest_first(result):
     assert (rows["true"] != rows["predicted"]).all() and rows["image"].is_unique
     assert rows["confidence"].is_monotonic_decreasing
     if len(result.mistakes()):
-        assert "Surest mistakes" in result.to_html()
+        assert "Right and wrong" in result.to_html()
 
 
 def test_images_by_other_paths_have_one_hash(cells, tmp_path):

@@ -53,7 +53,7 @@ def test_everything_is_there_and_escaped(page):
 
 def test_nothing_is_fetched(page):
     html = page.html()
-    assert not re.findall(r'(?:src|href)="(?!data:image/png;base64,|#)', html)
+    assert not re.findall(r'(?:src|href)="(?!data:image/jpeg;base64,|#)', html)
     assert "@import" not in html and "url(" not in html and "<script" not in html
 
 
