@@ -13,8 +13,8 @@ from hemaest.balance._gan_training import Run, Settings, generate, picture_grid,
 from hemaest.deep._arrays import to_arrays, to_tensors
 from hemaest.deep._augment import STANDARD, augment_batch
 from hemaest.deep._batches import Squares, to_floats
-from hemaest.deep._classifier import _TURN
 from hemaest.deep._net import TrainingDiverged, seeded
+from hemaest.deep._owner import TURN
 from hemaest.deep._run import checkpoint_file, seed_in
 from hemaest.nets._devices import resolve_device, resolve_precision
 from hemaest.nets._gan import Discriminator, Generator
@@ -42,7 +42,7 @@ def make_run(gan: "ACDBGAN", n_classes: int, seed: int) -> Run:
         gan.report_every,
         seed,
     )
-    with _TURN, seeded(seed, device):
+    with TURN, seeded(seed, device):
         generator = Generator(
             n_classes, gan.image_size, latent_size=gan.latent_size, width=gan.width
         )
@@ -97,7 +97,7 @@ def painter(folder: Path, learnt: NDArray[np.bool_], seed: int) -> Callable[[Run
 def drawer(gan: "ACDBGAN", code: int, seed: list[int]) -> Callable[[int], NDArray[np.uint8]]:
     """Return the function that draws n more images of a class."""
     device = resolve_device(gan.device, strict=False)
-    with _TURN, seeded(0, device):
+    with TURN, seeded(0, device):
         net = Generator(
             len(gan.classes_), gan.image_size, latent_size=gan.latent_size, width=gan.width
         )
