@@ -1,4 +1,4 @@
-"""Make training cells unlike each other: place, region-wise stain, granules, rims, blur, noise."""
+"""Make training cells unlike each other: place, region-wise stain, granules, rims, lens, camera."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,24 @@ from torch.nn import functional as F
 class Strength:
     """How far a batch is moved; the defaults suit synthetic cells, ``MILD`` suits real masks."""
 
-    zoom: tuple[float, float] = (0.65, 1.3)
+    zoom: tuple[float, float] = (0.7, 1.3)
     shift: float = 0.15
     stain: float = 0.18
     region: float = 0.25
-    pale: float = 0.35
+    pale: float = 0.3
+    tone: float = 0.2
     texture: float = 0.3
-    grain: float = 0.7
+    grain: float = 0.6
+    glow: float = 0.4
+    fringe: float = 1.0
     blur: float = 2.5
     noise: float = 0.05
     mix: float = 0.3
 
 
 MILD = Strength(
-    zoom=(0.7, 1.2), stain=0.1, region=0.06, pale=0.05, texture=0.1, grain=0.15, blur=0.8,
-    noise=0.03, mix=0.15,
+    zoom=(0.7, 1.2), region=0.1, pale=0.05, tone=0.15, texture=0.1, grain=0.15, glow=0.2,
+    fringe=0.5, blur=1.2, noise=0.03, mix=0.15,
 )  # fmt: skip
 
 
@@ -38,11 +41,13 @@ def augment(
     """
     x, y = _mix(x, y, rng, how.mix)
     x, y = _move(x, y, rng, how, side)
-    x = _restain(x, y, rng, how)
-    x = _chromatin(x, y, rng, how.texture)
+    soft = F.avg_pool2d(y, 5, 1, 2, count_include_pad=False)
+    x = _restain(x, soft, rng, how)
+    x = _chromatin(x, y, rng, how)
     x = _granules(x, y, rng, how.grain)
-    x = _rim(x, y, rng, how.grain)
-    x = _blur(x, rng, how.blur)
+    x = _rim(x, y, soft, rng, how.grain)
+    x = _blur(x, rng, how)
+    x = _tone(x, rng, how.tone)
     x = _frame(x, y, rng)
     x = x + _uniform(rng, len(x), 0, how.noise) * torch.randn(x.shape, generator=rng)
     return _rescale(x), y
@@ -64,8 +69,8 @@ def _some(rng: torch.Generator, n: int, share: float) -> Tensor:
 def _field(rng: torch.Generator, x: Tensor, coarse: int) -> Tensor:
     """Return smooth random fields, about unit variance."""
     n, size = len(x), x.shape[-1]
-    seed = torch.randn((n, 1, max(2, size // coarse), max(2, size // coarse)), generator=rng)
-    return F.interpolate(seed, size=(size, size), mode="bicubic")
+    seed = 1.4 * torch.randn((n, 1, max(2, size // coarse), max(2, size // coarse)), generator=rng)
+    return F.interpolate(seed, size=(size, size), mode="bilinear")
 
 
 def _mix(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
@@ -105,31 +110,35 @@ def _move(
     return both[:, :3], both[:, 3:]
 
 
-def _restain(x: Tensor, y: Tensor, rng: torch.Generator, how: Strength) -> Tensor:
+def _restain(x: Tensor, soft: Tensor, rng: torch.Generator, how: Strength) -> Tensor:
     """Change every dye a little, and each region (surround, cytoplasm, nucleus) on its own."""
     n = len(x)
     gain = _normal(rng, n, how.stain) + _normal(rng, n, how.stain, 1)
-    soft = F.avg_pool2d(y, 5, 1, 2)
     for k, wider in enumerate((1.6, 1.0, 0.8)):
         own = wider * (_normal(rng, n, how.region) + _normal(rng, n, how.region, 1))
+        if k == 1:  # cytoplasm so pale that it is hardly more than plasma
+            own = own - _some(rng, n, how.pale) * _uniform(rng, n, 0, 1.3)
         gain = gain + soft[:, k : k + 1] * own
-    # cytoplasm so pale that it is hardly more than plasma
-    gain = gain - soft[:, 1:2] * _some(rng, n, how.pale) * _uniform(rng, n, 0, 1.3)
     x = x * torch.exp(gain)
     slope = 0.06 * how.stain / 0.18 * _field(rng, x, x.shape[-1] // 2)
     return x + slope + _normal(rng, n, 0.02)
 
 
-def _chromatin(x: Tensor, y: Tensor, rng: torch.Generator, most: float) -> Tensor:
-    """Clump the chromatin, coarse or fine; make some nuclei paler towards their edge."""
+def _chromatin(x: Tensor, y: Tensor, rng: torch.Generator, how: Strength) -> Tensor:
+    """Clump the chromatin, coarse or fine; let the edge of some nuclei differ from their middle."""
     n = len(x)
     nucleus = y[:, 2:]
     coarse = torch.rand((n, 1, 1, 1), generator=rng)
     clumps = coarse * _field(rng, x, 7) + (1 - coarse) * _field(rng, x, 3)
-    x = x * torch.exp(_uniform(rng, n, 0, most) * clumps * nucleus)
-    dome = F.avg_pool2d(F.avg_pool2d(nucleus, 13, 1, 6), 13, 1, 6)
-    slope = _some(rng, n, most) * _uniform(rng, n, 0, 1)
-    return x * (1 - slope * nucleus * (1 - dome).clamp(0, 1))
+    x = x * torch.exp(_uniform(rng, n, 0, how.texture) * clumps * nucleus)
+    few = F.avg_pool2d(nucleus, 4)
+    for _ in range(3):
+        few = F.avg_pool2d(few, 3, 1, 1)
+    dome = F.interpolate(few, size=x.shape[2:], mode="bilinear") * nucleus
+    # one dye more or less towards the middle, and all of them paler towards the edge
+    middle = _some(rng, n, how.glow) * _normal(rng, n, 0.5)
+    edge = _some(rng, n, how.texture) * _uniform(rng, n, 0, 1)
+    return x * torch.exp(middle * dome) * (1 - edge * (nucleus - dome).clamp(0, 1))
 
 
 def _granules(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> Tensor:
@@ -143,28 +152,39 @@ def _granules(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> Tenso
     return x + amount * color
 
 
-def _rim(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> Tensor:
+def _rim(x: Tensor, y: Tensor, soft: Tensor, rng: torch.Generator, share: float) -> Tensor:
     """Darken or brighten the edge of some cells, as a lens out of focus does."""
     n = len(x)
-    cell = y[:, 1:].sum(1, keepdim=True)
-    band = (F.max_pool2d(cell, 5, 1, 2) + F.max_pool2d(-cell, 5, 1, 2)).clamp(0, 1)
-    outside = (1 - cell) * band
+    outside = y[:, :1]
+    band = (4 * soft[:, :1] * (1 - soft[:, :1])).clamp(0, 1)
     dark = _some(rng, n, 0.4 * share) * _uniform(rng, n, 0.0, 0.6)
     halo = _some(rng, n, 0.4 * share) * _uniform(rng, n, 0.0, 0.15)
-    return x + dark * (band - outside) - halo * outside
+    return x + band * (dark * (1 - outside) - halo * outside)
 
 
-def _blur(x: Tensor, rng: torch.Generator, largest: float) -> Tensor:
-    """Put each picture out of focus by its own amount."""
+def _blur(x: Tensor, rng: torch.Generator, how: Strength) -> Tensor:
+    """Put each picture out of focus by its own amount; some lenses also part the colours."""
     n = len(x)
-    sigma = _uniform(rng, n, 0.05, largest).reshape(n, 1)
-    at = torch.arange(-4, 5, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
-    planes = F.pad(x.reshape(1, 3 * n, *x.shape[2:]), (4, 4, 4, 4), mode="replicate")
-    planes = F.conv2d(planes, kernel[:, None, :, None], groups=3 * n)
-    planes = F.conv2d(planes, kernel[:, None, None, :], groups=3 * n)
+    sigma = _uniform(rng, n, 0.05, how.blur).reshape(n, 1, 1)
+    parted = _some(rng, n, 0.3).reshape(n, 1, 1)
+    sigma = sigma * torch.exp(parted * 0.3 * torch.randn((n, 3, 1), generator=rng))
+    shift = parted * how.fringe * (2 * torch.rand((2, n, 3, 1), generator=rng) - 1)
+    at = torch.arange(-5, 6, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * ((at - shift) / sigma.clamp(min=0.3)) ** 2)
+    kernel = (kernel / kernel.sum(-1, keepdim=True)).reshape(2, 3 * n, 1, 11)
+    planes = F.pad(x.reshape(1, 3 * n, *x.shape[2:]), (5, 5, 5, 5), mode="replicate")
+    planes = F.conv2d(planes, kernel[0, :, :, None], groups=3 * n)
+    planes = F.conv2d(planes, kernel[1, :, :, :, None], groups=3 * n)
     return planes.reshape(x.shape)
+
+
+def _tone(x: Tensor, rng: torch.Generator, scale: float) -> Tensor:
+    """Bend the scale of density as cameras do, and let some of them end in black early."""
+    n = len(x)
+    power = torch.exp(_normal(rng, n, scale, 1) + _normal(rng, n, 0.3 * scale))
+    bent = x.clamp(min=0.02) ** power - 0.02**power + x.clamp(max=0.02)
+    black = torch.where(_some(rng, n, scale) > 0, _uniform(rng, n, 0.7, 1.3, 3), torch.inf)
+    return torch.minimum(bent, black)
 
 
 def _frame(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:

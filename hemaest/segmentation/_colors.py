@@ -38,8 +38,8 @@ def nearest(points: Array, centres: Array) -> NDArray[np.intp]:
 def log_gaussian(points: Array, mean: Array, covariance: Array, floor: float = 1.0) -> Array:
     """Return the log density of a full Gaussian up to a constant; ``floor`` keeps it proper."""
     factor = np.linalg.cholesky(covariance + floor * np.eye(len(mean)))
-    z = np.linalg.solve(factor, (points - mean).T)
-    return -0.5 * (z * z).sum(axis=0) - np.log(np.diag(factor)).sum()
+    z = (points - mean) @ np.linalg.inv(factor).T.astype(points.dtype)
+    return -0.5 * np.einsum("ij,ij->i", z, z) - np.log(np.diag(factor)).sum()
 
 
 def log_mixture(points: Array, sample: Array, k: int) -> Array:

@@ -29,12 +29,27 @@ SUSPECT = 0.55
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field holds: maps, a box and a score of each leukocyte, the other cells' numbers."""
+    """What a field holds, in pixels of the field.
+
+    Attributes
+    ----------
+    found : Found
+        Soft maps and the cell map, which may hold more than 127 cells (uint16).
+    boxes : float array (k, 5)
+        x0, y0, x1, y1 and score of each leukocyte, best first.
+    owners : int array (k,)
+        The number in the map of each of them.
+    red_places, platelet_places : float array (n, 2)
+        Row and column of each.
+    red_radius : float
+        Of a typical red cell.
+    """
 
     found: Found
     boxes: NDArray[np.float64]
-    red_cells: int
-    platelets: int
+    owners: NDArray[np.intp]
+    red_places: NDArray[np.float64]
+    platelet_places: NDArray[np.float64]
     red_radius: float
 
 
@@ -42,17 +57,40 @@ def find_field(image: NDArray[np.uint8], net: Any = None, *, alone: bool = False
     """Find every leukocyte of an RGB field.
 
     The voters find them and a network, where given, has a say in their outlines; ``alone``
-    lets the network find them too, as one that masks of fields taught should.
+    lets the network find them too, as one that masks of fields taught should. What is too large
+    to be seen at once is seen in tiles.
     """
-    scene, reds, masks = _measured_scene(image)
+    from hemaest.segmentation._tiles import find_tiled, radius_of_large
+
+    longest = max(image.shape[:2])
+    if longest <= 2 * FIRST_SIDE:
+        return find_in_scene(image, *_measured_scene(image), net, alone)
+    radius = radius_of_large(image)
+    scale = min(1.0, RED_RADIUS / radius) if np.isfinite(radius) else SIDES[1] / longest
+    if scale * longest > SIDES[1]:
+        return find_tiled(image, net, alone, scale, radius)
+    scene = make_scene(image, round(max(scale * longest, SIDES[0])))
+    return find_in_scene(image, scene, *first_look(scene), net, alone, radius * scene.scale)
+
+
+def find_in_scene(
+    image: NDArray[np.uint8],
+    scene: Scene,
+    masks: list[Mask],
+    reds: Reds,
+    net: Any,
+    alone: bool,
+    radius: float = float("nan"),
+) -> Field:
+    """Find the leukocytes of a field at its working size; ``radius`` of a red cell, if known."""
     density = standardize(scene.rgb)
     votes = np.asarray(masks).mean(axis=0, dtype=np.float32)
-    radius = reds.radius
+    radius = radius if np.isfinite(radius) else reds.radius
     shares: Any = None
     if net is not None:
-        from hemaest.segmentation._network import class_shares
+        from hemaest.segmentation._network import look
 
-        shares = class_shares(net, image, max(scene.rgb.shape[:2]))
+        _, shares = look(net, image, max(scene.rgb.shape[:2]))
     if shares is not None and alone:
         votes = shares[..., 2]
         dark = _tidy(votes > 0.5)
@@ -65,45 +103,45 @@ def find_field(image: NDArray[np.uint8], net: Any = None, *, alone: bool = False
     if not np.isfinite(radius):
         radius = _radius_of_nuclei(dark)
     nuclei, platelets = _large_enough(dark, radius)
-    empty = Field(
-        nothing(scene.size), np.empty((0, 5)), reds.count, platelets, radius / scene.scale
-    )
-    if not nuclei.any():
-        return empty
-    cell_soft = grow_cells(scene, nuclei)
-    if shares is not None:
-        learned = shares[..., 1] + shares[..., 2]
-        cell_soft = learned if alone else 0.5 * (cell_soft + learned)
-        cell_soft[nuclei] = 1
-    labels = single_cells(cell_soft > 0.5, nuclei, radius)
-    if not labels.any():
-        return empty
-    found = _enlarge(scene, labels, cell_soft, votes, nuclei, masks)
-    scores = _scores(labels, nuclei, density, reds, radius)
-    boxes = boxes_of(found.labels, scores)
-    return Field(found, boxes, reds.count, platelets, radius / scene.scale)
+    labels = np.zeros(nuclei.shape, np.uint16)
+    if nuclei.any():
+        cell_soft = grow_cells(scene, nuclei)
+        if shares is not None:
+            learned = shares[..., 1] + shares[..., 2]
+            cell_soft = learned if alone else 0.5 * (cell_soft + learned)
+            cell_soft[nuclei] = 1
+        labels = single_cells(cell_soft > 0.5, nuclei, radius)
+    found, boxes, owners = nothing(scene.size), np.empty((0, 5)), np.empty(0, np.intp)
+    if labels.any():
+        found = _enlarge(scene, labels, cell_soft, votes, nuclei, masks)
+        boxes, owners = boxes_of(found.labels, _scores(labels, nuclei, density, reds, radius))
+    back = 1 / scene.scale
+    places = reds.places.astype(np.float64) * back
+    return Field(found, boxes, owners, places, platelets * back, radius * back)
 
 
 def segment_field(image: NDArray[np.uint8], net: Any = None, *, alone: bool = False) -> Found:
-    """Segment every leukocyte of an RGB field."""
-    return find_field(image, net, alone=alone).found
+    """Segment every leukocyte of an RGB field, the 127 with the largest nuclei at most."""
+    found = find_field(image, net, alone=alone).found
+    labels = np.where(found.labels > 254, 0, found.labels).astype(np.uint8)
+    return Found(found.nucleus, found.cell, labels, found.agreement)
 
 
-def _measured_scene(image: NDArray[np.uint8]) -> tuple[Scene, Reds, list[Mask]]:
+def _measured_scene(image: NDArray[np.uint8]) -> tuple[Scene, list[Mask], Reds]:
     """Bring the field to a size at which red cells have a known radius."""
     scene = make_scene(image, FIRST_SIDE)
-    masks, reds = _first_look(scene)
+    masks, reds = first_look(scene)
     longest = max(scene.rgb.shape[:2])
     wanted = np.clip(longest * RED_RADIUS / reds.radius if reds.count else longest, *SIDES)
     wanted = min(wanted, max(scene.size))
     if 0.7 < wanted / longest < 1.4:
-        return scene, reds, masks
+        return scene, masks, reds
     scene = make_scene(image, round(wanted))
-    masks, reds = _first_look(scene)
-    return scene, reds, masks
+    masks, reds = first_look(scene)
+    return scene, masks, reds
 
 
-def _first_look(scene: Scene) -> tuple[list[Mask], Reds]:
+def first_look(scene: Scene) -> tuple[list[Mask], Reds]:
     """Return the voters' masks, and the red cells outside of what can be nuclei."""
     masks = voters(scene)
     nuclei = _like_nuclei(np.asarray(masks).mean(axis=0) > 0.5, scene)
@@ -183,14 +221,16 @@ def _radius_of_nuclei(mask: Mask) -> float:
     return 0.8 * float(np.sqrt(typical / np.pi))
 
 
-def _large_enough(mask: Mask, radius: float) -> tuple[Mask, int]:
-    """Keep what can be a nucleus or a lobe of one; count lone small bodies as platelets."""
+def _large_enough(mask: Mask, radius: float) -> tuple[Mask, NDArray[np.float64]]:
+    """Keep what can be a nucleus or a lobe of one; tell where lone small bodies, platelets, are."""
     import cv2
 
     if not mask.any():
-        return mask, 0
+        return mask, np.empty((0, 2))
     red = np.pi * radius**2
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    n, labels, stats, centres = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=4
+    )
     area = stats[:, cv2.CC_STAT_AREA]
     lobe = area >= 0.1 * red
     near = cv2.dilate(
@@ -201,8 +241,8 @@ def _large_enough(mask: Mask, radius: float) -> tuple[Mask, int]:
     beside[labels[near]] = True
     beside[0] = lobe[0] = False
     large = area > 0.3 * red
-    platelets = int((~large & ~beside & (area >= 0.02 * red))[1:].sum())
-    return (lobe & (large | beside))[labels] & (labels > 0), platelets
+    small = (~large & ~beside & (area >= 0.02 * red))[1:]
+    return (lobe & (large | beside))[labels] & (labels > 0), centres[1:][small][:, ::-1]
 
 
 def grow_cells(scene: Scene, nuclei: Mask) -> NDArray[np.float32]:
@@ -225,7 +265,7 @@ def grow_cells(scene: Scene, nuclei: Mask) -> NDArray[np.float32]:
 
 def _enlarge(
     scene: Scene,
-    labels: NDArray[np.uint8],
+    labels: NDArray[np.uint16],
     cell_soft: NDArray[np.float32],
     votes: NDArray[np.float32],
     nuclei: Mask,
@@ -245,11 +285,11 @@ def _enlarge(
     owner = _nearest_label(labels)
     height, width = scene.size
     owner = cv2.resize(owner, (width, height), interpolation=cv2.INTER_NEAREST)
-    result = np.where(cell > 0.5, 2 * owner - 1 + (nucleus > 0.5), 0).astype(np.uint8)
+    result = np.where(cell > 0.5, 2 * owner - 1 + (nucleus > 0.5), 0).astype(np.uint16)
     return Found(nucleus, cell, result, agreement_of([m & near for m in masks], inner))
 
 
-def _nearest_label(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _nearest_label(labels: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Carry each label over its own border, so that enlarging leaves no unowned rim."""
     from scipy.ndimage import distance_transform_edt
 
@@ -258,7 +298,7 @@ def _nearest_label(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _scores(
-    labels: NDArray[np.uint8],
+    labels: NDArray[np.uint16],
     nuclei: Mask,
     density: NDArray[np.float32],
     reds: Reds,
@@ -278,15 +318,19 @@ def _scores(
     return np.asarray(scores)
 
 
-def boxes_of(labels: NDArray[np.uint8], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return x0, y0, x1, y1 (half-open) and score of each cell of a map, best first."""
+def boxes_of(
+    labels: NDArray[np.unsignedinteger[Any]], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return x0, y0, x1, y1 (half-open) and score of each cell, best first, and its number."""
     from scipy.ndimage import find_objects
 
-    rows = []
+    rows, numbers = [], []
     cells = (labels.astype(np.int32) + 1) // 2
     for k, box in enumerate(find_objects(cells, max_label=len(scores))):
         if box is not None:
             y, x = box
             rows.append([x.start, y.start, x.stop, y.stop, scores[k]])
+            numbers.append(k + 1)
     table = np.array(rows, np.float64).reshape(-1, 5)
-    return table[np.argsort(-table[:, 4], kind="stable")]
+    order = np.argsort(-table[:, 4], kind="stable")
+    return table[order], np.array(numbers, np.intp)[order]

@@ -1,6 +1,7 @@
 """What a segmentation of one image found: soft maps, the cell map, and what speaks against it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ class Found:
     ----------
     nucleus, cell : float32 array (h, w)
         Soft maps; the cell holds its nucleus.
-    labels : uint8 array (h, w)
+    labels : uint8 array (h, w), uint16 where a field holds more than 127 cells
         The cell map: cell k has cytoplasm 2k-1 and nucleus 2k.
     agreement : float
         How well the voters agree on the nucleus, 0 to 1; NaN where nothing was found.
@@ -22,7 +23,7 @@ class Found:
 
     nucleus: NDArray[np.float32]
     cell: NDArray[np.float32]
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.unsignedinteger[Any]]
     agreement: float
 
     def probabilities(self) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ Mask = NDArray[np.bool_]
 NECK = 0.75
 
 
-def single_cells(cell: Mask, nucleus: Mask, radius: float, most: int = 127) -> NDArray[np.uint8]:
+def single_cells(cell: Mask, nucleus: Mask, radius: float) -> NDArray[np.uint16]:
     """Label single leukocytes, largest nucleus first.
 
     Parameters
@@ -18,8 +18,6 @@ def single_cells(cell: Mask, nucleus: Mask, radius: float, most: int = 127) -> N
         All leukocytes, and their nuclei.
     radius : float
         Of a red cell, in pixels: nothing smaller than a part of it is a leukocyte.
-    most : int
-        The largest number of cells kept.
 
     Examples
     --------
@@ -40,15 +38,15 @@ def single_cells(cell: Mask, nucleus: Mask, radius: float, most: int = 127) -> N
     good = (count >= 0.3 * red) & (size >= 0.5 * red)
     good[0] = False
     order = np.flatnonzero(good)
-    order = order[np.argsort(-count[order], kind="stable")][:most]
-    ranks = np.zeros(len(count), np.uint8)
+    order = order[np.argsort(-count[order], kind="stable")]
+    ranks = np.zeros(len(count), np.uint16)
     ranks[order] = np.arange(1, len(order) + 1)
     labels = ranks[pieces]
     # what a cut left behind without a nucleus belongs to nobody
     parts = label(labels, connectivity=1)
     seen = np.zeros(parts.max() + 1, bool)
     seen[parts[nucleus]] = True
-    return np.where(seen[parts], labels, 0).astype(np.uint8)
+    return np.where(seen[parts], labels, 0).astype(np.uint16)
 
 
 def part_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:

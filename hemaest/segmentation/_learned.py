@@ -1,20 +1,24 @@
-"""Segment with the network: the whole picture first, then a closer look at the cell."""
+"""Segment with the network: the whole picture at a glance, then a closer look at the cell."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemaest.nets._unet import SmallUNet
-from hemaest.segmentation._cytoplasm import filled
+from hemaest.segmentation._adapt import adapted
+from hemaest.segmentation._cytoplasm import filled, touching
 from hemaest.segmentation._found import Found, nothing, one_cell
 from hemaest.segmentation._instances import part_at_necks
-from hemaest.segmentation._network import class_shares, square_around
+from hemaest.segmentation._network import look, square_around
 from hemaest.segmentation._scene import make_scene
 
 Mask = NDArray[np.bool_]
 
 # the closer look shows this many widths of the cell
 WINDOW = 1.7
+FIRST_SIDE = 80
 SMALLEST = 12
+# a mask that fills this much of its hull has no neck to be parted at
+CONVEX = 0.94
 
 
 def learned_central(net: SmallUNet, image: NDArray[np.uint8]) -> Found:
@@ -22,17 +26,19 @@ def learned_central(net: SmallUNet, image: NDArray[np.uint8]) -> Found:
     size = image.shape[:2]
     if make_scene(image, 64).blank:
         return nothing(size)
-    shares = class_shares(net, image)
+    whole = np.s_[: size[0], : size[1]]
+    _, shares = look(net, image, FIRST_SIDE)
     cell = central_cell(shares)
-    if cell is None:
-        return nothing(size)
-    window = square_around(enlarged(cell, size) > 0.5, WINDOW)
-    if window[0].stop - window[0].start < 0.8 * max(size):
-        near = class_shares(net, image[window])
-        near_cell = central_cell(near)
-        if near_cell is not None:
-            return _found(near, near_cell, size, window)
-    return _found(shares, cell, size, np.s_[: size[0], : size[1]])
+    window = whole if cell is None else square_around(enlarged(cell, size) > 0.5, WINDOW)
+    for view in (window, whole):
+        density, shares = look(net, image[view])
+        cell = central_cell(shares)
+        if cell is not None:
+            better = adapted(density, shares, cell)
+            return _found(better, moved(cell, shares, better), size, view)
+        if view == whole:
+            break
+    return nothing(size)
 
 
 def _found(
@@ -82,8 +88,18 @@ def central_cell(shares: NDArray[np.float32]) -> Mask | None:
     return filled(chosen)
 
 
+def moved(cell: Mask, before: NDArray[np.float32], after: NDArray[np.float32]) -> Mask:
+    """Return the cell after its shares changed: never what was another cell's before."""
+    others = (before[..., 0] < 0.5) & ~cell
+    mask = (after[..., 0] < 0.5) & ~others
+    kept = touching(mask, cell)
+    return filled(kept) if 2 * kept.sum() > cell.sum() else cell
+
+
 def _central_part(mask: Mask, nucleus: Mask) -> Mask:
     """Part touching cells and keep the one nearest to the middle."""
+    if _solidity(mask) > CONVEX:
+        return mask
     radius = 0.5 * np.sqrt(mask.sum() / np.pi)
     small = max(1, int(radius // 12))
     pieces = part_at_necks(mask[::small, ::small], radius / small)
@@ -104,6 +120,16 @@ def _central_part(mask: Mask, nucleus: Mask) -> Mask:
         if len(ys):
             off[k] = np.hypot(ys.mean() - (height - 1) / 2, xs.mean() - (width - 1) / 2)
     return mask & (pieces == int(off.argmin()))
+
+
+def _solidity(mask: Mask) -> float:
+    """Return the share of its hull that a mask fills."""
+    import cv2
+
+    points = cv2.findNonZero(mask.astype(np.uint8))
+    corners = cv2.convexHull(points).reshape(-1, 2)
+    # pixels are squares, the hull of their centres is half a pixel short all around
+    return float(mask.sum() / max(cv2.contourArea(corners) + 0.5 * cv2.arcLength(corners, True), 1))
 
 
 def sureness(shares: NDArray[np.float32], cell: Mask) -> float:

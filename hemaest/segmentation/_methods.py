@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest.segmentation._central import segment_central
-from hemaest.segmentation._combined import combine
+from hemaest.segmentation._combined import with_voters
 from hemaest.segmentation._field import segment_field
 from hemaest.segmentation._found import Found
 
@@ -22,4 +22,4 @@ def find(image: NDArray[np.uint8], cells: str, method: str, net: Any = None) -> 
     if cells == "all":
         return segment_field(image, net, alone=method != "both")
     found = learned_central(net, image)
-    return combine(segment_central(image), found) if method == "both" else found
+    return with_voters(image, found) if method == "both" else found

@@ -1,6 +1,6 @@
 """The learned method: prepare pairs, train the small network, read its soft maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hemaest.segmentation._augment import Strength, augment
 from hemaest.segmentation._standard import standardize
 
 SIDE = 112
+COARSE_SIDE = 80
 POOL_SIDE = 144
 AROUND = 2.4
 SHIPPED = Path(__file__).with_name("cells.safetensors")
@@ -85,9 +86,16 @@ def train(
     how: Strength | None = None,
     batch_size: int = 24,
     lr: float = 3e-3,
-    description: str = "segmenter",
+    coarse: float = 0.0,
+    bfloat16: bool = False,
+    watch: Callable[[int, SmallUNet], None] | None = None,
 ) -> SmallUNet:
-    """Train in place by one-cycle AdamW; return the running average of the weights."""
+    """Train in place by one-cycle AdamW; return the running average of the weights.
+
+    A first share ``coarse`` of the steps sees small pictures, at half the cost. ``bfloat16``
+    saves a third of the time on processors that multiply in it. ``watch`` is shown the step and
+    the average.
+    """
     how = how or Strength()
     rng = torch.Generator().manual_seed(seed)
     net = net.train().to(memory_format=torch.channels_last)
@@ -96,22 +104,27 @@ def train(
         optimizer, lr, total_steps=max(steps, 4), pct_start=0.15
     )
     # a short run must forget its start, a long one averages its last few hundred steps
-    decay = float(np.clip(1 - 8 / max(steps, 1), 0.5, 0.995))
+    decay = float(np.clip(1 - 8 / max(steps, 1), 0.5, 0.998))
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay), use_buffers=True
     )
-    for _ in track(range(steps), description):
+    for step in track(range(steps), "segmenter"):
         which = torch.randint(len(x), (batch_size,), generator=rng).numpy()
         bx = torch.from_numpy(x[which].astype(np.float32))
         by = F.one_hot(torch.from_numpy(kind[which].astype(np.int64)), 3)
-        bx, by = augment(bx, by.permute(0, 3, 1, 2).float(), rng, how, SIDE)
-        loss = loss_of(net(bx.to(memory_format=torch.channels_last)), by)
+        side = COARSE_SIDE if step < coarse * steps else SIDE
+        bx, by = augment(bx, by.permute(0, 3, 1, 2).float(), rng, how, side)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            logits = net(bx.to(memory_format=torch.channels_last))
+        loss = loss_of(logits.float(), by)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         average.update_parameters(net)
+        if watch is not None:
+            watch(step + 1, average.module)
     return average.module.eval()
 
 
@@ -127,10 +140,13 @@ def loss_of(logits: Tensor, share: Tensor) -> Tensor:
     return loss
 
 
-def class_shares(net: SmallUNet, image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.float32]:
-    """Return background, cytoplasm and nucleus (h, w, 3) of an RGB image of any size.
+def look(
+    net: SmallUNet, image: NDArray[np.uint8], side: int = SIDE
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the standardized density and the class shares of an RGB image, each (h, w, 3).
 
-    Both the network and the answer have ``side`` pixels along the longer edge.
+    Both have ``side`` pixels along the longer edge; the classes are background, cytoplasm and
+    nucleus.
     """
     import cv2
 
@@ -138,11 +154,16 @@ def class_shares(net: SmallUNet, image: NDArray[np.uint8], side: int = SIDE) -> 
     small = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     x = standardize(cv2.resize(np.ascontiguousarray(image), small, interpolation=how))
+    return x, class_shares(net, x)
+
+
+def class_shares(net: SmallUNet, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return background, cytoplasm and nucleus (h, w, 3) of standardized density."""
     spare = [(0, -n % net.stride) for n in x.shape[:2]]
-    padded = np.pad(x, [*spare, (0, 0)], mode="edge")
+    padded = np.pad(x, [*spare, (0, 0)], mode="edge") if any(n for _, n in spare) else x
     with torch.inference_mode():
-        batch = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy())
-        p = net(batch.to(memory_format=torch.channels_last)).softmax(1)[0]
+        # height, width, channels in memory is what channels_last means
+        p = net(torch.from_numpy(padded)[None].permute(0, 3, 1, 2)).softmax(1)[0]
     return p[:, : x.shape[0], : x.shape[1]].permute(1, 2, 0).contiguous().numpy()
 
 

@@ -18,13 +18,18 @@ class Reds:
         Of a typical single red cell in pixels; NaN where none was seen.
     mask : bool array (h, w)
         Where red cells lie.
-    count : int
-        Single ones, and clumps counted by the peaks of their distance map.
+    places : int array (n, 2)
+        Row and column of each: single ones, and the peaks of the distance map of clumps.
     """
 
     radius: float
     mask: Mask
-    count: int
+    places: NDArray[np.intp]
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.places)
 
 
 def stained(density: NDArray[np.float32]) -> Mask:
@@ -60,14 +65,13 @@ def find_reds(density: NDArray[np.float32], nuclei: Mask) -> Reds:
     depth = cv2.distanceTransform(np.pad(without, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     peaks = _peaks(depth)
     if not len(peaks):
-        return Reds(float("nan"), without, 0)
+        return Reds(float("nan"), without, peaks)
     radii = depth[peaks[:, 0], peaks[:, 1]]
     # half of the red area lies in cells with a larger radius: specks have no weight
     order = np.argsort(radii)
     weight = np.cumsum(radii[order] ** 2)
     radius = float(radii[order][np.searchsorted(weight, 0.5 * weight[-1])])
-    count = int((radii > 0.55 * radius).sum())
-    return Reds(radius, without, count)
+    return Reds(radius, without, peaks[radii > 0.55 * radius])
 
 
 def _peaks(depth: NDArray[np.float32]) -> NDArray[np.intp]:

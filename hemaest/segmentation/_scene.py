@@ -91,7 +91,8 @@ def black_frame(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """
     import cv2
 
-    dark = (image.max(axis=2) <= BLACK).astype(np.uint8)
+    red, green, blue = np.moveaxis(image, -1, 0)
+    dark = (np.maximum(np.maximum(red, green), blue) <= BLACK).astype(np.uint8)
     frame = np.zeros(dark.shape, bool)
     edges = (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])
     if dark.all() or not any(dark[edge].any() for edge in edges):

@@ -23,7 +23,8 @@ class SmearDetector(ImageTransformer):
 
     The red cells of the field are its measure, so no magnification has to be given: a field is
     brought to a size at which a red cell has a known radius, nuclei are found by five voters,
-    and touching cells are parted at their necks. Fields of any size are taken.
+    and touching cells are parted at their necks. Fields of any size are taken; what is too large
+    to be seen at once is seen in overlapping tiles.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ class SmearDetector(ImageTransformer):
         return find_field(seen, shipped_fused())
 
     def _boxes(self, field: Field) -> NDArray[np.float64]:
-        kept = field.boxes[field.boxes[:, 4] >= self.min_score_]
+        kept = field.boxes[field.boxes[:, 4] >= self.min_score_]  # the best come first
         return _shifted(kept, self.offset_, field.found.labels.shape)
 
     def predict(self, X: Any) -> list[NDArray[np.float64]]:
@@ -156,8 +157,8 @@ class SmearDetector(ImageTransformer):
         rows = [
             {
                 "leukocytes": len(self._boxes(field)),
-                "red_cells": field.red_cells,
-                "platelets": field.platelets,
+                "red_cells": len(field.red_places),
+                "platelets": len(field.platelet_places),
                 "red_cell_radius": field.red_radius,
             }
             for field in self._find(self._check_images(X))
@@ -202,7 +203,7 @@ class SmearDetector(ImageTransformer):
             x0, y0, x1, y1 = around
             labels = field.found.labels[y0:y1, x0:x1]
             crops.append(rgb(image)[y0:y1, x0:x1].copy())
-            maps.append(_only(labels, _owner(field.found.labels, box)))
+            maps.append(_only(labels, int(field.owners[number])))
             rows.append(dict(zip(_COLUMNS, [number, *box, *around], strict=True)))
         return crops, maps, rows
 
@@ -251,16 +252,7 @@ def _with_margin(
     )
 
 
-def _owner(labels: NDArray[np.uint8], box: NDArray[np.float64]) -> int:
-    """Return the number of the cell that fills most of a box."""
-    x0, y0, x1, y1 = (round(v) for v in box[:4])
-    inside = (labels[y0:y1, x0:x1].astype(np.int32) + 1) // 2
-    counts = np.bincount(inside.ravel())
-    counts[0] = 0
-    return int(counts.argmax())
-
-
-def _only(labels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+def _only(labels: NDArray[np.unsignedinteger[Any]], number: int) -> NDArray[np.uint8]:
     """Return the map of one cell alone, as cell 1."""
     own = (labels > 0) & ((labels.astype(np.int32) + 1) // 2 == number)
     return np.where(own, 2 - labels % 2, 0).astype(np.uint8)

@@ -1,0 +1,154 @@
+"""Fields too large to be seen at once: measured in samples, segmented in overlapping tiles."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest.segmentation._field import FIRST_SIDE, Field, find_in_scene, first_look
+from hemaest.segmentation._found import Found
+from hemaest.segmentation._scene import make_scene
+
+# side of a tile, and how far it looks over its edge, in working pixels (a red cell has 15)
+TILE = 1024
+OVERLAP = 120
+# red cells of these radii are measured well in a window of FIRST_SIDE pixels
+READABLE = (6.0, 30.0)
+# a cell is the same as one of another tile where they share this much of it
+SHARED = 0.3
+
+Box = tuple[slice, slice]
+
+
+def radius_of_large(image: NDArray[np.uint8]) -> float:
+    """Return the radius of a typical red cell of a large field in pixels, NaN where none is seen.
+
+    Windows are looked at, small ones first: in too large ones red cells are specks, and clumps
+    would be measured in their place.
+    """
+    height, width = image.shape[:2]
+    rough = float("nan")
+    times = 1
+    while True:
+        side = FIRST_SIDE * times
+        high, wide = min(side, height), min(side, width)
+        radii = []
+        for y, x in ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8)):
+            top, left = round(y * (height - high)), round(x * (width - wide))
+            scene = make_scene(image[top : top + high, left : left + wide], FIRST_SIDE)
+            _, reds = first_look(scene)
+            if reds.count >= 5:
+                radii.append(reds.radius)
+        if len(radii) >= 2:
+            seen = float(np.median(radii))
+            if np.isnan(rough) or seen >= READABLE[0]:
+                rough = seen * times
+            if seen <= READABLE[1]:
+                return rough
+        if high == height and wide == width:
+            return rough
+        times *= 2
+
+
+def find_tiled(
+    image: NDArray[np.uint8],
+    net: Any,
+    alone: bool,
+    scale: float,
+    radius: float,
+    side: float = TILE,
+) -> Field:
+    """Find every leukocyte tile by tile; each belongs to the tile that holds its middle."""
+    size = image.shape[:2]
+    nucleus, cell = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    owner = np.zeros(size, np.uint16)
+    boxes: list[NDArray[np.float64]] = []
+    reds, platelets, agreements = [], [], []
+    margin = 0.5 * radius if np.isfinite(radius) else 0.0
+    for core, view in tiles(size, side / scale, OVERLAP / scale):
+        part = image[view]
+        scene = make_scene(part, round(scale * max(part.shape[:2])))
+        field = find_in_scene(part, scene, *first_look(scene), net, alone, radius * scale)
+        corner = np.array([view[0].start, view[1].start])
+        reds.append(_inside(field.red_places + corner, core))
+        platelets.append(_inside(field.platelet_places + corner, core))
+        agreements.append(field.found.agreement)
+        cells = (field.found.labels.astype(np.int32) + 1) // 2
+        for box, number in zip(field.boxes, field.owners, strict=True):
+            middle = np.array([[box[1] + box[3], box[0] + box[2]]]) / 2 + corner
+            if not len(_inside(middle, core, margin)):
+                continue
+            near = _widened(box, 4, part.shape[:2])
+            own = cells[near] == number
+            there = (near[0].start + corner[0], near[1].start + corner[1])
+            here = tuple(slice(a, a + n) for a, n in zip(there, own.shape, strict=True))
+            if (owner[here][own] > 0).sum() > SHARED * own.sum():
+                continue
+            boxes.append(box + np.r_[corner[::-1], corner[::-1], 0])
+            free = (own | (cells[near] == 0)) & (owner[here] == 0)
+            owner[here][own & free] = len(boxes)
+            for full, soft in ((nucleus, field.found.nucleus), (cell, field.found.cell)):
+                full[here] = np.where(free, np.maximum(full[here], soft[near]), full[here])
+    order, numbers = _by_nucleus(owner, nucleus > 0.5, len(boxes))
+    new = numbers[owner].astype(np.int32)
+    labels = np.where(new > 0, 2 * new - 1 + (nucleus > 0.5), 0).astype(np.uint16)
+    table = np.array(boxes, np.float64).reshape(-1, 5)[order]
+    best = np.argsort(-table[:, 4], kind="stable")
+    seen = [a for a in agreements if np.isfinite(a)]
+    found = Found(nucleus, cell, labels, float(np.mean(seen)) if seen else float("nan"))
+    return Field(
+        found, table[best], best + 1, np.concatenate(reds), np.concatenate(platelets), radius
+    )
+
+
+def tiles(size: tuple[int, int], side: float, overlap: float) -> Iterator[tuple[Box, Box]]:
+    """Yield the cores, which part the picture, and the wider windows around them.
+
+    Examples
+    --------
+    >>> for core, view in tiles((100, 150), 100, 10):
+    ...     print(core[1].start, core[1].stop, view[1].start, view[1].stop)
+    0 75 0 85
+    75 150 65 150
+    """
+    rows, columns = (
+        np.linspace(0, n, max(1, int(np.ceil(n / side))) + 1).round().astype(int) for n in size
+    )
+    more = int(np.ceil(overlap))
+    for top, bottom in zip(rows[:-1], rows[1:], strict=True):
+        for left, right in zip(columns[:-1], columns[1:], strict=True):
+            core = slice(int(top), int(bottom)), slice(int(left), int(right))
+            yield (
+                core,
+                (
+                    slice(max(0, core[0].start - more), min(size[0], core[0].stop + more)),
+                    slice(max(0, core[1].start - more), min(size[1], core[1].stop + more)),
+                ),
+            )
+
+
+def _inside(places: NDArray[np.floating], core: Box, margin: float = 0.0) -> NDArray[np.floating]:
+    """Keep the places (row, column) that lie in a core."""
+    low = np.array([core[0].start, core[1].start]) - margin
+    high = np.array([core[0].stop, core[1].stop]) + margin
+    return places[((places >= low) & (places < high)).all(axis=1)]
+
+
+def _widened(box: NDArray[np.float64], more: int, size: tuple[int, int]) -> Box:
+    x0, y0, x1, y1 = (int(v) for v in box[:4])
+    return (
+        slice(max(0, y0 - more), min(size[0], y1 + more)),
+        slice(max(0, x0 - more), min(size[1], x1 + more)),
+    )
+
+
+def _by_nucleus(
+    owner: NDArray[np.uint16], nucleus: NDArray[np.bool_], n: int
+) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
+    """Return the cells' order by the size of their nuclei, and the new number of each old one."""
+    area = np.bincount(owner[nucleus], minlength=n + 1)[1:]
+    order = np.argsort(-area, kind="stable")
+    numbers = np.zeros(n + 1, np.uint16)
+    numbers[order + 1] = np.arange(1, n + 1)
+    return order, numbers
