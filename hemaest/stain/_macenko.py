@@ -53,7 +53,8 @@ class MacenkoNormalizer(OpticalNormalizer):
     eosin; nothing here expects haematoxylin.
 
     A picture of one cell may hold too little to learn two stains from, and then its red cells can
-    take on a wrong colour. For single cells prefer ``basis="giemsa"`` (or ``"wright"``), or one
+    take on a wrong colour. For single cells prefer ``basis="giemsa"`` (or ``"wright"``) with
+    ``preserve_background=False``, as ``make_recipe(name, stain="macenko")`` does; for fields, one
     correction for a whole slide (:func:`normalize_together`, ``source="fitted"``).
 
     Parameters

@@ -43,3 +43,9 @@ def test_a_bare_fitted_part_is_refused(cells):
         make_recipe("handcrafted-forest", segmenter=fitted)
     make_recipe("handcrafted-forest", segmenter=FrozenEstimator(fitted))
     make_recipe("handcrafted-forest", segmenter=CellSegmenter())
+
+
+def test_named_stains_are_those_that_serve_single_cells():
+    normalizer = make_recipe("color-knn", stain="macenko").named_steps["stain"]
+    assert (normalizer.basis, normalizer.preserve_background) == ("giemsa", False)
+    assert not make_recipe("color-knn", stain="vahadane").named_steps["stain"].preserve_background
