@@ -60,7 +60,7 @@ def exactness(small: bool) -> str:
     import stain_reference as reference
 
     rows = []
-    for name, images in real_tiles(4 if small else 25).items():
+    for name, images in real_tiles(4 if small else 15).items():
         target = images[0]
         normalizers = {
             "Reinhard": (ReinhardNormalizer(), reference.reinhard),
@@ -132,9 +132,8 @@ def new_pairs(small: bool) -> Iterator[tuple[str, str, int]]:
     The methods, and which default serves, were chosen by the three pairs of ``SEEN`` at seed 0.
     """
     pairs = [pair for pair in combinations(STYLES, 2) if pair not in SEEN]
-    for i, (first, second) in enumerate(pairs[:3] if small else pairs):
-        for repeat in range(1 if small else 2):
-            yield first, second, 101 + 2 * i + repeat
+    for seed, (first, second) in enumerate(pairs[:3] if small else pairs, start=301):
+        yield first, second, seed
 
 
 def laboratories(small: bool) -> str:
@@ -169,7 +168,7 @@ def laboratories(small: bool) -> str:
             "highest": table.max(axis=1),
         }
     )
-    note = f"{table.shape[1]} pairs of laboratories: other styles and seeds than in development."
+    note = f"{table.shape[1]} pairs of styles with a seed each, none of them seen in development."
     return f"{format_table(summary, 1)}\n\n{note}"
 
 
@@ -224,18 +223,13 @@ def colours(small: bool) -> str:
     return format_table(mean.reset_index(), 1)
 
 
-def transfer(small: bool) -> str:
+def transfer(_: bool) -> str:
     """Teach a recipe the cell types of one lab and ask it in the other, and the other way."""
-    chosen = ("none", "Reinhard", "Macenko, glass kept", "Macenko", "giemsa basis", "Vahadane")
+    chosen = ("none", "Reinhard", "Macenko", "giemsa basis", "Vahadane")
     rows = []
     for first, second, seed in new_pairs(small=True):
         cells = make_cells(
-            120 if small else 200,
-            n_labs=2,
-            n_patients=20,
-            stain=[first, second],
-            image_size=96,
-            random_state=seed,
+            120, n_labs=2, n_patients=20, stain=[first, second], image_size=96, random_state=seed
         )
         lab = cells.truth["lab"].to_numpy()
         row: dict[str, Any] = {"laboratories": f"{first} / {second}"}

@@ -50,7 +50,7 @@ def macenko_measure(image):
     low, high = np.percentile(angle, [1, 99]) + middle
     stains = np.stack([plane @ [np.cos(a), np.sin(a)] for a in (low, high)])
     stains = stains * np.sign(stains.sum(axis=1, keepdims=True))
-    if stains[0, 0] < stains[1, 0]:
+    if stains[0, 0] - stains[0, 2] < stains[1, 0] - stains[1, 2]:
         stains = stains[::-1]
     return stains, np.percentile(od @ np.linalg.pinv(stains), 99, axis=0)
 

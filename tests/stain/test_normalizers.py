@@ -6,6 +6,8 @@ import stain_reference as reference
 from stained import draw_stained
 
 from hemaest._color import rgb_to_lab
+from hemaest.datasets import make_cells
+from hemaest.datasets._stains import load_stains
 from hemaest.images import to_object_array
 from hemaest.stain import (
     MacenkoNormalizer,
@@ -244,3 +246,12 @@ def test_a_yellow_lamp_is_no_stain(Normalizer):
     assert np.abs(result - white.astype(float)).mean() < 0.15 * apart
     textbook = Normalizer(preserve_background=False, light="white").fit(white).transform(yellow)
     assert np.abs(textbook - white.astype(float)).mean() > 0.5 * apart
+
+
+@pytest.mark.parametrize("Normalizer", [MacenkoNormalizer, VahadaneNormalizer])
+def test_the_first_stain_learned_from_cells_is_the_nuclear_dye(Normalizer):
+    """In each picture alike: a mean of stains in mixed order would be neither of the two."""
+    cells = make_cells(16, image_size=64, random_state=0).images
+    dye = load_stains()["may-gruenwald-giemsa"].density[0]
+    learned = Normalizer().fit(cells).target_["basis"]
+    assert learned[0] @ dye / np.linalg.norm(dye) > 0.997
