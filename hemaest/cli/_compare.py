@@ -10,6 +10,7 @@ import typer
 from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, load_cells, say, split_unit, stop
+from hemaest.cli._warm import compile_ahead
 
 DEFAULT = ("color-logistic", "handcrafted-xgboost", "deep-small")
 
@@ -31,6 +32,7 @@ def run(
 ) -> None:
     """Compare the recipes on the folder's images or on synthetic cells."""
     names = chosen_recipes(recipes)
+    compile_ahead()
     folds = folds or (3 if folder is None else 5)
     data = load_cells(folder, groups, cells, seed)
     say(

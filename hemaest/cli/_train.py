@@ -9,6 +9,7 @@ import typer
 from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, Cells, load_cells, say, split_unit, stop
+from hemaest.cli._warm import compile_ahead
 
 # enough to know the magnification of a set; each takes a third of a second
 LOOKED_AT = 40
@@ -32,8 +33,9 @@ def run(
     from hemaest.evaluation._folds import hash_images
     from hemaest.persistence import save
 
-    data = load_cells(folder, groups, cells, seed)
     make(recipe, kind, options, 1, seed)  # a wrong name or option ends here, before the work
+    compile_ahead()
+    data = load_cells(folder, groups, cells, seed)
     claim = None
     if folds:
         claim = measured(recipe, data, kind, options, groups, folds, cache, jobs, seed, as_json)

@@ -119,7 +119,7 @@ def halve(colors, regions):
             elif cell[y, x] >= 8:
                 small[y + 3, x + 3] = 1
     for c in range(3):
-        halved = _halve(colors[c, 3:-3, 3:-3])
+        halved = _halve(np.ascontiguousarray(colors[c, 3:-3, 3:-3]))
         for y in range(-3, height + 3):
             for x in range(-3, width + 3):
                 # the frame repeats the edge
@@ -145,7 +145,10 @@ def _patterns_of(grey, regions, glcm_tables, circle, out):
 def _texture(image, k, box, glcm_tables, circle, out):
     colors, regions = cut_texture(image, k, box)
     both = out[: 2 * _BOTH].reshape(2, _BOTH)
-    _patterns_of(colors[1], regions, glcm_tables, circle, both[:, N_GREY:])
+    # rows without gaps, as below: every layout of an array is compiled for itself
+    fine = np.full((2, _TEXTURE), np.nan)
+    _patterns_of(colors[1], regions, glcm_tables, circle, fine)
+    both[:, N_GREY:] = fine
     for region in range(2):
         mask = (regions == region + 1).astype(np.uint8)
         counts = histogram(colors[1], mask)
