@@ -23,3 +23,11 @@ def test_the_readme_runs_as_pasted(capsys):
 def test_the_commands_come_first():
     commands = re.findall(r"^```\n(.*?)\n```", README, flags=re.M | re.S)
     assert commands[:2] == ["pip install . && hemaest compare", 'pip install ".[test]" && pytest']
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "benchmarks/RESULTS.md"])
+def test_links_within_the_project_lead_somewhere(name):
+    page = Path(__file__).parents[1] / name
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", page.read_text()))
+    within = [link.split("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
+    assert [link for link in within if not (page.parent / link).exists()] == []

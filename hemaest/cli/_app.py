@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import hemaest
+from hemaest.cli._complete import complete_recipes
 
 app = typer.Typer(
     name="hemaest",
@@ -71,7 +72,13 @@ def compare(
         typer.Argument(help="One subfolder of images for each class. Without it: synthetic cells."),
     ] = None,
     recipes: Annotated[
-        str, typer.Option("--recipes", "-r", help="Names with commas between, or 'all'.")
+        str,
+        typer.Option(
+            "--recipes",
+            "-r",
+            help="Names with commas between, or 'all'.",
+            autocompletion=complete_recipes,
+        ),
     ] = "",
     groups: Groups = "infer",
     cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 400,
@@ -142,7 +149,13 @@ def train(
         typer.Argument(help="One subfolder of images for each class. Without it: synthetic cells."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option("--recipe", "-r", help="A name of `hemaest recipes`.")
+        str,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="A name of `hemaest recipes`.",
+            autocompletion=complete_recipes,
+        ),
     ] = "handcrafted-xgboost",
     model: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")] = Path(
         "model.hemaest"

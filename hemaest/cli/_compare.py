@@ -9,7 +9,15 @@ import typer
 
 from hemaest._progress import watching
 from hemaest._tables import format_table
-from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, load_cells, say, split_unit, stop
+from hemaest.cli._shared import (
+    NOTHING_DONE,
+    WRONG_USAGE,
+    load_cells,
+    resumable,
+    say,
+    split_unit,
+    stop,
+)
 from hemaest.cli._warm import compile_ahead
 
 DEFAULT = ("color-logistic", "handcrafted-xgboost", "deep-small")
@@ -41,9 +49,10 @@ def run(
     )
     found = audited(data, groups, jobs, seed) if look else None
     options = {} if stain is None else {"stain": stain}
-    comparison = _compare(
-        names, data, groups, folds, options, learning_curve, cache, jobs, seed, found
-    )
+    with resumable(cache):
+        comparison = _compare(
+            names, data, groups, folds, options, learning_curve, cache, jobs, seed, found
+        )
     table = comparison.table
     if as_json:
         typer.echo(table.to_json(orient="records", indent=2))

@@ -1,5 +1,7 @@
 """What the commands share: messages, ways to stop, the images of a folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +24,16 @@ def stop(text: str, code: int) -> NoReturn:
     """End with a message and an exit code."""
     say(text)
     raise typer.Exit(code)
+
+
+@contextmanager
+def resumable(cache: Path | None) -> Iterator[None]:
+    """Say how to go on when a person stops long work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"Finished folds are in {cache}: run the same command to go on from there."
+        stop(f"\nInterrupted. {kept if cache else '--cache DIR would keep finished folds.'}", 1)
 
 
 def load_folder(folder: Path, groups: str) -> Cells:

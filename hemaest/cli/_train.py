@@ -8,7 +8,16 @@ import typer
 
 from hemaest._progress import watching
 from hemaest._tables import format_table
-from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, Cells, load_cells, say, split_unit, stop
+from hemaest.cli._shared import (
+    NOTHING_DONE,
+    WRONG_USAGE,
+    Cells,
+    load_cells,
+    resumable,
+    say,
+    split_unit,
+    stop,
+)
 from hemaest.cli._warm import compile_ahead
 
 # enough to know the magnification of a set; each takes a third of a second
@@ -38,11 +47,13 @@ def run(
     data = load_cells(folder, groups, cells, seed)
     claim = None
     if folds:
-        claim = measured(recipe, data, kind, options, groups, folds, cache, jobs, seed, as_json)
+        with resumable(cache):
+            claim = measured(recipe, data, kind, options, groups, folds, cache, jobs, seed, as_json)
     say(f"Fitting {recipe} on all {len(data.images)} images ...")
     fitted = make(recipe, kind, options, jobs, seed, cache)
     try:
-        fitted.fit(data.images, data.target, groups=data.groups)
+        with resumable(cache):
+            fitted.fit(data.images, data.target, groups=data.groups)
     except (ValueError, RuntimeError) as error:
         stop(str(error), NOTHING_DONE)
     path = save(

@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from PIL import Image
 
 import hemaest
+from hemaest.cli._complete import complete_recipes
+from hemaest.cli._shared import resumable
 from hemaest.recipes import list_recipes
 
 
@@ -87,3 +90,18 @@ def test_nothing_done_ends_with_1(tmp_path):
     done = hemaest_command("compare", tmp_path / "images", cwd=tmp_path)
     assert done.returncode == 1
     assert "none of the images" in done.stderr and "a.png" in done.stderr
+
+
+@pytest.mark.parametrize("cache", [None, "folds"])
+def test_who_interrupts_is_told_how_to_go_on(cache, capsys):
+    with pytest.raises(typer.Exit) as ended, resumable(cache):
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 1
+    told = capsys.readouterr().err
+    assert ("run the same command to go on" in told) == (cache is not None)
+    assert "--cache DIR" in told or cache in told
+
+
+def test_a_shell_completes_recipes(tmp_path):
+    assert complete_recipes("color-k") == ["color-knn"]
+    assert complete_recipes("vit,") == [f"vit,{name}" for name in list_recipes()]
