@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest._seeds import seed_of
 from hemaest.base import ImageEstimator, Interval, StrOptions, checked_fit
 from hemaest.deep._arrays import to_arrays, to_tensors
+from hemaest.deep._start import Start, start_from
 
 
 class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstimator):
@@ -23,8 +24,8 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         ``"resnet24"``, ``"cellnet"`` or any name that timm knows.
     pretrained : bool or path, default=True
         True takes timm's published weights from the hub, which needs a network once. The path of
-        a ``.safetensors`` or ``.pth`` file works without one. False leaves random weights: a
-        baseline.
+        a ``.safetensors`` or ``.pth`` file works without one, also that of
+        :meth:`FCMAEPretrainer.save`. False leaves random weights: a baseline.
     image_size : int, default=224
         Side of the squares that the net sees.
     batch_size : int, default=64
@@ -101,24 +102,25 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         self : object
         """
         self._check_images(X)
-        self.module_, self.pretrained_report_ = self._build()
+        start = start_from(self.pretrained)
+        self.module_, self.pretrained_report_ = self._build(start)
+        self._structure = start.structure()
         self._n_features_out = self.module_.num_features
         return self
 
-    def _build(self, weights: Any = None) -> tuple[Any, Any]:
+    def _build(self, start: Start, weights: Any = None) -> tuple[Any, Any]:
         from hemaest.deep._net import seeded
         from hemaest.nets._build import build_net
         from hemaest.nets._devices import resolve_device
 
         device = resolve_device(self.device, strict=weights is None)
-        pretrained = self.pretrained if weights is None else False
         with seeded(seed_of(self.random_state), device):
             module, report = build_net(
                 self.backbone,
                 0,
                 image_size=self.image_size,
-                pretrained=str(pretrained) if isinstance(pretrained, Path) else pretrained,
-                **dict(self.backbone_options or {}),
+                pretrained=start.pretrained if weights is None else False,
+                **start.fitting(self.backbone, dict(self.backbone_options or {})),
             )
         if weights is not None:
             module.load_state_dict(weights)
@@ -165,4 +167,5 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         weights = state.pop("_weights", None)
         super().__setstate__(state)
         if weights is not None:
-            self.module_, _ = self._build(to_tensors(weights))
+            start = Start(**getattr(self, "_structure", {}))
+            self.module_, _ = self._build(start, to_tensors(weights))

@@ -86,7 +86,7 @@ def refuse_bare_fitted(pretrained: Any) -> None:
     )
 
 
-def start_from(pretrained: Any, X: Any, *, device: str, seed: int) -> Start:
+def start_from(pretrained: Any, X: Any = None, *, device: str = "auto", seed: int = 0) -> Start:
     """Return what to begin with; an unfitted pretrainer learns from the given images now."""
     if isinstance(pretrained, bool):
         return Start(pretrained)

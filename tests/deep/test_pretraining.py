@@ -1,6 +1,7 @@
 """Masked pretraining as an estimator, and classifiers that begin with it."""
 
 import json
+import pickle
 
 import joblib
 import numpy as np
@@ -14,9 +15,10 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
-from hemaest.deep import FCMAEPretrainer, ImageClassifier, WPATClassifier
+from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
 from hemaest.deep._net import TrainingDiverged
 from hemaest.images import to_object_array
+from hemaest.persistence import load, save
 
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
 WINDOWS = {"dim": 16, "heads": 2}
@@ -97,6 +99,10 @@ def test_embeddings_are_those_of_the_saved_encoder(data, fitted, tmp_path):
         around = ImageClassifier("wpat", pretrained=start, **untouched).fit(X, y)
         np.testing.assert_allclose(around.transform(X)[:, :16], fitted.transform(X), atol=1e-6)
         assert "stem.0.weight" in around.pretrained_report_["loaded"]
+    embedding = DeepEmbedding("convnextv2_atto", pretrained=path, image_size=32).fit(X)
+    path.unlink()
+    again = pickle.loads(pickle.dumps(embedding))
+    np.testing.assert_allclose(again.transform(X), fitted.transform(X), atol=1e-6)
     with pytest.raises(ValueError, match="end so"):
         fitted.save(tmp_path / "encoder.pth")
 
@@ -238,9 +244,9 @@ def test_classifiers_survive_without_the_file_they_began_with(data, fitted, tmp_
     path = fitted.save(tmp_path / "encoder.safetensors")
     for start in (path, FrozenEstimator(fitted), small(max_epochs=1)):
         model = wpat(start).fit(X, y)
-        joblib.dump(model, tmp_path / "model")
+        save(model, tmp_path / "model.hemaest")
         path.unlink(missing_ok=True)
-        again = joblib.load(tmp_path / "model")
+        again = load(tmp_path / "model.hemaest")
         np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
         again.set_params(warm_start=True, max_epochs=1).fit(X, y)
 
