@@ -168,7 +168,7 @@ def laboratories(small: bool) -> str:
             "highest": table.max(axis=1),
         }
     )
-    note = f"{table.shape[1]} pairs of styles with a seed each, none of them seen in development."
+    note = f"{table.shape[1]} pairs of styles, a seed each, by which no method was chosen."
     return f"{format_table(summary, 1)}\n\n{note}"
 
 
