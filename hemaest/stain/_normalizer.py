@@ -190,8 +190,11 @@ class StainNormalizer(ImageTransformer):
     def _describe(self, image: NDArray[np.uint8]) -> tuple[Statistics, bool]:
         return self._measure([self._select(image)])
 
-    def _complain(self, which: list[int], task: str) -> None:
-        """Warn about degenerate images, counted, or raise."""
+    def _complain(self, which: list[int], task: str, stacklevel: int = 4) -> None:
+        """Warn about degenerate images, counted, or raise.
+
+        Between this and the caller of fit or transform lie these and their wrapper.
+        """
         if not which:
             return
         shown = ", ".join(map(str, which[:10])) + (", ..." if len(which) > 10 else "")
@@ -210,7 +213,7 @@ class StainNormalizer(ImageTransformer):
             effect = "; what they do not tell was taken from the target."
         else:
             effect = "; they pass unchanged."
-        warnings.warn(found + effect, UserWarning, stacklevel=3)
+        warnings.warn(found + effect, UserWarning, stacklevel=stacklevel)
 
     def is_degenerate(self, X: Any) -> NDArray[np.bool_]:
         """Say for each image whether it has too little stain or contrast to be normalized.

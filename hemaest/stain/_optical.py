@@ -93,8 +93,7 @@ def density_operator(source: Statistics, target: Statistics, residual: str) -> N
 def _swapped(source: NDArray[Any], target: NDArray[Any]) -> bool:
     """Return whether the stains of the source look like those of the target in reverse order.
 
-    Grey red cells beside a pale nucleus can take up more red than it; without this, red cells
-    come out violet.
+    Two stains that are much alike may be told apart one way here and the other way there.
     """
     alike = source @ target.T
     return bool(alike[0, 1] + alike[1, 0] > alike[0, 0] + alike[1, 1])
