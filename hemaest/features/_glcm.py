@@ -82,23 +82,51 @@ def quantize(grey, regions, pad):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def co_occurrence(codes, dy, dx, pad, counts):
-    """Count the pairs of codes at one offset into a 65 x 65 matrix."""
+    """Count the pairs of codes at one offset into a 65 x 65 matrix, ``counts[0]``.
+
+    Neighbours are often the same pair: two matrices in turn keep one count from having to wait
+    for the one before it.
+    """
     counts[:] = 0
     height, width = codes.shape
+    flat = counts.reshape(2, 65 * 65)
+    pairs = np.empty(width - 2 * pad, np.uint16)
     for y in range(pad, height - pad):
-        for x in range(pad, width - pad):
-            counts[codes[y, x], codes[y + dy, x + dx]] += 1
+        here = codes[y, pad : width - pad]
+        there = codes[y + dy, pad + dx : width - pad + dx]
+        for x in range(len(pairs)):
+            pairs[x] = np.uint16(65) * np.uint16(here[x]) + np.uint16(there[x])
+        for x in range(0, len(pairs) - 1, 2):
+            flat[0, pairs[x]] += 1
+            flat[1, pairs[x + 1]] += 1
+        if len(pairs) % 2:
+            flat[0, pairs[-1]] += 1
+    counts[0] += counts[1]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _properties(counts, shift, table, with_haralick, out, haralick):
+def level_range(codes, shift):
+    """Return the least level of a region, and one more than its highest (32 and 0 if empty)."""
+    seen = np.zeros(65, np.bool_)
+    for code in codes.ravel():
+        seen[code] = True
+    low, high = 32, 0
+    for level in range(32):
+        if seen[shift + level]:
+            low = min(low, level)
+            high = level + 1
+    return low, high
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _properties(counts, shift, low, high, table, with_haralick, out, haralick):
     """Write six properties of one matrix (NaN without pairs); add Haralick's to ``haralick``."""
     marginal = np.zeros(32, np.int64)
     difference = np.zeros(32, np.int64)
     total_of = np.zeros(63, np.int64)
     squares = 0.0
     log_sum = 0.0
-    for i in range(32):
+    for i in range(low, high):
         c = 2 * counts[shift + i, shift + i]
         if c:
             marginal[i] += c
@@ -106,7 +134,7 @@ def _properties(counts, shift, table, with_haralick, out, haralick):
             total_of[2 * i] += c
             squares += float(c) * c
             log_sum += _clogc(c, table)
-        for j in range(i + 1, 32):
+        for j in range(i + 1, high):
             c = counts[shift + i, shift + j] + counts[shift + j, shift + i]
             if c:
                 marginal[i] += c
@@ -177,8 +205,9 @@ def measure_glcm(grey, regions, offsets, table, out):
     """Write the features of cytoplasm (region 1) and nucleus (region 2): out is (2, SIZE)."""
     pad = 5
     codes = quantize(grey, regions, pad)
-    counts = np.empty((65, 65), np.int32)
+    counts = np.empty((2, 65, 65), np.int32)
     values = np.empty((2, 4, 6))
+    ranges = (level_range(codes, 0), level_range(codes, 32))
     for k in range(len(offsets)):
         co_occurrence(codes, offsets[k, 0], offsets[k, 1], pad, counts)
         angle = k % 4
@@ -186,7 +215,10 @@ def measure_glcm(grey, regions, offsets, table, out):
             haralick = out[region, 36:]
             if k == 0:
                 haralick[:] = 0
-            _properties(counts, 32 * region, table, k < 4, values[region, angle], haralick)
+            low, high = ranges[region]
+            _properties(
+                counts[0], 32 * region, low, high, table, k < 4, values[region, angle], haralick
+            )
         if angle == 3:
             for region in range(2):
                 for p in range(6):

@@ -27,15 +27,20 @@ def squared_distance(mask):
     (Felzenszwalb and Huttenlocher 2012): what lies beyond the zeros at a run's ends cannot win.
     """
     height, width = mask.shape
-    column = np.zeros((height, width), np.int64)
+    column = np.zeros((height, width), np.int32)
     for y in range(1, height):
         for x in range(width):
             if mask[y, x]:
                 column[y, x] = column[y - 1, x] + 1
     for y in range(height - 2, -1, -1):
         for x in range(width):
-            column[y, x] = min(column[y, x], column[y + 1, x] + 1) if mask[y, x] else 0
-    result = np.zeros((height, width), np.int64)
+            column[y, x] = min(column[y, x], column[y + 1, x] + 1)
+    for y in range(height):
+        for x in range(width):
+            column[y, x] *= column[y, x]
+    result = np.zeros((height, width), np.int32)
+    # a division of whole numbers costs more than the rest of the loop
+    share = 1 / (2 * np.arange(width + 1))
     place = np.empty(width, np.int64)
     start = np.empty(width, np.int64)
     for y in range(1, height - 1):
@@ -52,11 +57,13 @@ def squared_distance(mask):
             place[0] = first
             start[0] = first
             for q in range(first + 1, last + 1):
-                gq = column[y, q] * column[y, q] + q * q
+                gq = column[y, q] + q * q
                 while True:
                     p = place[top]
-                    # the first integer at which q is nearer than p
-                    meet = (gq - column[y, p] * column[y, p] - p * p) // (2 * (q - p)) + 1
+                    # the first integer at which q is nearer than p; the half keeps exact
+                    # quotients clear of rounding
+                    ahead = gq - column[y, p] - p * p
+                    meet = int(np.floor((ahead + 0.5) * share[q - p])) + 1
                     if meet > start[top] or top == 0:
                         break
                     top -= 1
@@ -72,7 +79,7 @@ def squared_distance(mask):
                 while piece < top and start[piece + 1] <= q:
                     piece += 1
                 p = place[piece]
-                result[y, q] = (q - p) * (q - p) + column[y, p] * column[y, p]
+                result[y, q] = (q - p) * (q - p) + column[y, p]
     return result
 
 
@@ -95,7 +102,7 @@ def find_lobes(squared, neck, smallest):
     height, width = squared.shape
     flat = squared.ravel()
     top = flat.max()
-    counts = np.zeros(top + 2, np.int64)
+    counts = np.zeros(top + 2, np.int32)
     inside = 0
     for v in flat:
         if v:
@@ -103,7 +110,7 @@ def find_lobes(squared, neck, smallest):
             inside += 1
     for v in range(1, top + 2):
         counts[v] += counts[v - 1]
-    order = np.empty(inside, np.int64)
+    order = np.empty(inside, np.int32)
     for i in range(flat.size):
         if flat[i]:
             slot = top - flat[i]
