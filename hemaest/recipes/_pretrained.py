@@ -27,7 +27,8 @@ def pretrainer(options: Options) -> Any:
     accepts=("stain", "balance", "image_size"),
     param_grid={"classify__lr": [5e-4, 1e-3], "classify__layer_decay": [0.65, 0.75]},
 )
-def _fcmae_wpat(options: Options) -> Steps:
+def enhanced_wpat(options: Options) -> Steps:
+    """Return enhancement and a windowed transformer that begins with masked pretraining."""
     from hemaest.deep import WPATClassifier
     from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
 

@@ -4,11 +4,13 @@ What the authors got wrong around them (what was split, scored or chosen on what
 recipe: a recipe learns what it learns inside the training fold.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from hemaest.recipes._classical import handcrafted_steps
 from hemaest.recipes._deep import asked
 from hemaest.recipes._ensembles import mixed_vote
+from hemaest.recipes._pretrained import enhanced_wpat
 from hemaest.recipes._registry import Options, Steps, register
 
 NET = ("image_size", "balance")
@@ -41,10 +43,12 @@ def _r1(options: Options) -> Steps:
     from hemaest.segmentation import SmearDetector
 
     segment, *features = handcrafted_steps(options)
+    # labelled fields are few, so many passes over them
+    longer = replace(options, max_epochs=options.max_epochs or 60)
     return [
         ("detect", SmearDetector(n_jobs=options.n_jobs)),
         segment,
-        ("classify", mixed_vote(options, features)),
+        ("classify", mixed_vote(longer, features)),
     ]
 
 
@@ -85,3 +89,21 @@ def _r3(options: Options) -> Steps:
 
     settings: dict[str, Any] = asked(options, max_epochs=40, augment="strong")
     return [("classify", ResNet24Classifier(resampler="balanced", **settings))]
+
+
+@register(
+    "r4-alhe-acdbgan-fcmae-wpat",
+    "leukemias: local enhancement, a GAN for rare classes, masked pretraining, window attention",
+    accepts=("stain", *NET),
+    param_grid={"classify__lr": [5e-4, 1e-3]},
+)
+def _r4(options: Options) -> Steps:
+    from hemaest.balance import ACDBGAN
+
+    steps = enhanced_wpat(options)
+    if options.balance is None:
+        net = steps[-1][1]
+        net.resampler = ACDBGAN(
+            image_size=net.image_size, device=options.device, random_state=options.random_state
+        )
+    return steps

@@ -5,9 +5,17 @@ import pytest
 from scipy.ndimage import rotate
 from sklearn.base import clone
 
+from hemaest.balance import ACDBGAN
 from hemaest.datasets import make_smear
-from hemaest.deep import ResNet24Classifier, ResNet50Classifier, ViTClassifier
+from hemaest.deep import (
+    FCMAEPretrainer,
+    ResNet24Classifier,
+    ResNet50Classifier,
+    ViTClassifier,
+    WPATClassifier,
+)
 from hemaest.images import to_object_array
+from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
 from hemaest.recipes import make_recipe
 from hemaest.stain import ReinhardNormalizer
 
@@ -41,6 +49,17 @@ def test_the_authors_settings_are_the_defaults_and_can_be_changed(name, kind, sa
     assert said.items() <= recipe[-1].get_params().items()
     asked = clone(make_recipe(name, image_size=96, max_epochs=2, random_state=7))[-1]
     assert (asked.image_size, asked.max_epochs, asked.random_state) == (96, 2, 7)
+
+
+def test_the_whole_of_the_leukemia_system_is_one_recipe():
+    recipe = make_recipe("r4-alhe-acdbgan-fcmae-wpat", image_size=64, random_state=3)
+    net = clone(recipe)[-1]
+    assert isinstance(recipe[0], AdaptiveLocalHistogramEnhancer)
+    assert isinstance(net, WPATClassifier) and isinstance(net.pretrained, FCMAEPretrainer)
+    # it balances after the net has held out what it validates on
+    assert isinstance(net.resampler, ACDBGAN) and net.resampler.image_size == 64
+    other = make_recipe("r4-alhe-acdbgan-fcmae-wpat", balance="weights")[-1]
+    assert other.resampler is None and other.class_weight == "balanced"
 
 
 def test_the_normalizer_learns_inside_the_recipe():
