@@ -1,10 +1,13 @@
 """Segmentation against expert masks, and leukocytes found in smear fields.
 
-``python -m benchmarks.segmentation [--small] [--parts cells learned smear] [--figure worst.png]``
+``python -m benchmarks.segmentation [--small] [--figure worst.png]``
+
+``--parts`` chooses among cells, learned, smear, speed and fields.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from benchmarks._results import data_folder, write_section
 from hemaest._tables import format_table
-from hemaest.datasets import load_bccd, load_segmentation_wbc
+from hemaest.datasets import load_bccd, load_segmentation_wbc, make_cells, make_smear
 from hemaest.images import iter_arrays, to_object_array
 from hemaest.segmentation import CellSegmenter, SmearDetector
 from hemaest.segmentation._combined import dice
@@ -22,6 +25,7 @@ from hemaest.segmentation._smear import match_boxes
 
 FAILURE = 0.7
 TYPES = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
+PARTS = ("cells", "learned", "smear", "speed", "fields")
 BARS = {
     "voters": (0.955, 0.965, 0.970, 0.945),
     "both": (0.955, 0.965, 0.970, 0.945),
@@ -179,6 +183,82 @@ def smear(small: bool, method: str) -> tuple[dict, pd.DataFrame]:
     return row, pd.DataFrame(rows, columns=["missed in", "x0", "y0", "x1", "y1"])
 
 
+def best_of(function: Callable[[], object], rounds: int = 5) -> float:
+    """Return the least CPU milliseconds of a few rounds."""
+    spent = []
+    for _ in range(rounds):
+        start = time.process_time()
+        function()
+        spent.append(1000 * (time.process_time() - start))
+    return min(spent)
+
+
+def speed(n: int = 12) -> pd.DataFrame:
+    """Measure CPU milliseconds an image on synthetic cells, and of the network alone in batches."""
+    import torch
+
+    from hemaest.segmentation._learned import FIRST_SIDE
+    from hemaest.segmentation._network import SIDE, shipped_fused
+
+    rows = []
+    for side in (120, 240, 360):
+        X = make_cells(n, image_size=side, stain="mixed", n_labs=4, random_state=side).images
+        row: dict = {"what": f"cells of {side}x{side}"}
+        for name, method in (("voters", "voters"), ("network", "network"), ("default", "auto")):
+            segmenter = CellSegmenter(method=method).fit(X)
+            segmenter.predict(X[:2])
+            row[name] = best_of(lambda s=segmenter, X=X: s.predict(X)) / n
+        rows.append(row | {"bar": 30.0})
+    net = shipped_fused()
+    with torch.inference_mode():
+        for side, what in ((SIDE, "closer look"), (FIRST_SIDE, "first look")):
+            batch = torch.zeros(16, 3, side, side).contiguous(memory_format=torch.channels_last)
+            net(batch)
+            spent = best_of(lambda b=batch: net(b)) / 16
+            rows.append({"what": f"the network in batches of 16, {what}", "network": spent})
+    rows[-1]["bar"] = rows[-2]["bar"] = 4.0
+    field = make_smear((480, 640), random_state=0).image[None]
+    row = {"what": "a field of 640x480"}
+    for name, method in (("voters", "voters"), ("default", "both")):
+        detector = SmearDetector(method=method).fit(field)
+        row[name] = best_of(lambda d=detector: d.predict(field))
+    return pd.DataFrame([*rows, row | {"bar": 150.0}])
+
+
+FIELDS = [
+    # height, width, micrometres a pixel, stain, blur
+    (900, 1440, 0.12, "may-gruenwald-giemsa", 2.5), (900, 1440, 0.12, "may-gruenwald-giemsa", 5.0),
+    (900, 1440, 0.2, "wright", 4.0), (900, 1440, 0.25, "quick", 2.0),
+    (3000, 4000, 0.2, "may-gruenwald-giemsa", 0.0), (3000, 4000, 0.1, "wright", 0.0),
+    (3000, 4000, 0.4, "leishman", 0.0), (3000, 4000, 0.2, "quick", 0.0),
+]  # fmt: skip
+
+
+def fields(small: bool) -> pd.DataFrame:
+    """Find the leukocytes of blurred and of very large synthetic fields."""
+    import cv2
+
+    rows = []
+    for seed, (height, width, scale, stain, blur) in enumerate(FIELDS[: 5 if small else None]):
+        smear_ = make_smear(
+            (height, width), micrometres_per_pixel=scale, stain=stain, random_state=seed
+        )
+        image = cv2.GaussianBlur(smear_.image, (0, 0), blur) if blur else smear_.image
+        detector = SmearDetector().fit([image])
+        start = time.process_time()
+        (boxes,) = detector.predict([image])
+        spent = time.process_time() - start
+        hits, n = len(match_boxes(boxes, smear_.boxes.astype(float))), len(smear_.boxes)
+        rows.append(
+            {
+                "field": f"{width}x{height}", "um a pixel": scale, "stain": stain, "blur": blur,
+                "leukocytes": n, "found": hits, "false": len(boxes) - hits,
+                "F1": 2 * hits / max(n + len(boxes), 1), "CPU s": spent,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def draw_worst(bunch, maps: list, path: str, count: int = 12) -> None:
     """Draw the worst results above their truth."""
     import cv2
@@ -209,7 +289,7 @@ def outlined(image: NDArray, labels: NDArray, side: int = 180) -> NDArray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="a fifth of the images, two folds")
-    parser.add_argument("--parts", nargs="+", default=["cells", "learned", "smear"])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS))
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--folds", type=int, default=None)
     parser.add_argument("--figure", help="where to draw the twelve worst cells")
@@ -233,6 +313,12 @@ def main() -> None:
         table = format_table(pd.DataFrame([row for row, _ in results]))
         missed = format_table(results[0][1]) if len(results[0][1]) else "No box was missed."
         write_section(f"Leukocytes of smear fields ({size})", f"{table}\n\nvoters:\n\n{missed}")
+    if "speed" in given.parts:
+        table = format_table(speed())
+        write_section("Speed of the segmenter, CPU ms", table)
+    if "fields" in given.parts:
+        table = format_table(fields(given.small))
+        write_section(f"Leukocytes of blurred and of large synthetic fields ({size})", table)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ TYPES = {
 }  # fmt: skip
 WIDTHS = (12, 24, 48, 64, 96)
 STEPS = 7000
-COARSE = 0.55
+COARSE = 0.8
 BATCH = 16
 RATE = 3e-3
 SEED = 31

@@ -1,19 +1,21 @@
 """Two methods that err differently: the network, and voters who have a say where they agree."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hemaest.segmentation._central import SIDE, segment_central
 from hemaest.segmentation._cytoplasm import filled, touching, whole_cell
-from hemaest.segmentation._found import Found, one_cell
+from hemaest.segmentation._found import Found, nothing, one_cell
 from hemaest.segmentation._nucleus import central_nucleus, voters
-from hemaest.segmentation._scene import make_scene
+from hemaest.segmentation._scene import make_scene, square_around
 
 Mask = NDArray[np.bool_]
 
 # voters draw sharp borders but take granules and red cells for nuclei and cytoplasm: they are
-# heard where they overlap this much with the network
-ALIKE = 0.9
+# heard in full where they overlap this much with the network, and not at all below that
+ALIKE, UNLIKE = 0.95, 0.85
 SMALLEST = 12
 
 
@@ -39,13 +41,32 @@ def with_voters(image: NDArray[np.uint8], network: Found) -> Found:
     )
     cells = dice(whole > 0.5, known_whole)
     agreement = min(cells, dice(majority, known))
-    nucleus, cell = network.nucleus, network.cell
-    alike = [mask for mask in masks if dice(mask, known) >= ALIKE]
-    if alike:
-        nucleus = 0.5 * (nucleus + scene.up(np.mean(alike, axis=0)))
-    if cells >= ALIKE:
-        cell = 0.5 * (cell + scene.up(whole))
-    return tidy(nucleus, cell, agreement)
+    weight = np.array([heard(dice(mask, known)) for mask in masks])
+    most = float(weight.max())
+    votes = scene.up(np.average(masks, axis=0, weights=weight) if most else majority)
+    # nothing beyond this window can be more than one half
+    box = square_around(network.labels > 0, 1.5)
+    part = tidy(
+        _mean(network.nucleus[box], votes[box], most),
+        _mean(network.cell[box], scene.up(whole)[box], heard(cells)),
+        agreement,
+    )
+    found = nothing(network.labels.shape)
+    for full, small in ((found.nucleus, part.nucleus), (found.cell, part.cell)):
+        full[box] = small
+    found.labels[box] = part.labels
+    return replace(found, agreement=part.agreement)
+
+
+def heard(overlap: float) -> float:
+    """Return the weight of a voter, 0 to 1, by its overlap with the network."""
+    return float(np.clip((overlap - UNLIKE) / (ALIKE - UNLIKE), 0, 1))
+
+
+def _mean(
+    one: NDArray[np.float32], other: NDArray[np.float32], weight: float
+) -> NDArray[np.float32]:
+    return ((one + weight * other) / (1 + weight)).astype(np.float32)
 
 
 def _shrunk(soft: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -8,6 +8,9 @@ from hemaest.segmentation._scene import Scene
 
 Mask = NDArray[np.bool_]
 
+# no cytoplasm is looked for beyond this many radii of the nucleus' hull
+REACH = 2.2
+
 
 def cell_posterior(scene: Scene, nucleus: Mask, steps: int = 2) -> NDArray[np.float32]:
     """Return the probability that a pixel belongs to the cell of this nucleus.
@@ -25,18 +28,19 @@ def cell_posterior(scene: Scene, nucleus: Mask, steps: int = 2) -> NDArray[np.fl
     radius = np.sqrt(hull.sum() / np.pi)
     distance = cv2.distanceTransform(1 - hull, cv2.DIST_L2, 5)
     result = nucleus.astype(np.float32)
-    free = scene.valid & ~nucleus
-    if free.sum() < 50:
+    outside = scene.valid & ~nucleus
+    if outside.sum() < 50:
         return result
-    points, away = scene.lab[free].astype(np.float64), distance[free]
-    prior = _sigmoid((0.45 * radius - away) / (0.18 * radius)).clip(1e-4, 1 - 1e-4)
-    far = away > 1.2 * radius
+    far = outside & (distance > 1.2 * radius)
     if far.sum() < 50:
-        far = away >= np.quantile(away, 0.7)
-    sample = points[far]
-    background = log_mixture(points, sample[:: max(1, len(sample) // 2000)], 4)
+        far = outside & (distance >= np.quantile(distance[outside], 0.7))
+    free = outside & (distance < REACH * radius)
+    points, away = scene.lab[free], distance[free]
+    prior = _sigmoid((0.45 * radius - away) / (0.18 * radius)).clip(1e-4, 1 - 1e-4)
+    sample = scene.lab[far]
+    background = log_mixture(points, sample[:: max(1, len(sample) // 1000)], 4)
     odds = np.log(prior / (1 - prior)) - background
-    everything = scene.lab[scene.valid].astype(np.float64)
+    everything = scene.lab[scene.valid][::3]
     wide = 4 * np.cov(everything.T) + 25 * np.eye(3)
     share = _sigmoid(odds + log_gaussian(points, everything.mean(axis=0), wide))
     for _ in range(steps):

@@ -32,10 +32,10 @@ class Found:
         return np.stack([1 - cell, cell - self.nucleus, self.nucleus], axis=-1)
 
 
-def nothing(size: tuple[int, int]) -> Found:
+def nothing(size: tuple[int, ...]) -> Found:
     """Return the result for an image without a cell."""
-    empty = np.zeros(size, np.float32)
-    return Found(empty, empty, np.zeros(size, np.uint8), float("nan"))
+    nucleus, cell = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    return Found(nucleus, cell, np.zeros(size, np.uint8), float("nan"))
 
 
 def one_cell(

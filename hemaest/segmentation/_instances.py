@@ -59,7 +59,9 @@ def part_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
     # a cell that the picture cuts goes on beyond its edge
     padded = np.pad(mask, rim, mode="edge").astype(np.uint8)
     depth = cv2.distanceTransform(np.pad(padded, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    _, whole = cv2.connectedComponents(padded, connectivity=4)
+    n, whole = cv2.connectedComponents(padded, connectivity=4)
+    if n == 2 and _one_deep_part(depth, radius):
+        return whole[rim:-rim, rim:-rim]
     peaks = peak_local_max(
         depth,
         min_distance=max(1, round(0.4 * radius)),
@@ -75,6 +77,18 @@ def part_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
     top = np.r_[0, depth[tuple(peaks.T)]]
     pieces = _merge(pieces, lambda a, b, neck: neck > NECK * min(top[a], top[b]), depth)
     return pieces[rim:-rim, rim:-rim]
+
+
+def _one_deep_part(depth: NDArray[np.float32], radius: float) -> bool:
+    """Tell whether all peaks of one component lie in one part deeper than any neck to cut."""
+    import cv2
+
+    reach = 2 * max(1, round(0.4 * radius)) + 1
+    top = cv2.dilate(depth, np.ones((reach, reach), np.uint8))
+    peaks = (depth == top) & (depth >= 0.3 * radius)
+    _, deep = cv2.connectedComponents((depth > NECK * depth.max()).astype(np.uint8), connectivity=4)
+    at = deep[peaks]
+    return bool(len(at)) and at[0] > 0 and bool((at == at[0]).all())
 
 
 def give_nucleus(pieces: NDArray[np.int32], nucleus: Mask, least: float) -> NDArray[np.int32]:

@@ -8,8 +8,8 @@ from hemaest.segmentation._adapt import adapted
 from hemaest.segmentation._cytoplasm import filled, touching
 from hemaest.segmentation._found import Found, nothing, one_cell
 from hemaest.segmentation._instances import part_at_necks
-from hemaest.segmentation._network import look, square_around
-from hemaest.segmentation._scene import make_scene
+from hemaest.segmentation._network import look
+from hemaest.segmentation._scene import make_scene, square_around
 
 Mask = NDArray[np.bool_]
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from hemaest._progress import track
 from hemaest.nets._unet import SmallUNet
 from hemaest.segmentation._augment import Strength, augment
+from hemaest.segmentation._scene import square_around
 from hemaest.segmentation._standard import standardize
 
 SIDE = 112
@@ -46,27 +47,6 @@ def pair(
     spare = [(0, side - x.shape[0]), (0, side - x.shape[1])]
     x, kind = np.pad(x, [*spare, (0, 0)], mode="symmetric"), np.pad(kind, spare, mode="symmetric")
     return x.transpose(2, 0, 1).astype(np.float16), kind
-
-
-def square_around(cell: NDArray[np.bool_], times: float) -> tuple[slice, slice]:
-    """Return the square window of ``times`` a cell's size around it, inside the picture.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> cell = np.zeros((100, 100), bool); cell[40:60, 10:30] = True
-    >>> square_around(cell, 2.0)
-    (slice(29, 70, None), slice(0, 41, None))
-    """
-    ys, xs = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
-    height, width = cell.shape
-    if not len(ys):
-        return slice(0, height), slice(0, width)
-    side = int(np.ceil(times * (max(np.ptp(ys), np.ptp(xs)) + 1))) + 1
-    side = min(max(side, 16), height, width)
-    top = int(np.clip((ys[0] + ys[-1] - side) // 2, 0, height - side))
-    left = int(np.clip((xs[0] + xs[-1] - side) // 2, 0, width - side))
-    return slice(top, top + side), slice(left, left + side)
 
 
 def make_net(seed: int, widths: Sequence[int]) -> SmallUNet:

@@ -22,7 +22,7 @@ def voters(scene: Scene) -> list[Mask]:
     green, red = scene.rgb[..., 1], scene.rgb[..., 0]
     masks = [green <= otsu3(green[valid]), red <= otsu3(red[valid])]
     points = scene.lab[valid]
-    sample = points[:: max(1, len(points) // 4000)]
+    sample = points[:: max(1, len(points) // 2000)]
     for k in (3, 4):
         centres = kmeans(sample, k)
         member = nearest(scene.lab.reshape(-1, 3), centres).reshape(valid.shape)
@@ -44,9 +44,11 @@ def violet_map(rgb: NDArray[np.uint8], valid: Mask) -> NDArray[np.float32]:
     """Return how violet each pixel is, 0 to 1, free of the light's colour."""
     mean = np.maximum(rgb[valid].mean(axis=0), 1).astype(np.float32)
     f = np.clip(rgb * (mean.mean() / mean), 0, 255).astype(np.float32) / 255
-    high, low = f.max(axis=2), f.min(axis=2)
+    red, green, blue = np.moveaxis(f, -1, 0)
+    high = np.maximum(np.maximum(red, green), blue)
+    low = np.minimum(np.minimum(red, green), blue)
     black = 1 - high
-    magenta = (high - f[..., 1]) / np.maximum(high, 1e-6)
+    magenta = (high - green) / np.maximum(high, 1e-6)
     total = high + low
     saturation = (high - low) / np.maximum(np.minimum(total, 2 - total), 1e-6)
     return np.clip(np.minimum(magenta, saturation) - np.maximum(black - magenta, 0), 0, 1)

@@ -79,6 +79,27 @@ def make_scene(image: NDArray[np.uint8], side: int) -> Scene:
     return Scene(smooth, lab, valid, (height, width))
 
 
+def square_around(cell: NDArray[np.bool_], times: float) -> tuple[slice, slice]:
+    """Return the square window of ``times`` a cell's size around it, inside the picture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cell = np.zeros((100, 100), bool); cell[40:60, 10:30] = True
+    >>> square_around(cell, 2.0)
+    (slice(29, 70, None), slice(0, 41, None))
+    """
+    ys, xs = np.flatnonzero(cell.any(axis=1)), np.flatnonzero(cell.any(axis=0))
+    height, width = cell.shape
+    if not len(ys):
+        return slice(0, height), slice(0, width)
+    side = int(np.ceil(times * (max(np.ptp(ys), np.ptp(xs)) + 1))) + 1
+    side = min(max(side, 16), height, width)
+    top = int(np.clip((ys[0] + ys[-1] - side) // 2, 0, height - side))
+    left = int(np.clip((xs[0] + xs[-1] - side) // 2, 0, width - side))
+    return slice(top, top + side), slice(left, left + side)
+
+
 def black_frame(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Find black bands that lie along at least half of an edge: padding, not stain.
 

@@ -13,8 +13,8 @@ from hemaest.segmentation._scene import make_scene
 # side of a tile, and how far it looks over its edge, in working pixels (a red cell has 15)
 TILE = 1024
 OVERLAP = 120
-# red cells of these radii are measured well in a window of FIRST_SIDE pixels
-READABLE = (6.0, 30.0)
+# estimates closer than this factor agree
+SAME = 1.3
 # a cell is the same as one of another tile where they share this much of it
 SHARED = 0.3
 
@@ -24,31 +24,35 @@ Box = tuple[slice, slice]
 def radius_of_large(image: NDArray[np.uint8]) -> float:
     """Return the radius of a typical red cell of a large field in pixels, NaN where none is seen.
 
-    Windows are looked at, small ones first: in too large ones red cells are specks, and clumps
-    would be measured in their place.
+    Windows of growing size are looked at until two sizes agree: in too small ones the grain of
+    cells is measured, in too large ones clumps, for red cells are specks there.
     """
-    height, width = image.shape[:2]
-    rough = float("nan")
+    longest = max(image.shape[:2])
+    seen: list[float] = []
     times = 1
     while True:
-        side = FIRST_SIDE * times
-        high, wide = min(side, height), min(side, width)
-        radii = []
-        for y, x in ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8)):
-            top, left = round(y * (height - high)), round(x * (width - wide))
-            scene = make_scene(image[top : top + high, left : left + wide], FIRST_SIDE)
-            _, reds = first_look(scene)
-            if reds.count >= 5:
-                radii.append(reds.radius)
-        if len(radii) >= 2:
-            seen = float(np.median(radii))
-            if np.isnan(rough) or seen >= READABLE[0]:
-                rough = seen * times
-            if seen <= READABLE[1]:
-                return rough
-        if high == height and wide == width:
-            return rough
+        seen.append(times * _radius_in_windows(image, FIRST_SIDE * times))
+        if len(seen) > 1 and 1 / SAME < seen[-1] / seen[-2] < SAME:
+            return seen[-2]
+        if FIRST_SIDE * times >= longest:
+            break
         times *= 2
+    # where no two agree red cells are too small for all but the smallest windows
+    return next((radius for radius in seen if np.isfinite(radius)), float("nan"))
+
+
+def _radius_in_windows(image: NDArray[np.uint8], side: int) -> float:
+    """Return the median over five windows of a size, in pixels of a window of FIRST_SIDE."""
+    height, width = image.shape[:2]
+    high, wide = min(side, height), min(side, width)
+    radii = []
+    for y, x in ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8)):
+        top, left = round(y * (height - high)), round(x * (width - wide))
+        scene = make_scene(image[top : top + high, left : left + wide], FIRST_SIDE)
+        _, reds = first_look(scene)
+        if reds.count >= 5:
+            radii.append(reds.radius / (scene.scale * side / FIRST_SIDE))
+    return float(np.median(radii)) if len(radii) >= 2 else float("nan")
 
 
 def find_tiled(

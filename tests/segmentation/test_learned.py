@@ -10,6 +10,8 @@ from sklearn.pipeline import make_pipeline
 
 from hemaest.datasets import make_cells
 from hemaest.segmentation import CellSegmenter
+from hemaest.segmentation._fine_tune import usual
+from hemaest.segmentation._network import pair
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +92,12 @@ def test_wrong_masks_are_refused(cells, masks, message):
 def test_voters_learn_nothing(cells):
     with pytest.raises(ValueError, match="voters"):
         CellSegmenter(method="voters").fit(cells.images, masks=cells.masks)
+
+
+def test_the_usual_convention_is_recognised(cells):
+    """Synthetic cells are mixed in only where the masks mean what theirs mean."""
+    own = np.where(cells.masks > 2, 0, cells.masks)
+    usual_pairs = [pair(i, m) for i, m in zip(cells.images[:8], own[:8], strict=True)]
+    other_pairs = [pair(i, 2 * (m > 0)) for i, m in zip(cells.images[:8], own[:8], strict=True)]
+    assert usual(usual_pairs)
+    assert not usual(other_pairs)
