@@ -5,6 +5,7 @@ Every second block shifts the windows by half, so that what lies on both sides o
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -59,6 +60,30 @@ def from_windows(x: Tensor, window: tuple[int, int], height: int, width: int) ->
     return x.reshape(n, height, width, c)
 
 
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def strangers(
+    height: int,
+    width: int,
+    window: tuple[int, int],
+    shift: tuple[int, int],
+    device: torch.device,
+) -> Tensor:
+    """Return which places of each window must not see each other: (windows, 1, places, places)."""
+    region = regions(height, width, window, shift).to(device)
+    region = to_windows(region[None, :, :, None], window)[0, :, :, 0]
+    return (region[:, :, None] != region[:, None, :])[:, None]
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def offsets(window: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return how many rows and columns lie between two places of a window: (places, places)."""
+    rows, columns = torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij")
+    rows, columns = rows.flatten().to(device), columns.flatten().to(device)
+    return rows[:, None] - rows, columns[:, None] - columns
+
+
 class WindowAttention(nn.Module):
     """Attention inside windows, with a learned bias for each relative position.
 
@@ -86,10 +111,9 @@ class WindowAttention(nn.Module):
 
     def relative_bias(self, window: tuple[int, int]) -> Tensor:
         """Return the bias (heads, places, places) for a window."""
-        rows, columns = torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij")
-        rows, columns = rows.flatten(), columns.flatten()
+        rows, columns = offsets(window, self.bias.device)
         middle = self.window_size - 1
-        return self.bias[:, rows[:, None] - rows + middle, columns[:, None] - columns + middle]
+        return self.bias[:, rows + middle, columns + middle]
 
     def forward(self, x: Tensor) -> Tensor:
         """Let each place of a map (n, h, w, c) look around in its window."""
@@ -107,11 +131,8 @@ class WindowAttention(nn.Module):
         q, k, v = heads.permute(3, 0, 1, 4, 2, 5)
         bias = self.relative_bias(window)[None]
         if any(shift) or full != (height, width):
-            region = regions(height, width, window, shift).to(x.device)
-            region = to_windows(region[None, :, :, None], window)[0, :, :, 0]
-            strangers = region[:, :, None] != region[:, None, :]
-            # (windows, heads, places, places); large but finite: a row of padding sees only itself
-            bias = bias.masked_fill(strangers[:, None], -1e4)
+            # large but finite: places of padding see but each other
+            bias = bias.masked_fill(strangers(height, width, window, shift, x.device), -1e4)
         found = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         x = from_windows(found.transpose(2, 3).flatten(3), window, *full)
         x = x.roll(shift, (1, 2))[:, :height, :width]
