@@ -198,9 +198,13 @@ def weights_used(estimator: Any) -> dict[str, Any]:
             digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
             found[name or "weights"] = {"file": path.name, "sha256": digest}
         elif weights is True:
-            found[name or "weights"] = _timm_weights(str(params.get("backbone")))
+            backbone = params.get("encoder") or params.get("backbone")
+            found[name or "weights"] = _timm_weights(str(backbone))
         elif type(part).__name__ == "FrozenEstimator":
             found[name or "part"] = f"{type(part.estimator).__name__}, fitted before the split"
+        if params.get("extra_images") is not None:
+            pool = f"learns from {len(params['extra_images'])} images outside the folds too"
+            found[name or "pool"] = f"{type(part).__name__}, {pool}"
     return found
 
 

@@ -10,6 +10,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
+from hemaest.deep import FCMAEPretrainer, WPATClassifier
 from hemaest.evaluation import compare
 from hemaest.evaluation._claim import protocol_faults, weights_used
 
@@ -75,6 +76,16 @@ def test_ready_made_weights_are_named(tmp_path):
     named = weights_used(Net(True))["weights"]
     assert named["licence"] == "apache-2.0" and "resnet50" in named["source"]
     assert weights_used(Net(False)) == {}
+
+
+def test_what_was_learnt_outside_the_folds_is_named():
+    X = np.zeros((2, 32, 32, 3), np.uint8)
+    start = FCMAEPretrainer("resnet24", backbone_options={"width": 8}, image_size=32, max_epochs=0)
+    assert weights_used(WPATClassifier(pretrained=start)) == {}
+    frozen = weights_used(WPATClassifier(pretrained=FrozenEstimator(start.fit(X))))
+    assert list(frozen.values()) == ["FCMAEPretrainer, fitted before the split"]
+    pooled = weights_used(Pipeline([("embed", FCMAEPretrainer(extra_images=X))]))
+    assert pooled["embed"] == "FCMAEPretrainer, learns from 2 images outside the folds too"
 
 
 def test_card_of_a_comparison_says_what_was_frozen(tmp_path):
