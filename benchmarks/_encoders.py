@@ -1,0 +1,191 @@
+"""What the pretraining benchmark trains: two sizes, encoders kept as files, the nets to compare."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._results import data_folder
+from hemaest.datasets import make_cells
+from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
+from hemaest.deep._start import described
+from hemaest.images import ImageRef, to_object_array
+from hemaest.nets._stride import fitting_stride
+from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer, Resize
+
+
+@dataclass
+class Size:
+    """How much is done."""
+
+    image: int
+    encoder: dict[str, Any]
+    pretraining: dict[str, Any]
+    few: dict[str, Any]
+    ablation: dict[str, Any]
+    all: dict[str, Any]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    labels: int | None = None
+    transfer_epochs: int = 40
+    name: str = ""
+    folder: Path = field(default_factory=Path)
+
+
+SMALL = Size(
+    image=64,
+    encoder={"depths": (1, 1, 4, 1), "dims": (32, 64, 128, 192)},
+    pretraining={"max_epochs": 8, "lr": 1.5e-3, "batch_size": 32},
+    few={"max_epochs": 40, "batch_size": 16},
+    ablation={"max_epochs": 12, "batch_size": 16},
+    all={"max_epochs": 5, "batch_size": 32},
+    labels=25,
+    transfer_epochs=12,
+    name=" (small)",
+)
+FULL = Size(
+    image=128,
+    encoder={},
+    pretraining={"max_epochs": 400, "lr": 1.5e-3, "batch_size": 256},
+    few={"max_epochs": 100, "batch_size": 16},
+    ablation={"max_epochs": 60, "batch_size": 32},
+    all={"max_epochs": 100, "batch_size": 32},
+)
+
+
+def pretrainer(size: Size, **changes: Any) -> FCMAEPretrainer:
+    """Return the unfitted pretrainer of a size."""
+    params = {
+        "image_size": size.image,
+        "backbone_options": size.encoder or None,
+        "random_state": 0,
+        "verbose": False,
+        **size.pretraining,
+    }
+    return FCMAEPretrainer(**(params | changes))
+
+
+def encoder(size: Size, kind: str) -> Path:
+    """Return the file of an encoder, pretrained now if it is not there.
+
+    Parameters
+    ----------
+    size : Size
+    kind : {"plain", "enhanced", "synthetic", "untrained"}
+        On ``pbc_unlabelled`` as it is or after ALHE, on synthetic cells, or not at all.
+    """
+    path = size.folder / f"{kind}-{size.image}.safetensors"
+    if path.exists():
+        return path
+    start = time.process_time()
+    if kind == "untrained":
+        model = pretrainer(size, max_epochs=0).fit(np.zeros((2, size.image, size.image, 3), "u1"))
+    else:
+        model = pretrainer(size).fit(pool(size, kind))
+    model.save(path)
+    minutes = (time.process_time() - start) / 60
+    losses = [round(row["train_loss"], 3) for row in model.net_.history]
+    print(f"{kind} encoder: {minutes:.1f} core-minutes, losses {losses[:: len(losses) // 5 or 1]}")
+    return path
+
+
+def pool(size: Size, kind: str) -> Any:
+    """Return the unlabelled images."""
+    if kind == "synthetic":
+        return make_cells(6000, image_size=size.image, n_labs=8, random_state=0).images
+    files = sorted((data_folder() / "pbc_unlabelled").glob("*.jpg"))
+    images = to_object_array([ImageRef(path) for path in files])
+    if kind == "enhanced":
+        return enhanced(images, size)
+    return images
+
+
+def enhanced(images: Any, size: Size) -> Any:
+    """Return images after ALHE, which sees them at twice the net's size."""
+    smaller = Resize(2 * size.image).fit_transform(images)
+    return AdaptiveLocalHistogramEnhancer().fit_transform(smaller)
+
+
+def embedded(size: Size, kind: str, X: Any) -> np.ndarray:
+    """Return the embeddings of a frozen encoder."""
+    start = encoder(size, kind)
+    return DeepEmbedding(
+        described(start)["backbone"], pretrained=start, image_size=size.image
+    ).fit_transform(X)
+
+
+def from_scratch(size: Size) -> dict[str, Any]:
+    """Return how an encoder is built as pretraining builds it."""
+    return {**size.encoder, "stride": fitting_stride(size.image)}
+
+
+def wpat(size: Size, start: Any, seed: int, how: dict[str, Any]) -> WPATClassifier:
+    """Return the transformer, begun with a file or from scratch."""
+    return WPATClassifier(
+        pretrained=start or False,
+        image_size=size.image,
+        random_state=seed,
+        verbose=False,
+        backbone_options=None if start else {"encoder_options": from_scratch(size)},
+        **how,
+    )
+
+
+def convnext(size: Size, start: Any, seed: int, how: dict[str, Any]) -> ImageClassifier:
+    """Return the plain encoder with a last layer."""
+    return ImageClassifier(
+        "convnextv2_atto",
+        pretrained=start or False,
+        image_size=size.image,
+        random_state=seed,
+        verbose=False,
+        backbone_options=None if start else from_scratch(size),
+        drop_path=0.1,
+        warmup=0.1,
+        layer_decay="auto",
+        freeze_epochs=max(1, how["max_epochs"] // 10) if start else 0,
+        **how,
+    )
+
+
+def plain_loop(model: FCMAEPretrainer, X: np.ndarray, device: Any) -> None:
+    """Pretrain as one would write it by hand."""
+    import torch
+
+    from hemaest.deep._augment import STANDARD, augment_batch
+    from hemaest.deep._schedule import parameter_groups, warmup_cosine
+    from hemaest.nets._devices import autocast, resolve_precision
+    from hemaest.nets.fcmae import build_fcmae
+
+    torch.manual_seed(0)
+    dtype = resolve_precision("auto", device, training=True)
+    net = build_fcmae(
+        model.backbone, image_size=model.image_size, **(model.backbone_options or {})
+    ).to(device)
+    net.to(memory_format=torch.channels_last).train()
+    groups = parameter_groups(net, 0.05, None)
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=device.type == "cuda")
+    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    batch, steps = model.batch_size, 0
+    total = model.max_epochs * (len(X) // batch)
+    for _ in range(model.max_epochs):
+        order = rng.permutation(len(X))
+        for start in range(0, len(X) - batch + 1, batch):
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * warmup_cosine(steps, total)
+            x = torch.from_numpy(X[order[start : start + batch]]).to(device)
+            x = x.permute(0, 3, 1, 2).float() / 255
+            with torch.no_grad():
+                x = augment_batch(x, STANDARD, generator)
+                x = x.contiguous(memory_format=torch.channels_last)
+            mask = net.draw(batch, x.shape[-1], generator)
+            with autocast(device, dtype):
+                loss = net.loss(x, mask).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            steps += 1
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,362 @@
+"""What masked pretraining and windowed attention bring on real cells.
+
+    HEMAEST_DATA=... python -m benchmarks.pretraining [--small] [--only probe few all ...]
+                                                      [--encoders FOLDER]
+
+Encoders learn from ``pbc_unlabelled`` and never from an image they are judged on; labels come from
+``pbc``, one split by group on a CPU, five folds on a GPU. Settings were chosen on synthetic cells
+and on the training side of that split. Each part is a section of RESULTS.md; ``--encoders`` keeps
+the pretrained encoders, so that parts can be run one at a time.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks._encoders import (
+    FULL,
+    SMALL,
+    Size,
+    convnext,
+    embedded,
+    encoder,
+    enhanced,
+    plain_loop,
+    pretrainer,
+    wpat,
+)
+from benchmarks._results import data_folder, write_section
+from benchmarks.throughput import best_of
+from hemaest._tables import format_table
+from hemaest.datasets import load_pbc, load_segmentation_wbc, load_taleqani
+from hemaest.groups import GroupedFolds, grouped_holdout
+from hemaest.recipes import make_recipe
+
+PARTS = ("probe", "few", "all", "ablation", "transfer", "synthetic", "cost")
+BARS = {
+    "probe": "Bar: at least .95, and at least 15 points above the untrained encoder.",
+    "few": "Bar: at least .88, and at least 10 points above the net from scratch.",
+    "all": "Bars: 8 types at least .99, 11 subtypes macro F1 at least .91.",
+    "cost": "Bar: at most 1.05 times the plain loop on a CPU, 1.10 on a GPU.",
+}
+
+
+def interval(values: Any) -> str:
+    """Return mean and 95% interval of some seeds or folds."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return f"{values.mean():.3f}"
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return f"{values.mean():.3f} ± {half:.3f}"
+
+
+def pbc(level: str = "type") -> tuple[Any, np.ndarray, np.ndarray]:
+    """Return images, labels and groups."""
+    data = load_pbc(data_folder() / "pbc", level=level)
+    return data.images, np.asarray(data.target), np.asarray(data.groups)
+
+
+def splits(y: np.ndarray, groups: np.ndarray, gpu: bool) -> list[Any]:
+    """Return one split by group, or five folds on a GPU."""
+    if not gpu:
+        return [grouped_holdout(y, groups, 0.2, random_state=0)]
+    return list(GroupedFolds(5, random_state=0).split(y, y, groups))
+
+
+def some(y: np.ndarray, rows: np.ndarray, count: int | None, seed: int) -> np.ndarray:
+    """Draw some rows of each class."""
+    if count is None:
+        return rows
+    rng = np.random.default_rng(seed)
+    own = [rows[y[rows] == label] for label in np.unique(y)]
+    return np.concatenate([rng.choice(o, min(count, len(o)), replace=False) for o in own])
+
+
+def linear() -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000))
+
+
+def probe(size: Size, gpu: bool) -> pd.DataFrame:
+    """Linear probe on frozen embeddings, five folds by group."""
+    X, y, groups = pbc()
+    folds = list(GroupedFolds(5, random_state=0).split(y, y, groups))
+    rows = []
+    for kind in ("plain", "untrained"):
+        Z = embedded(size, kind, X)
+        scores = [
+            accuracy_score(y[test], linear().fit(Z[train], y[train]).predict(Z[test]))
+            for train, test in folds
+        ]
+        name = "pretrained without labels" if kind == "plain" else "the same encoder, untrained"
+        rows.append({"encoder": name, "features": Z.shape[1], "accuracy": interval(scores)})
+    return pd.DataFrame(rows)
+
+
+def fit_and_score(model: Any, X: Any, y: Any, train: Any, test: Any) -> tuple[float, float]:
+    """Return accuracy and macro F1."""
+    guess = model.fit(X[train], y[train]).predict(X[test])
+    return accuracy_score(y[test], guess), f1_score(y[test], guess, average="macro")
+
+
+def few(size: Size, gpu: bool) -> pd.DataFrame:
+    """Ten labels a class: fine-tuned from pretraining against from scratch."""
+    X, y, groups = pbc()
+    train, test = grouped_holdout(y, groups, 0.2, random_state=0)
+    arms = {
+        "wpat, pretrained": lambda seed: wpat(size, encoder(size, "plain"), seed, size.few),
+        "wpat, from scratch": lambda seed: wpat(size, None, seed, size.few),
+    }
+    rows = []
+    for name, make in arms.items():
+        scores = [
+            fit_and_score(make(seed), X, y, some(y, train, 10, seed), test) for seed in size.seeds
+        ]
+        accuracy, f1 = zip(*scores, strict=True)
+        rows.append({"net": name, "accuracy": interval(accuracy), "macro F1": interval(f1)})
+    Z = embedded(size, "plain", X)
+    scores = [fit_and_score(linear(), Z, y, some(y, train, 10, seed), test) for seed in size.seeds]
+    accuracy, f1 = zip(*scores, strict=True)
+    rows.append(
+        {"net": "linear, pretrained", "accuracy": interval(accuracy), "macro F1": interval(f1)}
+    )
+    return pd.DataFrame(rows)
+
+
+def every(size: Size, gpu: bool) -> pd.DataFrame:
+    """All labels: pretrained against the same net and a residual net from scratch."""
+    rows = []
+    for level, task in (("type", "8 types"), ("subtype", "11 subtypes")):
+        X, y, groups = pbc(level)
+        Z = enhanced(X, size)
+        other = {"max_epochs": size.all["max_epochs"], "image_size": size.image}
+        arms = {
+            "fcmae-wpat": (Z, lambda s: wpat(size, encoder(size, "enhanced"), s, size.all)),
+            "alhe-wpat, from scratch": (Z, lambda s: wpat(size, None, s, size.all)),
+            "deep-small, from scratch": (
+                X,
+                lambda s, other=other: make_recipe("deep-small", random_state=s, **other),
+            ),
+        }
+        for name, (images, make) in arms.items():
+            scores = [
+                fit_and_score(make(seed), images, y, train, test)
+                for seed, (train, test) in enumerate(splits(y, groups, gpu))
+            ]
+            accuracy, f1 = zip(*scores, strict=True)
+            rows.append(
+                {"task": task, "net": name, "accuracy": interval(accuracy), "F1": interval(f1)}
+            )
+            print(rows[-1], flush=True)
+    return pd.DataFrame(rows).rename(columns={"F1": "macro F1"})
+
+
+def ablation(size: Size, gpu: bool) -> pd.DataFrame:
+    """Return the whole, and the whole without each of its parts."""
+    X, y, groups = pbc()
+    Z = enhanced(X, size)
+    how = size.ablation
+    arms = {
+        "the whole": (Z, lambda s: wpat(size, encoder(size, "enhanced"), s, how)),
+        "without ALHE": (X, lambda s: wpat(size, encoder(size, "plain"), s, how)),
+        "without FCMAE": (Z, lambda s: wpat(size, None, s, how)),
+        "without WPAT": (Z, lambda s: convnext(size, encoder(size, "enhanced"), s, how)),
+    }
+    rows = []
+    for name, (images, make) in arms.items():
+        scores = [
+            fit_and_score(make(seed), images, y, some(y, train, size.labels, seed), test)
+            for seed in size.seeds
+            for train, test in splits(y, groups, gpu)
+        ]
+        accuracy, f1 = zip(*scores, strict=True)
+        rows.append({"": name, "accuracy": interval(accuracy), "macro F1": interval(f1)})
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
+def transfer(size: Size, gpu: bool) -> pd.DataFrame:
+    """Return how an encoder of one microscope serves another's cells."""
+    rows = []
+    for name, data in {
+        "taleqani": load_taleqani(data_folder() / "taleqani"),
+        "segmentation_wbc": load_segmentation_wbc(data_folder() / "segmentation_wbc"),
+    }.items():
+        X, y = data.images, np.asarray(data.target).astype(str)
+        groups = None if data.groups is None else np.asarray(data.groups)
+        if groups is None:
+            folds = list(StratifiedKFold(4, shuffle=True, random_state=0).split(y, y))
+        else:
+            folds = list(GroupedFolds(4, random_state=0).split(y, y, groups))
+        row = {"set": name, "images": len(y)}
+        for column, kind in (("pretrained, linear", "plain"), ("untrained, linear", "untrained")):
+            Z = embedded(size, kind, X)
+            row[column] = mean_score(lambda: linear(), Z, y, folds)
+        row["colour, linear"] = mean_score(
+            lambda: make_recipe("color-logistic", random_state=0), X, y, folds
+        )
+        forest = make_recipe("handcrafted-xgboost", random_state=0)
+        features = np.asarray(forest[:-1].fit_transform(X, y))
+        row["handcrafted-xgboost"] = mean_score(
+            lambda last=forest[-1]: clone(last), features, y, folds
+        )
+        row["from scratch"] = mean_score(
+            lambda: make_recipe(
+                "deep-small",
+                image_size=size.image,
+                max_epochs=size.transfer_epochs,
+                random_state=0,
+            ),
+            X,
+            y,
+            folds,
+        )
+        rows.append(row)
+        print(row, flush=True)
+    return pd.DataFrame(rows)
+
+
+def mean_score(make: Any, X: Any, y: Any, folds: Any) -> str:
+    """Return balanced accuracy over folds."""
+    return interval(
+        [
+            balanced_accuracy_score(y[test], make().fit(X[train], y[train]).predict(X[test]))
+            for train, test in folds
+        ]
+    )
+
+
+def synthetic(size: Size, gpu: bool) -> pd.DataFrame:
+    """Return whether an encoder of synthetic cells beats random weights on real ones."""
+    X, y, groups = pbc()
+    train, test = grouped_holdout(y, groups, 0.2, random_state=0)
+    rows = []
+    for kind in ("synthetic", "untrained", "plain"):
+        Z = embedded(size, kind, X)
+        row = {"encoder": {"plain": "pbc_unlabelled"}.get(kind, kind)}
+        for count in (10, None):
+            scores = [
+                fit_and_score(linear(), Z, y, some(y, train, count, seed), test)[0]
+                for seed in (size.seeds if count else (0,))
+            ]
+            row[f"linear, {count or 'all'} labels a class"] = interval(scores)
+        scores = [
+            fit_and_score(
+                wpat(size, encoder(size, kind), seed, size.few),
+                X,
+                y,
+                some(y, train, 10, seed),
+                test,
+            )[0]
+            for seed in size.seeds
+        ]
+        row["wpat, 10 labels a class"] = interval(scores)
+        rows.append(row)
+        print(row, flush=True)
+    return pd.DataFrame(rows)
+
+
+def cost(size: Size, gpu: bool) -> pd.DataFrame:
+    """Return the time of ``fit`` over that of a plain loop, and what leaving out work saves."""
+    import torch
+
+    from hemaest.nets.fcmae import build_fcmae
+
+    device = torch.device("cuda" if gpu else "cpu")
+    n = 8192 if gpu else 512
+    X = np.random.default_rng(0).integers(0, 255, (n, size.image, size.image, 3), dtype=np.uint8)
+    model = pretrainer(size, max_epochs=3, batch_size=256 if gpu else 64)
+    sides = {"fit": lambda: model.fit(X), "plain": lambda: plain_loop(model, X, device)}
+    for run in sides.values() if gpu else ():
+        run()
+    found = best_of(sides, 5, cpu=not gpu)
+    net = build_fcmae("convnextv2_atto", image_size=size.image, **size.encoder).to(device)
+    net.to(memory_format=torch.channels_last)
+    x = torch.rand(64, 3, size.image, size.image, device=device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    mask = net.draw(64, size.image, torch.Generator().manual_seed(0))
+
+    def step(sparse: bool) -> None:
+        net.sparse = sparse
+        net.loss(x, mask).mean().backward()
+        if gpu:
+            torch.cuda.synchronize()
+
+    ways = best_of({"sparse": lambda: step(True), "dense": lambda: step(False)}, 5, cpu=not gpu)
+    return pd.DataFrame(
+        [
+            {"what": "fit over a plain loop", "ratio": found["fit"] / found["plain"]},
+            {
+                "what": "a step that leaves out hidden work over one that does all, float32",
+                "ratio": ways["sparse"] / ways["dense"],
+            },
+        ]
+    ).assign(**{"images/s": [3 * n / found["fit"], 64 / ways["sparse"]]})
+
+
+TITLES = {
+    "probe": "linear probe, 8 types of pbc",
+    "few": "10 labels a class",
+    "all": "all labels",
+    "ablation": "ablation",
+    "transfer": "transfer, balanced accuracy",
+    "synthetic": "an encoder of synthetic cells",
+    "cost": "cost",
+}
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a small net and little time, no bar")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--encoders", type=Path, help="where pretrained encoders are kept")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    given = parser.parse_args()
+    gpu = torch.cuda.is_available() and not given.small
+    size = SMALL if given.small else FULL
+    size.folder = given.encoders or Path(tempfile.mkdtemp())
+    size.folder.mkdir(parents=True, exist_ok=True)
+    parts = dict(zip(PARTS, (probe, few, every, ablation, transfer, synthetic, cost), strict=True))
+    for part in given.only:
+        cpu = time.process_time()
+        table = parts[part](size, gpu)
+        text = describe(size, part, gpu) + "\n\n" + format_table(table)
+        text += f"\n\n{(time.process_time() - cpu) / 60:.1f} core-minutes, "
+        text += f"{torch.get_num_threads()} threads of {os.uname().machine}."
+        if given.no_write:
+            print(text)
+        else:
+            write_section(f"Pretraining{size.name}: {TITLES[part]}", text)
+
+
+def describe(size: Size, part: str, gpu: bool) -> str:
+    """Say what was done, in words."""
+    encoder = "convnextv2_atto" if not size.encoder else f"a ConvNeXt V2 of {size.encoder}"
+    text = (
+        f"{encoder} at {size.image} px, {size.pretraining['max_epochs']} epochs of masked "
+        "pretraining on pbc_unlabelled. Intervals: 95%, Student's t over seeds or folds. "
+    )
+    if part == "ablation" and size.labels:
+        text += f"{size.labels} labels a class. "
+    if not size.name:
+        return text + BARS.get(part, "")
+    note = "A small setting: no bar holds. The full size needs a GPU and is not measured."
+    return text + note
+
+
+if __name__ == "__main__":
+    main()
