@@ -391,16 +391,19 @@ class ACDBGAN(TakesGroups, ImageEstimator):
             )
         y, seed = self._fit(X, y, groups)
         filtered = self.realism_filter and self.judges_ is not None
-        parts = [
-            self._make(int(n), code, filtered, seed) if n else None
-            for code, n in enumerate(self.quota_)
-        ]
-        made = [part for part in parts if part is not None]
-        codes = [np.full(len(part[0]), code) for code, part in enumerate(parts) if part is not None]
-        rows = np.concatenate([np.arange(len(X)), *(source for _, source in made)])
-        self.sample_indices_ = rows.astype(np.intp)
-        labels = [self.classes_[code] for code in codes]
-        return self._joined(X, [images for images, _ in made]), np.concatenate([y, *labels])
+        return self._fill(X, y, self.quota_, filtered, seed)
+
+    def _fill(
+        self, X: NDArray[Any], y: NDArray[Any], quota: NDArray[Any], filtered: bool, seed: int
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the images followed by as many of each class as the quota says."""
+        made = {code: self._make(int(n), code, filtered, seed) for code, n in enumerate(quota) if n}
+        rows = [np.arange(len(X)), *(source for _, source in made.values())]
+        self.sample_indices_ = np.concatenate(rows).astype(np.intp)
+        labels = [np.full(len(images), self.classes_[code]) for code, (images, _) in made.items()]
+        return self._joined(X, [images for images, _ in made.values()]), np.concatenate(
+            [y, *labels]
+        )
 
     def _joined(self, X: NDArray[Any], made: list[NDArray[np.uint8]]) -> NDArray[Any]:
         if X.dtype != object and X.shape[1:3] == (self.image_size, self.image_size):

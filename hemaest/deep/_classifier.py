@@ -69,6 +69,9 @@ class ImageClassifier(
         with ``fit_resample`` makes its own set.
     class_weight : "balanced", dict or None, default=None
         Weights in the loss. Together with a resampler it would correct twice, so that is an error.
+    loss : {"cross-entropy", "focal", "logit-adjusted"}, default="cross-entropy"
+        ``"focal"`` counts little what is already right with confidence; ``"logit-adjusted"`` makes
+        every class as likely beforehand, and so corrects the class balance as well.
     label_smoothing : float, default=0.1
         Share of a target that is spread over all classes.
     mixup, cutmix : float, default=0.0
@@ -152,6 +155,7 @@ class ImageClassifier(
         "augment": [StrOptions({"standard", "strong"}), HasMethods("draw"), callable, None],
         "resampler": [StrOptions({"balanced"}), HasMethods("fit_resample"), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
+        "loss": [StrOptions({"cross-entropy", "focal", "logit-adjusted"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "mixup": [Interval(Real, 0, None, closed="left")],
         "cutmix": [Interval(Real, 0, None, closed="left")],
@@ -188,6 +192,7 @@ class ImageClassifier(
         augment: Any = "standard",
         resampler: Any = None,
         class_weight: Literal["balanced"] | dict[Any, float] | None = None,
+        loss: Literal["cross-entropy", "focal", "logit-adjusted"] = "cross-entropy",
         label_smoothing: float = 0.1,
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -220,6 +225,7 @@ class ImageClassifier(
         self.augment = augment
         self.resampler = resampler
         self.class_weight = class_weight
+        self.loss = loss
         self.label_smoothing = label_smoothing
         self.mixup = mixup
         self.cutmix = cutmix
@@ -282,11 +288,7 @@ class ImageClassifier(
         weight = check_weights(sample_weight, len(X))
         if len(X) < 2:
             raise ValueError("n_samples=1: a net cannot learn from 1 sample; give at least 2.")
-        if self.resampler is not None and self.class_weight is not None:
-            raise ValueError(
-                f"resampler={self.resampler!r} and class_weight={self.class_weight!r} both correct "
-                "the class balance, which would correct it twice; choose one."
-            )
+        self._correct_once()
         warm = self.warm_start and hasattr(self, "net_")
         if warm and set(y.tolist()) - set(self.classes_.tolist()):
             raise ValueError(
@@ -307,6 +309,20 @@ class ImageClassifier(
         with TURN:
             self._fit_parts(X, y, groups, weight, classes, warm, holds_out)
         return self
+
+    def _correct_once(self) -> None:
+        """Refuse two corrections of the class balance."""
+        asked = {
+            "resampler": self.resampler,
+            "class_weight": self.class_weight,
+            "loss": self.loss if self.loss == "logit-adjusted" else None,
+        }
+        given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} both correct the class balance, which would correct it "
+                "twice; choose one."
+            )
 
     def _fit_parts(
         self,
@@ -402,6 +418,11 @@ class ImageClassifier(
         from hemaest.deep._run import make_examples
 
         self._validate_params()
+        if self.loss == "logit-adjusted":
+            raise ValueError(
+                "loss='logit-adjusted' needs the shares of all classes, which a stream does not "
+                "tell; call fit, or give class_weight."
+            )
         X = self._check_images(X)
         y = check_labels(y, len(X), self)
         weight = check_weights(sample_weight, len(X))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hemaest.deep._augment import Augment
 from hemaest.deep._batches import Examples, ordered, prefetch, shuffled, to_floats
+from hemaest.deep._loss import log_prior, loss_of_each
 from hemaest.deep._memory import explain_memory, is_out_of_memory
 from hemaest.deep._mix import mix_batch
 from hemaest.deep._norms import measure_norms
@@ -81,6 +82,7 @@ class ClassifierNet(NeuralNet):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         label_smoothing: float = 0.0,
+        loss: str = "cross-entropy",
         weight_decay: float = 0.05,
         layer_decay: float | None = None,
         warmup: float | None = 0.05,
@@ -110,6 +112,7 @@ class ClassifierNet(NeuralNet):
         self.mixup = mixup
         self.cutmix = cutmix
         self.label_smoothing = label_smoothing
+        self.loss = loss
         self.weight_decay = weight_decay
         self.layer_decay = layer_decay
         self.warmup = warmup
@@ -200,8 +203,12 @@ class ClassifierNet(NeuralNet):
             x = x.contiguous(memory_format=torch.channels_last)
         with autocast(self.torch_device, self.precision):
             logits = self.module_(x)
-        each = nn.functional.cross_entropy(
-            logits.float(), target, reduction="none", label_smoothing=self.label_smoothing
+        each = loss_of_each(
+            logits.float(),
+            target,
+            loss=self.loss,
+            prior=self.run["prior"],
+            label_smoothing=self.label_smoothing,
         )
         return (each * weight).mean(), logits
 
@@ -229,7 +236,9 @@ class ClassifierNet(NeuralNet):
         with torch.inference_mode(), autocast(self.torch_device, self.predict_precision):
             logits = self.current()(self.prepare(images)).float()
             target = target.to(self.torch_device)
-            each = nn.functional.cross_entropy(logits, target, reduction="none")
+            # as the images come: a focal loss says little of how sure an answer may be
+            loss = "cross-entropy" if self.loss == "focal" else self.loss
+            each = loss_of_each(logits, target, loss=loss, prior=self.run["prior"])
             loss = (each * weight.to(self.torch_device)).mean()
         return {"loss": loss, "y_pred": logits}
 
@@ -313,6 +322,11 @@ class ClassifierNet(NeuralNet):
         with autocast(self.torch_device, self.predict_precision):
             measure_norms(self.current(), images)
 
+    def _prior(self, train: Examples) -> Tensor | None:
+        if self.loss != "logit-adjusted":
+            return None
+        return log_prior(train.target, train.weight, self.n_classes).to(self.torch_device)
+
     def begin_run(self, train: Examples, epochs: int) -> None:
         """Set up what one run needs: counters, generators, averaged weights."""
         steps = len(Batches(self, train, True))
@@ -329,6 +343,7 @@ class ClassifierNet(NeuralNet):
             "scaler": torch.amp.GradScaler(self.torch_device.type, enabled=fp16),
             "average": average,
             "train": train,
+            "prior": self._prior(train),
             "side": train.squares.size,
             "epochs": epochs,
             "done": 0,

@@ -82,6 +82,7 @@ class OwnsNet(ImageEstimator):
             mixup=self.mixup,
             cutmix=self.cutmix,
             label_smoothing=self.label_smoothing,
+            loss=self.loss,
             weight_decay=self.weight_decay,
             layer_decay=self._layer_decay(),
             warmup=self.warmup,

@@ -83,6 +83,7 @@ class WPATClassifier(ImageClassifier):
         augment: Any = "standard",
         resampler: Any = None,
         class_weight: Literal["balanced"] | dict[Any, float] | None = None,
+        loss: Literal["cross-entropy", "focal", "logit-adjusted"] = "cross-entropy",
         label_smoothing: float = 0.1,
         mixup: float = 0.0,
         cutmix: float = 0.0,

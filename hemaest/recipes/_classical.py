@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from hemaest.base import did_you_mean
+from hemaest.recipes._balance import class_weight, feature_sampler
 from hemaest.recipes._registry import Options, Steps, register
 
 HANDCRAFTED = ("stain", "segmenter", "balance")
@@ -47,24 +47,6 @@ def named(step: Any) -> Any:
     return step.set_output(transform="pandas")
 
 
-def feature_sampler(options: Options) -> Steps:
-    """Return the step that balances rows of features, if one is asked for."""
-    balance = options.balance
-    if balance is None:
-        return []
-    if not isinstance(balance, str):
-        return [("balance", balance)]
-    from imblearn.over_sampling import SMOTE, RandomOverSampler
-
-    samplers: dict[str, Any] = {"oversample": RandomOverSampler, "smote": SMOTE}
-    if balance not in samplers:
-        raise ValueError(
-            f"balance={balance!r}; it must be one of {', '.join(samplers)}, or a sampler."
-            f"{did_you_mean(balance, samplers)}"
-        )
-    return [("balance", samplers[balance](random_state=options.random_state))]
-
-
 @register(
     "color-knn",
     "control: 5 nearest neighbours on colour statistics of the whole picture",
@@ -95,8 +77,14 @@ def _color_logistic(options: Options) -> Steps:
     param_grid={"classify__max_features": ["sqrt", 0.2], "classify__min_samples_leaf": [1, 3]},
 )
 def _handcrafted_forest(options: Options) -> Steps:
-    model = RandomForestClassifier(300, n_jobs=options.n_jobs, random_state=options.random_state)
-    return [*handcrafted_steps(options), *feature_sampler(options), ("classify", model)]
+    model = RandomForestClassifier(
+        300,
+        class_weight=class_weight(options),
+        n_jobs=options.n_jobs,
+        random_state=options.random_state,
+    )
+    sampler = feature_sampler(options, weights=True)
+    return [*handcrafted_steps(options), *sampler, ("classify", model)]
 
 
 @register(
@@ -109,8 +97,9 @@ def _handcrafted_xgboost(options: Options) -> Steps:
     from hemaest.recipes._xgboost import BoostedTrees
 
     # the sampler goes into the model, which splits first and resamples after
-    sampler = [step for _, step in feature_sampler(options)]
+    sampler = [step for _, step in feature_sampler(options, weights=True)]
     model = BoostedTrees(
+        class_weight=class_weight(options),
         resampler=sampler[0] if sampler else None,
         n_jobs=options.n_jobs,
         random_state=options.random_state,
@@ -128,9 +117,14 @@ def _handcrafted_svm(options: Options) -> Steps:
     return [
         *handcrafted_steps(options),
         ("scale", named(to_normal())),
-        *feature_sampler(options),
-        ("classify", SVC(C=10.0, random_state=options.random_state)),
+        *feature_sampler(options, weights=True),
+        ("classify", support_vectors(options)),
     ]
+
+
+def support_vectors(options: Options) -> SVC:
+    """Return the support vector machine of both recipes."""
+    return SVC(C=10.0, class_weight=class_weight(options), random_state=options.random_state)
 
 
 @register(
@@ -143,10 +137,15 @@ def _handcrafted_logistic(options: Options) -> Steps:
     return [
         *handcrafted_steps(options),
         ("scale", named(StandardScaler())),
-        *feature_sampler(options),
+        *feature_sampler(options, weights=True),
         (
             "classify",
-            LogisticRegression(C=0.03, max_iter=5000, random_state=options.random_state),
+            LogisticRegression(
+                C=0.03,
+                class_weight=class_weight(options),
+                max_iter=5000,
+                random_state=options.random_state,
+            ),
         ),
     ]
 
@@ -163,6 +162,6 @@ def _lbp_svm(options: Options) -> Steps:
     return [
         ("features", PatternHistogram(n_jobs=options.n_jobs)),
         ("scale", StandardScaler()),
-        *feature_sampler(options),
-        ("classify", SVC(C=10.0, random_state=options.random_state)),
+        *feature_sampler(options, weights=True),
+        ("classify", support_vectors(options)),
     ]

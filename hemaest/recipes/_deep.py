@@ -5,7 +5,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from hemaest.base import did_you_mean
+from hemaest.recipes._balance import default_size, net_parameters
 from hemaest.recipes._registry import Options, Steps, register
 
 ACCEPTS = ("stain", "balance", "image_size")
@@ -19,37 +19,20 @@ CONVOLUTIONAL: dict[str, list[Any]] = {
 }
 
 
-def balance_parameters(balance: Any) -> dict[str, Any]:
-    """Return how a net balances classes itself, after it held out what it validates on.
+def asked(options: Options, net: type | None = None, **defaults: Any) -> dict[str, Any]:
+    """Return the parameters of a net: the recipe's own, then what the user asked for.
 
-    Examples
-    --------
-    >>> balance_parameters("weights")
-    {'class_weight': 'balanced'}
+    The class of the net says for which size a GAN makes images, where nothing else does.
     """
-    known = {"oversample": {"resampler": "balanced"}, "weights": {"class_weight": "balanced"}}
-    if balance is None:
-        return {}
-    if not isinstance(balance, str):
-        return {"resampler": balance}
-    if balance not in known:
-        raise ValueError(
-            f"balance={balance!r}; it must be one of {', '.join(known)}, or a sampler."
-            f"{did_you_mean(balance, known)}"
-        )
-    return known[balance]
-
-
-def asked(options: Options, **defaults: Any) -> dict[str, Any]:
-    """Return the parameters of a net: the recipe's own, then what the user asked for."""
     parameters = {
         **defaults,
-        **balance_parameters(options.balance),
         "device": options.device,
         "random_state": options.random_state,
     }
     if options.image_size is not None:
         parameters["image_size"] = options.image_size
+    size = parameters.get("image_size") or (default_size(net) if net is not None else 64)
+    parameters |= net_parameters(options, size)
     if options.max_epochs is not None:
         parameters["max_epochs"] = options.max_epochs
     return parameters
@@ -78,28 +61,34 @@ def _deep_small(options: Options) -> Steps:
 def _resnet24(options: Options) -> Steps:
     from hemaest.deep import ResNet24Classifier
 
-    return [("classify", ResNet24Classifier(**asked(options)))]
+    return [("classify", ResNet24Classifier(**asked(options, ResNet24Classifier)))]
 
 
 @register("resnet50", "ResNet-50 at 224 pixels", accepts=ACCEPTS, param_grid=CONVOLUTIONAL)
 def _resnet50(options: Options) -> Steps:
     from hemaest.deep import ResNet50Classifier
 
-    return [("classify", ResNet50Classifier(**asked(options)))]
+    return [("classify", ResNet50Classifier(**asked(options, ResNet50Classifier)))]
 
 
 @register("vit", "a small vision transformer", accepts=ACCEPTS, param_grid=TRANSFORMER)
 def _vit(options: Options) -> Steps:
     from hemaest.deep import ViTClassifier
 
-    return [("classify", ViTClassifier(**asked(options)))]
+    return [("classify", ViTClassifier(**asked(options, ViTClassifier)))]
 
 
 @register("convnext", "ConvNeXt V2 (atto) at 224 pixels", accepts=ACCEPTS, param_grid=TRANSFORMER)
 def _convnext(options: Options) -> Steps:
     from hemaest.deep import ImageClassifier
 
-    defaults = {"image_size": 224, "max_epochs": 50, "lr": 1e-3, "drop_path": 0.1, "warmup": 0.1}
+    defaults: dict[str, Any] = {
+        "image_size": 224,
+        "max_epochs": 50,
+        "lr": 1e-3,
+        "drop_path": 0.1,
+        "warmup": 0.1,
+    }
     return [("classify", ImageClassifier("convnextv2_atto", **asked(options, **defaults)))]
 
 

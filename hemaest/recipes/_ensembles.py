@@ -14,12 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
-from hemaest.recipes._classical import (
-    HANDCRAFTED,
-    feature_sampler,
-    handcrafted_steps,
-    to_normal,
-)
+from hemaest.recipes._balance import feature_sampler
+from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps, to_normal
 from hemaest.recipes._deep import small_net
 from hemaest.recipes._inner_folds import InnerFolds
 from hemaest.recipes._registry import Options, Steps, register

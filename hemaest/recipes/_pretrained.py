@@ -32,7 +32,7 @@ def enhanced_wpat(options: Options) -> Steps:
     from hemaest.deep import WPATClassifier
     from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
 
-    model = WPATClassifier(pretrained=pretrainer(options), **asked(options))
+    model = WPATClassifier(pretrained=pretrainer(options), **asked(options, WPATClassifier))
     return [("enhance", AdaptiveLocalHistogramEnhancer()), ("classify", model)]
 
 

@@ -26,7 +26,9 @@ def _r0(options: Options) -> Steps:
     from hemaest.deep import ResNet50Classifier
     from hemaest.stain import ReinhardNormalizer
 
-    settings = asked(options, pretrained=True, max_epochs=5, batch_size=32, lr=1e-3)
+    settings = asked(
+        options, ResNet50Classifier, pretrained=True, max_epochs=5, batch_size=32, lr=1e-3
+    )
     return [
         ("stain", ReinhardNormalizer(n_jobs=options.n_jobs)),
         ("classify", ResNet50Classifier(weight_decay=0.0, **settings)),
@@ -61,7 +63,7 @@ def _r1(options: Options) -> Steps:
 def _r2_resnet50(options: Options) -> Steps:
     from hemaest.deep import ResNet50Classifier
 
-    settings = asked(options, max_epochs=25)
+    settings = asked(options, ResNet50Classifier, max_epochs=25)
     return [("classify", ResNet50Classifier(**settings))]
 
 
@@ -74,7 +76,7 @@ def _r2_resnet50(options: Options) -> Steps:
 def _r2_vit(options: Options) -> Steps:
     from hemaest.deep import ViTClassifier
 
-    settings = asked(options, pretrained=True, max_epochs=25, lr=1e-4)
+    settings = asked(options, ViTClassifier, pretrained=True, max_epochs=25, lr=1e-4)
     return [("classify", ViTClassifier("vit_base_patch16_224", **settings))]
 
 

@@ -142,7 +142,9 @@ def make_recipe(
         :class:`hemaest.segmentation.CellSegmenter`. A fitted one goes in as
         ``FrozenEstimator(segmenter)``.
     balance : str or sampler, optional
-        How the training fold is balanced, where the recipe can.
+        How the training fold is balanced. Nets: ``"weights"``, ``"logit-adjusted"``, ``"focal"``,
+        ``"oversample"``, ``"acdbgan"``. Models of features: ``"weights"``, ``"oversample"``,
+        ``"smote"``, ``"borderline-smote"``, ``"adasyn"``, ``"smote-tomek"``.
     image_size : int, optional
         Side of the images that a deep net sees.
     max_epochs : int, optional

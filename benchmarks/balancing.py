@@ -1,0 +1,389 @@
+"""What helps when classes are of unequal size, and whether the GAN earns its time.
+
+    HEMAEST_DATA=... python -m benchmarks.balancing [--small] [--only pbc wbc throughput]
+
+An imbalanced problem is made from ``pbc``: three of its 8 types keep 15 training images. The test
+fold is untouched. Everything that learns (nets, GANs, encoders, quotas, filters) sees the training
+fold only. The same table on dataset1 of ``segmentation_wbc``, where eosinophils are rare by nature.
+The settings were chosen on synthetic cells (``make_cells``), not on these images.
+"""
+
+import argparse
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import f1_score, recall_score
+from sklearn.utils import Bunch
+
+from benchmarks._dcgan import make_cells as dcgan_cells
+from benchmarks._results import data_folder, write_section
+from hemaest._tables import format_table
+from hemaest.balance import ACDBGAN, generative_report
+from hemaest.balance._quota import deficits
+from hemaest.datasets import load_pbc, load_segmentation_wbc
+from hemaest.deep import ImageClassifier
+from hemaest.deep._letterbox import letterbox
+from hemaest.evaluation._metrics import calibration_error
+from hemaest.features import HandcraftedFeatures
+from hemaest.groups import GroupedFolds
+from hemaest.images import as_array
+from hemaest.recipes import ImagePipeline, make_recipe
+from hemaest.segmentation import CellSegmenter
+
+RARE = ["basophil", "monocyte", "platelet"]
+KEPT = 15
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the two sizes of the run differ in."""
+
+    pixels: int
+    per_class: int | None
+    per_test_class: int | None
+    n_seeds: int
+    epochs: int
+    gan: dict[str, Any]
+    on_features: tuple[str | None, ...]
+    raw_cells: int
+
+
+FULL = Size(
+    pixels=64,
+    per_class=None,
+    per_test_class=None,
+    n_seeds=5,
+    epochs=30,
+    gan={"max_steps": 6000, "width": 32, "batch_size": 64},
+    on_features=(None, "weights", "oversample", "smote", "borderline-smote", "adasyn"),
+    raw_cells=500,
+)
+SMALL = Size(
+    pixels=32,
+    per_class=60,
+    per_test_class=30,
+    n_seeds=1,
+    epochs=15,
+    gan={"max_steps": 700, "width": 16, "batch_size": 32},
+    on_features=(None, "weights", "oversample", "smote"),
+    raw_cells=150,
+)
+
+NETS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "class weights": {"class_weight": "balanced"},
+    "logit-adjusted": {"loss": "logit-adjusted"},
+    "focal": {"loss": "focal"},
+    "oversampling": {"resampler": "balanced"},
+    "augmentation only": {"augment": "strong"},
+}
+
+
+def squares(images: Any, size: int) -> np.ndarray:
+    return np.stack([letterbox(as_array(image), size) for image in images])
+
+
+def cut(y: np.ndarray, train: np.ndarray, rare: list[str], kept: int, seed: int) -> np.ndarray:
+    """Return the training rows with only some images of each rare class."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        rng.permutation(train[y[train] == label])[: kept if label in rare else None]
+        for label in np.unique(y)
+    ]
+    return np.sort(np.concatenate(rows))
+
+
+def fewer(y: np.ndarray, rows: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """Return at most so many rows of each class."""
+    rng = np.random.default_rng(seed)
+    parts = [rng.permutation(rows[y[rows] == label])[:most] for label in np.unique(y)]
+    return np.sort(np.concatenate(parts))
+
+
+def scores(model: Any, X: Any, y: np.ndarray, rare: list[str]) -> dict[str, float]:
+    """Return what the table shows of a fitted model."""
+    proba = model.predict_proba(X)
+    guess = model.classes_[proba.argmax(axis=1)]
+    codes = np.searchsorted(model.classes_, y)
+    return {
+        "minority recall": recall_score(y, guess, labels=rare, average="macro", zero_division=0),
+        "macro F1": f1_score(y, guess, average="macro", zero_division=0),
+        "calibration error": calibration_error(codes, proba),
+    }
+
+
+def net(size: Size, seed: int, **options: Any) -> ImageClassifier:
+    """Return the net of ``deep-small``."""
+    recipe = make_recipe(
+        "deep-small", image_size=size.pixels, max_epochs=size.epochs, random_state=seed
+    )
+    return recipe[-1].set_params(**options)
+
+
+class Problem:
+    """One split of one imbalanced set, and the rows of its table."""
+
+    def __init__(self, data: Bunch, rare: list[str], size: Size, seed: int, kept: int | None):
+        self.size, self.seed, self.rare = size, seed, rare
+        y, groups = np.asarray(data.target), np.asarray(data.groups)
+        folds = GroupedFolds(5, random_state=seed).split(None, y, groups)
+        train, test = next(iter(folds))
+        train = fewer(y, train, size.per_class, seed)
+        if kept is not None:
+            train = cut(y, train, rare, kept, seed)
+        test = fewer(y, test, size.per_test_class, seed)
+        self.y, self.test_y, self.groups = y[train], y[test], groups[train]
+        self.images = data.images[train], data.images[test]
+        self.X, self.test_X = (squares(images, size.pixels) for images in self.images)
+        self.rows: list[dict[str, Any]] = []
+
+    def measure(self, model: str, balance: str, fitted: Any, seconds: float, X: Any) -> None:
+        """Add a row to the table."""
+        found = scores(fitted, X, self.test_y, self.rare)
+        self.rows.append(
+            {"model": model, "balance": balance, "seed": self.seed, **found, "seconds": seconds}
+        )
+        print(self.rows[-1], flush=True)
+
+    def nets(self) -> None:
+        """Fit the net with each cheap correction."""
+        for name, options in NETS.items():
+            start = time.perf_counter()
+            fitted = net(self.size, self.seed, **options).fit(self.X, self.y, self.groups)
+            self.measure("deep-small", name, fitted, time.perf_counter() - start, self.test_X)
+
+    def gan(self) -> ACDBGAN:
+        """Fit the GAN once; its variants differ in what is taken from it."""
+        start = time.perf_counter()
+        gan = ACDBGAN(image_size=self.size.pixels, random_state=self.seed, **self.size.gan)
+        gan.fit(self.X, self.y, self.groups)
+        cost = time.perf_counter() - start
+        images = self.size.gan["batch_size"] * np.diff([0, *(row["step"] for row in gan._history)])
+        speeds = [row["images_per_second"] for row in gan._history]
+        self.gan_seconds = float((images / speeds).sum())
+        every = deficits(gan.counts_)
+        for name, quota, filtered in (
+            ("ACDB-GAN", gan.quota_, True),
+            ("ACDB-GAN, no adaptive quota", every, True),
+            ("ACDB-GAN, no filter", gan.quota_, False),
+        ):
+            start = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of classes that stay short
+                X, y = gan._fill(self.X, self.y, quota, filtered, self.seed)
+            fitted = net(self.size, self.seed).fit(X, y)
+            spent = cost + time.perf_counter() - start
+            self.measure("deep-small", name, fitted, spent, self.test_X)
+            made = {label: int((y[len(self.y) :] == label).sum()) for label in self.rare}
+            print(name, "made", made, gan.filtered_ if filtered else "", flush=True)
+        return gan
+
+    def features(self) -> None:
+        """Fit boosted trees on measures of the cells, with each correction."""
+        tables = []
+        for images in self.images:
+            mapped = CellSegmenter(n_jobs=2).fit(images[:1]).transform(images)
+            extractor = HandcraftedFeatures(n_jobs=2).set_output(transform="pandas")
+            tables.append(extractor.fit_transform(mapped))
+        for balance in self.size.on_features:
+            recipe = make_recipe("handcrafted-xgboost", balance=balance, random_state=self.seed)
+            tail = ImagePipeline(recipe.steps[2:])
+            start = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tail.fit(tables[0], self.y, groups=self.groups)
+            name = {None: "nothing", "weights": "class weights", "oversample": "oversampling"}
+            spent = time.perf_counter() - start
+            self.measure(
+                "handcrafted-xgboost", name.get(balance, str(balance)), tail, spent, tables[1]
+            )
+
+    def realism(self, gan: ACDBGAN) -> pd.DataFrame:
+        """Compare raw cells of both GANs with held-out real ones, by one encoder."""
+        encoder = net(self.size, self.seed, tta=False, resampler="balanced", precision="float32")
+        encoder.fit(self.X, self.y, self.groups)
+        n, parts = self.size.raw_cells, {}
+        parts["ACDB-GAN, raw"] = {c: gan.sample(n, c, filtered=False) for c in self.rare}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            parts["ACDB-GAN, filtered"] = {c: gan.sample(n, c, filtered=True) for c in self.rare}
+        seconds = self.gan_seconds / len(self.rare)
+        parts["DCGAN, one for each class"] = {
+            c: dcgan_cells(
+                self.X[self.y == c],
+                n,
+                seconds=seconds,
+                width=self.size.gan["width"],
+                device=str(encoder.net_.torch_device),
+            )[0]
+            for c in self.rare
+        }
+        real = np.isin(self.test_y, self.rare)
+        rows = []
+        for name, cells in parts.items():
+            kept = {c: images for c, images in cells.items() if len(images) >= 4}
+            if not kept:
+                continue
+            report = generative_report(
+                self.test_X[real],
+                np.concatenate(list(kept.values())),
+                self.test_y[real],
+                np.repeat(list(kept), [len(images) for images in kept.values()]),
+                training=self.X,
+                training_labels=self.y,
+                encoder=encoder,
+                random_state=0,
+            )
+            rows.append(report.table.assign(cells=name, seed=self.seed))
+            self.pictures = getattr(self, "pictures", {}) | {name: report}
+        return pd.concat(rows)
+
+
+def interval(values: np.ndarray) -> str:
+    """Return mean and 95% t-interval over seeds."""
+    from scipy.stats import t
+
+    mean = values.mean()
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{mean:.3f} +/- {half:.3f}"
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one line for each balance, means over seeds, and the gain over doing nothing."""
+    names = ["minority recall", "macro F1", "calibration error"]
+    lines = []
+    for (model, balance), part in rows.groupby(["model", "balance"], sort=False):
+        base = rows[(rows["model"] == model) & (rows["balance"] == "nothing")]
+        gain = 100 * (part["minority recall"].to_numpy() - base["minority recall"].to_numpy())
+        line = {"model": model, "balance": balance}
+        line |= {name: interval(part[name].to_numpy()) for name in names}
+        line["recall gained, points"] = interval(gain)
+        lines.append(line | {"seconds": part["seconds"].mean()})
+    return pd.DataFrame(lines)
+
+
+def realism_table(rows: pd.DataFrame) -> pd.DataFrame:
+    shown = ["FID", "KID", "KID low", "KID high", "precision", "coverage"]
+    shown += ["SSIM real", "SSIM synthetic", "distance real", "distance synthetic", "memorized"]
+    return rows.groupby(["cells", "class"], sort=False)[shown].mean().reset_index()
+
+
+def run(name: str, data: Bunch, rare: list[str], size: Size, kept: int | None) -> list[str]:
+    """Return the text of one data set."""
+    problems, realism = [], []
+    for seed in range(size.n_seeds):
+        problem = Problem(data, rare, size, seed, kept)
+        problem.nets()
+        gan = problem.gan()
+        problem.features()
+        realism.append(problem.realism(gan))
+        problems.append(problem)
+    rows = pd.DataFrame([row for problem in problems for row in problem.rows])
+    counts = dict(zip(*np.unique(problems[0].y, return_counts=True), strict=True))
+    text = [
+        f"### {name}\n",
+        f"{len(problems[0].y)} training images ({', '.join(f'{k} {v}' for k, v in counts.items())})"
+        f", {len(problems[0].test_y)} test images, {size.n_seeds} seed(s), {size.pixels} pixels, "
+        f"{size.epochs} epochs, GAN {size.gan}.\n",
+        format_table(summary(rows)),
+        "\nCells of the GANs against held-out real ones. One encoder: the net of deep-small, "
+        "fitted on the training fold.\n",
+        format_table(realism_table(pd.concat(realism))),
+    ]
+    if kept is not None:
+        text += ["", *bars(rows, pd.concat(realism))]
+    return text
+
+
+def bars(rows: pd.DataFrame, realism: pd.DataFrame) -> list[str]:
+    """Say whether each bar holds."""
+    nets = rows[rows["model"] == "deep-small"].set_index(["balance", "seed"])
+    means = nets["macro F1"].groupby("balance").mean()
+    best = max(("class weights", "oversampling"), key=lambda b: means[b])
+    gain = 100 * (nets["minority recall"]["ACDB-GAN"] - nets["minority recall"]["nothing"])
+    kid = realism[realism["class"] != "all"].groupby("cells")["KID"].mean()
+    copies = realism[realism["class"] == "all"].groupby("cells")["memorized"].mean()
+    ratio = kid["ACDB-GAN, raw"] / kid["DCGAN, one for each class"]
+    found = [
+        ("minority recall over nothing, points", "8, interval above 0", interval(gain.to_numpy())),
+        (
+            f"macro F1 less that of {best}",
+            "above 0",
+            interval((nets["macro F1"]["ACDB-GAN"] - nets["macro F1"][best]).to_numpy()),
+        ),
+        ("KID over that of the DCGANs", "at most 0.5", f"{ratio:.3f}"),
+        ("memorized, raw", "at most 0.02", f"{copies['ACDB-GAN, raw']:.3f}"),
+        ("memorized, filtered", "at most 0.02", f"{copies.get('ACDB-GAN, filtered', 0):.3f}"),
+    ]
+    return [format_table(pd.DataFrame(found, columns=["what", "bar (full size)", "found"]))]
+
+
+def pbc(size: Size) -> list[str]:
+    data = load_pbc(data_folder() / "pbc")
+    return run(f"pbc, {', '.join(RARE)} cut to {KEPT}", data, RARE, size, KEPT)
+
+
+def wbc(size: Size) -> list[str]:
+    data = load_segmentation_wbc(data_folder() / "segmentation_wbc")
+    y = np.asarray(data.target)
+    keep = np.array(["dataset1" in name for name in data.filenames]) & (y != "basophil")
+    chosen = Bunch(images=data.images[keep], target=y[keep], groups=np.asarray(data.groups)[keep])
+    whole = Size(**{**size.__dict__, "per_class": None, "per_test_class": None})
+    return run("segmentation_wbc, dataset1", chosen, ["eosinophil"], whole, None)
+
+
+def throughput(size: Size) -> list[str]:
+    """Compare the estimator's loop with a plain one of the same nets."""
+    from benchmarks._gan_loops import estimator_loop, plain_loop
+
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 255, (256, size.pixels, size.pixels, 3)).astype(np.uint8)
+    y = np.repeat(np.arange(8), 32)
+    options = {**size.gan, "image_size": size.pixels, "max_steps": 24, "report_every": 24}
+    pairs = [(estimator_loop(X, y, options), plain_loop(X, y, options)) for _ in range(4)][1:]
+    ratio = [ours / plain for ours, plain in pairs]
+    best = [max(column) for column in zip(*pairs, strict=True)]
+    return [
+        "### Training throughput\n",
+        f"{best[0]:.1f} images/s in the estimator's loop, {best[1]:.1f} in a plain loop of the "
+        f"same nets; ratio of pairs: median {np.median(ratio):.3f} (bar 0.90).",
+    ]
+
+
+PARTS = {"pbc": pbc, "wbc": wbc, "throughput": throughput}
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="32 px, few rows, one seed")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    given = parser.parse_args()
+    gpu = torch.cuda.is_available()
+    if not gpu and not given.small:
+        raise SystemExit("no GPU here: the full size would take days; run with --small.")
+    start = time.perf_counter()
+    text = [
+        line for part in given.only for line in ["", *PARTS[part](SMALL if given.small else FULL)]
+    ]
+    minutes = (time.perf_counter() - start) / 60
+    size = "The small size" if given.small else "The full size"
+    text.append(f"\n{size}: {minutes:.0f} minutes, {torch.get_num_threads()} thread(s).")
+    if given.small:
+        text.append("The bars are those of the full size, which was not measured: no GPU.")
+    if given.no_write:
+        print("\n".join(text))
+    else:
+        write_section("Balancing" + (" (small)" if given.small else ""), "\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""imbalanced-learn's SMOTE family on rows of features: NaN survives, and errors name the class."""
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_consistent_length
+
+from hemaest._seeds import seed_of
+from hemaest.base import Interval, StrOptions
+
+SYNTHETIC = -1
+METHODS = ("oversample", "smote", "borderline-smote", "adasyn", "smote-tomek")
+
+
+class FeatureSampler(BaseEstimator):
+    """Fill up rare classes with copies of rows, or with new rows between neighbours.
+
+    A row with NaN (an empty mask, say) stays and counts as one of its class, but nothing is made
+    from it.
+
+    Parameters
+    ----------
+    method : {"oversample", "smote", "borderline-smote", "adasyn", "smote-tomek"}, default="smote"
+        Copies; new rows between neighbours; those near other classes only; more of them where a
+        class is hard; SMOTE, and then without pairs of rows of two classes that are each other's
+        nearest.
+    n_neighbors : int, default=5
+        Neighbours within a class between which new rows lie.
+    random_state : int, RandomState or None
+        Seed.
+
+    Attributes
+    ----------
+    sample_indices_ : int array
+        The row that each row of the result is, -1 where it is new.
+
+    Examples
+    --------
+    >>> X = np.arange(12.0)[:, None]
+    >>> sampler = FeatureSampler(n_neighbors=2, random_state=0)
+    >>> X_new, y_new = sampler.fit_resample(X, ["a"] * 8 + ["b"] * 4)
+    >>> len(X_new), sampler.sample_indices_[-4:]
+    (16, array([-1, -1, -1, -1]))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "method": [StrOptions(set(METHODS))],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, method: str = "smote", *, n_neighbors: int = 5, random_state: Any = None
+    ) -> None:
+        self.method = method
+        self.n_neighbors = n_neighbors
+        self.random_state = random_state
+
+    def fit_resample(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
+        """Return the rows followed by what fills up the rare classes.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n, n_features)
+            Features; NaN is allowed.
+        y : array-like of shape (n,)
+            Labels.
+
+        Returns
+        -------
+        X_new : DataFrame or array
+            As X came.
+        y_new : array
+        """
+        self._validate_params()
+        table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
+        y = np.asarray(y)
+        check_consistent_length(table, y)
+        if self.method == "oversample":
+            made, labels, rows = self._copies(table, y)
+        else:
+            made, labels, rows = self._between(table, y)
+        self.sample_indices_ = rows
+        return (made if isinstance(X, pd.DataFrame) else made.to_numpy()), labels
+
+    def _copies(self, table: pd.DataFrame, y: NDArray[Any]) -> tuple[Any, ...]:
+        from imblearn.over_sampling import RandomOverSampler
+
+        sampler = RandomOverSampler(random_state=seed_of(self.random_state))
+        sampler.fit_resample(np.arange(len(y))[:, None], y)
+        rows = sampler.sample_indices_
+        return table.iloc[rows].reset_index(drop=True), y[rows], rows
+
+    def _between(self, table: pd.DataFrame, y: NDArray[Any]) -> tuple[Any, ...]:
+        whole = table.notna().to_numpy().all(axis=1)
+        wanted = self._wanted(y, whole)
+        new_rows, new_y = table.iloc[:0], y[:0]
+        if wanted:
+            found, labels = self._resampled(table[whole], y[whole], wanted)
+            n = int(whole.sum())
+            new_rows, new_y = found.iloc[n:], labels[n:]
+        joined = pd.concat([table, new_rows], ignore_index=True)
+        labels = np.concatenate([y, new_y])
+        rows = np.r_[np.arange(len(y)), np.full(len(new_y), SYNTHETIC)]
+        if self.method != "smote-tomek":
+            return joined, labels, rows
+        keep = self._untied(joined, labels)
+        return joined.iloc[keep].reset_index(drop=True), labels[keep], rows[keep]
+
+    def _wanted(self, y: NDArray[Any], whole: NDArray[np.bool_]) -> dict[Any, int]:
+        """Return how many rows without NaN each rare class shall have."""
+        classes, counts = np.unique(y, return_counts=True)
+        wanted = {}
+        for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
+            if count == counts.max():
+                continue
+            usable = int((whole & (y == label)).sum())
+            if usable <= self.n_neighbors:
+                raise ValueError(self._too_few(label, count, usable))
+            wanted[label] = usable + int(counts.max()) - count
+        return wanted
+
+    def _too_few(self, label: Any, count: int, usable: int) -> str:
+        here = f"{count} rows" if usable == count else f"{count} rows, {usable} of them without NaN"
+        smaller = f"set n_neighbors={usable - 1} or less" if usable > 1 else "there is no neighbour"
+        return (
+            f"class {label!r} has {here} here, and {self.method} with "
+            f"n_neighbors={self.n_neighbors} needs {self.n_neighbors + 1}: {smaller}, take "
+            "balance='oversample' or 'weights', or give more images of the class."
+        )
+
+    def _resampled(
+        self, table: pd.DataFrame, y: NDArray[Any], wanted: dict[Any, int]
+    ) -> tuple[pd.DataFrame, NDArray[Any]]:
+        from imblearn import over_sampling
+
+        options = {"sampling_strategy": wanted, "random_state": seed_of(self.random_state)}
+        k = self.n_neighbors
+        sampler: Any
+        if self.method == "adasyn":
+            sampler = over_sampling.ADASYN(n_neighbors=k, **options)
+        elif self.method == "borderline-smote":
+            around = min(10, len(y) - 1)
+            sampler = over_sampling.BorderlineSMOTE(k_neighbors=k, m_neighbors=around, **options)
+        else:
+            sampler = over_sampling.SMOTE(k_neighbors=k, **options)
+        try:
+            return sampler.fit_resample(table, y)
+        except (RuntimeError, ValueError) as error:
+            if self.method != "adasyn":
+                raise
+            raise ValueError(
+                f"ADASYN makes rows where classes meet, and found no such place ({error}); take "
+                "balance='smote'."
+            ) from error
+
+    @staticmethod
+    def _untied(table: pd.DataFrame, y: NDArray[Any]) -> NDArray[np.intp]:
+        """Return the rows that are not in a pair of nearest neighbours of two classes."""
+        from imblearn.under_sampling import TomekLinks
+
+        whole = table.notna().to_numpy().all(axis=1)
+        links = TomekLinks(sampling_strategy="all")
+        links.fit_resample(table[whole], y[whole])
+        return np.sort(np.r_[np.flatnonzero(whole)[links.sample_indices_], np.flatnonzero(~whole)])
