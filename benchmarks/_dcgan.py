@@ -4,7 +4,7 @@ Batch norm, transposed convolutions, cross-entropy, Adam at 2e-4: what is common
 class needs more images, trained on mirrored and turned copies.
 """
 
-import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -42,7 +42,14 @@ def start(module: nn.Module) -> None:
 
 
 def make_cells(
-    images: np.ndarray, n: int, *, seconds: float, width: int, device: str, seed: int = 0
+    images: np.ndarray,
+    n: int,
+    *,
+    seconds: float,
+    clock: Callable[[], float],
+    width: int,
+    device: str,
+    seed: int = 0,
 ) -> tuple[np.ndarray, int]:
     """Train on squares of one class for some seconds; return n new ones and the steps done."""
     latent, batch_size, size = 64, min(32, len(images)), images.shape[1]
@@ -53,8 +60,8 @@ def make_cells(
     make, judge = nets
     optimizers = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in nets]
     data = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
-    begin, steps = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds:
+    begin, steps = clock(), 0
+    while clock() - begin < seconds:
         real = data[torch.randint(len(data), (batch_size,), device=device)]
         real = torch.rot90(real, int(torch.randint(4, ())), (2, 3))
         real = real.flip(3) if torch.rand(()) < 0.5 else real

@@ -27,8 +27,9 @@ class FittedEncoder:
     name: str
 
     def features(self, images: NDArray[Any]) -> NDArray[np.float64]:
-        """Return one row for each image."""
-        return self.model.transform(images)
+        """Return one row for each image, of length one for each feature on the average."""
+        points = self.invariant(images)
+        return points * np.sqrt(points.shape[1])
 
     def invariant(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """Return unit vectors that do not depend on how a cell is turned."""
