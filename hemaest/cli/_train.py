@@ -105,13 +105,13 @@ def measured(
     known = data.group_source != "none"
     try:
         comparison = compare(
-            {recipe: make(recipe, kind, options, 1, seed)},
+            # threads inside the recipe, not processes, each of which would hold its own torch
+            {recipe: make(recipe, kind, options, jobs, seed)},
             data.images,
             data.target,
             groups="image" if groups == "image" else data.groups if known else None,
             group_source=data.group_source if known else None,
             cv=folds,
-            n_jobs=jobs,
             cache_dir=cache,
             random_state=seed,
             verbose=watching(),
