@@ -29,7 +29,7 @@ def compile_ahead() -> "subprocess.Popen[bytes] | None":
 
 
 def is_cold(package: Path) -> bool:
-    """Return whether a package's kernels were never compiled, and may be kept beside it.
+    """Return whether a package's kernels were not compiled yet, and may be kept beside it.
 
     Examples
     --------
@@ -44,7 +44,10 @@ def is_cold(package: Path) -> bool:
     """
     if os.environ.get("NUMBA_CACHE_DIR") or not os.access(package, os.W_OK):
         return False
-    return not any((package / "__pycache__").glob("*.nbi"))
+    kept = [file.stat().st_mtime for file in (package / "__pycache__").glob("*.nbi")]
+    written = [file.stat().st_mtime for file in package.glob("*.py")]
+    # a new version was put over an old one, whose machine code it does not take
+    return max(kept, default=-1.0) < max(written, default=0.0)
 
 
 def compile_kernels() -> None:

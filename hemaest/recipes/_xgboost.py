@@ -24,6 +24,8 @@ from hemaest.groups import check_groups, grouped_holdout
 
 # the least a class must have on the training side for a hold-out to mean anything
 MIN_PER_CLASS = 5
+# on fewer rows threads wait for each other, many times as long as one alone takes on a busy machine
+WORTH_THREADS = 4000
 
 
 class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
@@ -56,7 +58,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
     patience : int, default=25
         Trees without gain on the held-out part before the search ends.
     n_jobs : int, optional
-        Threads; None means 1.
+        Threads, of which one alone is used on fewer than 4000 rows; None means 1.
     random_state : int or RandomState, optional
         Seed.
 
@@ -181,7 +183,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         if self.early_stopping_ == "on":
             self.n_trees_ = self._search(X, codes, groups, weight, int(seeds[0]))
         rows, labels, weight = self._resample(X, codes, weight, int(seeds[1]))
-        self.model_ = self._model(int(seeds[1]), self.n_trees_)
+        self.model_ = self._model(int(seeds[1]), self.n_trees_, len(rows))
         self.model_.fit(rows, labels, sample_weight=self._weights(labels, weight))
         return self
 
@@ -213,7 +215,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         train, self.held_out_ = grouped_holdout(codes, groups, self.validation_fraction, seed)
         part = None if weight is None else weight[train]
         rows, labels, part = self._resample(X[train], codes[train], part, seed)
-        model = self._model(seed, self.n_estimators, early_stopping_rounds=self.patience)
+        model = self._model(seed, self.n_estimators, len(rows), early_stopping_rounds=self.patience)
         held = (X[self.held_out_], codes[self.held_out_])
         model.fit(
             rows,
@@ -250,8 +252,10 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         balanced = compute_sample_weight(named, labels)
         return balanced if weight is None else balanced * weight
 
-    def _model(self, seed: int, n_trees: int, **more: Any) -> Any:
+    def _model(self, seed: int, n_trees: int, rows: int, **more: Any) -> Any:
         from xgboost import XGBClassifier
+
+        threads = self.n_jobs if self.n_jobs is not None and rows >= WORTH_THREADS else 1
 
         return XGBClassifier(
             n_estimators=n_trees,
@@ -262,7 +266,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
             min_child_weight=self.min_child_weight,
             reg_lambda=self.reg_lambda,
             tree_method="hist",
-            n_jobs=1 if self.n_jobs is None else self.n_jobs,
+            n_jobs=threads,
             random_state=seed,
             **more,
         )
