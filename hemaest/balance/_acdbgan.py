@@ -414,6 +414,8 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     def history_(self) -> "pd.DataFrame":
         """The losses and the speed, for each stretch of steps."""
         check_is_fitted(self, "weights_")
-        import pandas as pd
-
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("history_ is a DataFrame: install pandas.") from error
         return pd.DataFrame(self._history)

@@ -29,9 +29,9 @@ PICTURES_PER_CLASS = 8
 def make_run(gan: "ACDBGAN", n_classes: int, seed: int) -> Run:
     """Return the untrained nets of an estimator, ready to be trained."""
     device = resolve_device(gan.device)
-    precision = resolve_precision(gan.precision, device, training=True)
+    # slopes of a discriminator gain nothing by half precision on a CPU, and overflow in float16
+    precision = resolve_precision(gan.precision, device, training=False)
     if precision == torch.float16:
-        # the slopes of a discriminator overflow in it
         precision = torch.float32
     settings = Settings(
         gan.max_steps,

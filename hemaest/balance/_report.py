@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemaest._seeds import seed_of
-from hemaest._tables import format_table
 from hemaest.base import did_you_mean
 from hemaest.deep._labels import check_labels
 from hemaest.deep._letterbox import letterbox
@@ -41,6 +40,8 @@ class GenerativeReport:
     pictures: dict[str, tuple[NDArray[np.uint8], ...]]
 
     def __str__(self) -> str:
+        from hemaest._tables import format_table
+
         return (
             f"{format_table(self.table)}\n\nEncoder: {self.encoder}. Figures of different encoders "
             "are not comparable."
@@ -56,7 +57,7 @@ class GenerativeReport:
         import matplotlib.pyplot as plt
 
         n = len(self.pictures)
-        figure, axes = plt.subplots(n, 1, figsize=(9, 3.5 * n), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(n, 1, figsize=(9, 3.5 * n), squeeze=False, layout="compressed")
         for ax, (label, sheets) in zip(axes[:, 0], self.pictures.items(), strict=True):
             _draw_sheets(ax, label, sheets)
         figure.suptitle("Real and synthetic cells")
@@ -142,7 +143,7 @@ def generative_report(
     >>> report.encoder
     'a small net of hemaest at 32 px, fitted on 15 real images and 8 clusters of them'
     """
-    _need_torchmetrics()
+    _need_packages()
     from hemaest.balance._encoders import make_encoder
 
     if isinstance(encoder, str) and encoder not in ENCODERS:
@@ -220,10 +221,11 @@ def _squares(images: NDArray[Any], size: int) -> NDArray[np.uint8]:
     return np.stack([letterbox(as_array(image), size) for image in images])
 
 
-def _need_torchmetrics() -> None:
+def _need_packages() -> None:
     try:
+        import pandas  # noqa: F401
         import torchmetrics  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "generative_report needs torchmetrics: pip install 'hemaest[generative]'."
+            f"generative_report needs {error.name}: pip install 'hemaest[generative]'."
         ) from error

@@ -43,6 +43,14 @@ for sampler in (gan, ImageSampler()):
         assert "pip install imbalanced-learn" in str(error), error
     else:
         raise AssertionError("imbalanced-learn was there")
+from hemaest.balance import generative_report
+
+try:
+    generative_report(X, X)
+except ImportError as error:
+    assert "hemaest[generative]" in str(error), error
+else:
+    raise AssertionError("torchmetrics was there")
 try:
     model.history_
 except ImportError as error:
