@@ -125,26 +125,35 @@ class FCMAE(nn.Module):
         """Return the pixels (n, h, w, 3 * stride ** 2) under each place of the last map."""
         return nn.functional.pixel_unshuffle(x, self.stride).permute(0, 2, 3, 1)
 
+    def normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the pixels under each place less their mean colour, over their spread; and both.
+
+        The mean is that of each channel: a stain's colour would else be most of a patch's contrast,
+        and the task would be done by guessing the stain.
+        """
+        truth = self.patches(x)
+        parts = truth.unflatten(-1, (3, -1))
+        mean = parts.mean(-1, keepdim=True).expand_as(parts).flatten(-2)
+        spread = ((truth - mean).square().mean(-1, keepdim=True) + FLAT).sqrt()
+        return (truth - mean) / spread, mean, spread
+
     def loss(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return for each image the mean squared error on its hidden patches alone.
 
-        Every patch is compared after its own mean and spread are taken out: what counts is
-        structure, not colour.
+        Every patch is compared after its own mean colour and spread are taken out: what counts is
+        structure.
         """
         guess = self.decode(self.encode(x, mask), mask).float()
-        truth = self.patches(x)
-        mean, var = truth.mean(-1, keepdim=True), truth.var(-1, keepdim=True)
-        error = (guess - (truth - mean) / (var + FLAT).sqrt()).square().mean(-1)
+        error = (guess - self.normalized(x)[0]).square().mean(-1)
         hidden = ~enlarge(mask, *error.shape[1:]).to(error.device)
         return (error * hidden).sum((1, 2)) / hidden.sum((1, 2))
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return images with their hidden patches painted in, at these patches' own brightness."""
+        """Return images with hidden patches painted in, at these patches' own colour and spread."""
         guess = self.decode(self.encode(x, mask), mask).float()
-        truth = self.patches(x)
-        mean, var = truth.mean(-1, keepdim=True), truth.var(-1, keepdim=True)
+        _, mean, spread = self.normalized(x)
         seen = enlarge(mask, *guess.shape[1:3])[..., None].to(x.device)
-        whole = torch.where(seen, truth, guess * (var + FLAT).sqrt() + mean)
+        whole = torch.where(seen, self.patches(x), guess * spread + mean)
         return nn.functional.pixel_shuffle(whole.permute(0, 3, 1, 2), self.stride).clamp(0, 1)
 
     def embed(self, x: Tensor) -> Tensor:
