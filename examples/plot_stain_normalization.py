@@ -40,7 +40,7 @@ names = ["May-Gruenwald-Giemsa"] * 4 + ["quick stain, yellow lamp"] * 4
 # stains; they keep the glass as it is unless ``preserve_background=False``, which gives the
 # pictures the target's lamp as well. A picture of one cell may hold too little to learn two stains
 # from: look at cytoplasm and red cells under Macenko. With a known basis only the strengths are
-# matched, and nothing goes astray; ``make_recipe(name, stain="macenko")`` takes that.
+# matched; ``make_recipe(name, stain="macenko")`` takes that.
 
 normalizers = {
     "Reinhard": ReinhardNormalizer(),

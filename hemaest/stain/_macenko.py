@@ -52,10 +52,10 @@ class MacenkoNormalizer(OpticalNormalizer):
     becomes the target's. On blood the two are the nuclear stain (azure, methylene blue) and
     eosin; nothing here expects haematoxylin.
 
-    A picture of one cell may hold too little to learn two stains from, and then its red cells can
-    take on a wrong colour. For single cells prefer ``basis="giemsa"`` (or ``"wright"``) with
-    ``preserve_background=False``, as ``make_recipe(name, stain="macenko")`` does; for fields, one
-    correction for a whole slide (:func:`normalize_together`, ``source="fitted"``).
+    A picture of one cell may hold too little to learn two stains from, and then cytoplasm and red
+    cells can take on a wrong colour. For single cells prefer ``basis="giemsa"`` (or ``"wright"``)
+    with ``preserve_background=False``, as ``make_recipe(name, stain="macenko")`` does; for fields,
+    one correction for a whole slide (:func:`normalize_together`, ``source="fitted"``).
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class MacenkoNormalizer(OpticalNormalizer):
         The percentile of the angle that counts as extreme.
     residual : {"keep", "drop"}, default="keep"
         What happens to colour off the plane of the stains. The textbook drops it; haemoglobin and
-        the violet of Romanowsky stains lie off it, and on blood that costs 2 to 11 levels.
+        the violet of Romanowsky stains lie off it, and on blood that costs 2 to 12 levels.
     light : {"image", "white"}, default="image"
         What counts as no stain: the colour of the glass of each image, or white as in the
         textbook, for which a yellow lamp is a stain. With ``preserve_background=False`` the glass

@@ -40,7 +40,7 @@ class VahadaneNormalizer(OpticalNormalizer):
         The factorization looks at no more stained pixels than these, evenly chosen.
     residual : {"keep", "drop"}, default="keep"
         What happens to colour off the plane of the stains. The textbook drops it; on blood, where
-        haemoglobin lies off the plane, that costs 2 to 3 levels.
+        haemoglobin lies off the plane, that costs 2 to 6 levels.
     light : {"image", "white"}, default="image"
         What counts as no stain: the colour of the glass of each image, or white as in the
         textbook, for which a yellow lamp is a stain. With ``preserve_background=False`` the glass
