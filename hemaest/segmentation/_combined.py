@@ -15,12 +15,14 @@ Mask = NDArray[np.bool_]
 
 # voters draw sharp borders but take granules and red cells for nuclei and cytoplasm: they are
 # heard in full where they overlap this much with the network, and not at all below that
-ALIKE, UNLIKE = 0.95, 0.85
+ALIKE, UNLIKE = 0.85, 0.7
+# and then they move a border by at most this share of the radius
+REACH = 0.1
 SMALLEST = 12
 
 
 def with_voters(image: NDArray[np.uint8], network: Found) -> Found:
-    """Return the network's cell with its borders moved half way to those of like-minded voters.
+    """Return the network's cell with its borders moved towards those of like-minded voters.
 
     The agreement is the worse of that between the nuclei and that between the cells, with the
     majority of all voters: it tells good maps from bad ones. Where the network found nothing, the
@@ -43,12 +45,13 @@ def with_voters(image: NDArray[np.uint8], network: Found) -> Found:
     agreement = min(cells, dice(majority, known))
     weight = np.array([heard(dice(mask, known)) for mask in masks])
     most = float(weight.max())
-    votes = scene.up(np.average(masks, axis=0, weights=weight) if most else majority)
+    votes = np.average(masks, axis=0, weights=weight) if most else majority
+    votes, whole = scene.up(near_border(votes, known)), scene.up(near_border(whole, known_whole))
     # nothing beyond this window can be more than one half
     box = square_around(network.labels > 0, 1.5)
     part = tidy(
         _mean(network.nucleus[box], votes[box], most),
-        _mean(network.cell[box], scene.up(whole)[box], heard(cells)),
+        _mean(network.cell[box], whole[box], heard(cells)),
         agreement,
     )
     found = nothing(network.labels.shape)
@@ -56,6 +59,17 @@ def with_voters(image: NDArray[np.uint8], network: Found) -> Found:
         full[box] = small
     found.labels[box] = part.labels
     return replace(found, agreement=part.agreement)
+
+
+def near_border(votes: NDArray[np.floating], known: Mask) -> NDArray[np.floating]:
+    """Return votes near the border of a mask, and the mask elsewhere."""
+    import cv2
+
+    inside, outside = known.astype(np.uint8), (~known).astype(np.uint8)
+    away = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
+    away += cv2.distanceTransform(outside, cv2.DIST_L2, 5)
+    # the border runs between the pixels nearest to it, which are 1 away from the other side
+    return np.where(away < REACH * np.sqrt(inside.sum() / np.pi) + 0.5, votes, known)
 
 
 def heard(overlap: float) -> float:
