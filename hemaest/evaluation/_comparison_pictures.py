@@ -126,7 +126,7 @@ def normalizers(comparison: Any) -> dict[str, Any]:
     for estimator in comparison.design.estimators.values():
         for _, step in getattr(estimator, "steps", []):
             if type(step).__module__.startswith("hemaest.stain") and hasattr(step, "transform"):
-                found.setdefault(type(step).__name__, step)
+                found.setdefault(type(step).__name__.removesuffix("Normalizer"), step)
     return found
 
 

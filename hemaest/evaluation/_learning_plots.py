@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hemaest.evaluation._plots import ACCENT, COLORS, LINE, MARKERS, SOFT, new_axes
+from hemaest.evaluation._plots import ACCENT, COLORS, LINE, MARKERS, SOFT, above, new_axes
 
 
 def plot_training(comparison: Any, recipe: str | None = None, ax: Any = None) -> Any:
@@ -38,8 +38,7 @@ def plot_training(comparison: Any, recipe: str | None = None, ax: Any = None) ->
     ax.set_xlabel("epoch", color=SOFT, fontsize=9)
     ax.set_ylabel("loss", color=SOFT, fontsize=9)
     ax.grid(axis="y", color=LINE, lw=0.6, alpha=0.6)
-    ax.set_title(f"{recipe}, one line a fold", fontsize=10, loc="left")
-    ax.legend(frameon=False, fontsize=8)
+    above(ax, f"{recipe}, one line a fold")
     return ax
 
 
@@ -60,5 +59,5 @@ def plot_learning_curve(comparison: Any, ax: Any = None) -> Any:
     ax.set_ylabel("balanced accuracy", color=SOFT, fontsize=9)
     ax.set_xlim(left=0)
     ax.grid(axis="y", color=LINE, lw=0.6, alpha=0.6)
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    above(ax)
     return ax

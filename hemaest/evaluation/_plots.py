@@ -26,6 +26,13 @@ def new_axes(ax: Any, width: float, height: float) -> Any:
     return ax
 
 
+def above(ax: Any, title: str | None = None) -> None:
+    """Put the legend above the axes, where it hides no line."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "alignment": "left"}
+    legend = ax.legend(frameon=False, fontsize=8, borderaxespad=0.3, title=title, **place)
+    legend.get_title().set_fontsize(10)
+
+
 def plot_scores(comparison: Any, ax: Any = None) -> Any:
     """One line a recipe with its interval; bars at the right join recipes not clearly apart."""
     table = comparison.table.dropna(subset=["balanced accuracy"]).reset_index(drop=True)
@@ -135,7 +142,7 @@ def plot_calibration(comparison: Any, ax: Any = None) -> Any:
     ax.set_xlabel("says it is this sure", color=SOFT, fontsize=9)
     ax.set_ylabel("is right this often", color=SOFT, fontsize=9)
     if ax.get_legend_handles_labels()[1]:
-        ax.legend(frameon=False, fontsize=8, loc="upper left")
+        above(ax)
     return ax
 
 
