@@ -285,16 +285,14 @@ def inflation(small):
 
 
 def write_distinct(folder, n, seed):
-    """Write n different pictures of 360 x 360: random mixtures of two real ones."""
-    rng = np.random.default_rng(seed)
-    files = sorted((data_folder() / "pbc").glob("*/*.jpg"))
-    pool = [cv2.resize(cv2.imread(str(f)), (360, 360)) for f in rng.permutation(files)[:1000]]
-    for number, pair in enumerate(rng.choice(len(pool) * (len(pool) - 1), n, replace=False)):
-        i, j = divmod(int(pair), len(pool) - 1)
-        other = np.rot90(pool[j + (j >= i)], number % 4).copy()
-        cv2.imwrite(
-            str(folder / f"{number:06d}.jpg"), cv2.addWeighted(pool[i], 0.55, other, 0.45, 0)
+    """Write n synthetic cells as pictures of 360 x 360, no two of them related."""
+    for start in range(0, n, 1000):
+        cells = make_cells(
+            min(1000, n - start), n_labs=5, n_patients=200, random_state=[seed, start]
         )
+        for number, image in enumerate(cells.images, start):
+            large = cv2.resize(image[..., ::-1], (360, 360), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(folder / f"{number:06d}.jpg"), large)
 
 
 def distinct_files(folder, n, seed):

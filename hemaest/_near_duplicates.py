@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
@@ -25,12 +27,14 @@ from hemaest._sketch import VIEWS, CopyMetric, shrink, view
 from hemaest.images import as_array, check_images
 
 RADIUS = 10.0  # in units of copy noise; 99.5% of copies lie within 8
-NEIGHBOURS = 12
+NEIGHBOURS = 5  # of each part; a copy is nearly always nearer than any other image
 SMALL, FINE, PATCHES = 64, 128, 8
 COARSE_MATCH = 0.65
 WORTH_READING = 0.6  # what small pictures must agree in before files are read again
 ENOUGH = 0.9  # of the texture, weighted by contrast
 LARGEST_HOLE = 4  # patches of 64
+FIRST_STEPS, STEPS = 8, 40  # of the alignment: copies are recognized long before it ends
+AT_ONCE = 256  # pairs
 SAMPLE = 400
 TURNS = [(quarter, mirror) for quarter in range(4) for mirror in (False, True)]
 
@@ -124,6 +128,7 @@ def agreement(
     where: tuple[float, float, float],
     turn: tuple[int, bool],
     shift: tuple[int, int],
+    steps: int = STEPS,
 ) -> float:
     """Align two grey pictures and return the share of their texture that agrees; 0 if none does.
 
@@ -133,7 +138,7 @@ def agreement(
 
     size = len(a)
     a, b = a.astype(np.float32), b.astype(np.float32)
-    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-4)
     try:
         _, warp = cv2.findTransformECC(
             b, a, _first_guess(size, where, turn, shift), cv2.MOTION_AFFINE, stop, None, 5
@@ -192,23 +197,32 @@ def candidates(
     """Return pairs worth a look, the likeliest first, with the part of the first to look at."""
     places = np.stack([sketches[i].points for i in keep])
     tree = cKDTree(places[:, 0])
-    found: dict[tuple[int, int], tuple[float, int]] = {}
     k = range(1, min(NEIGHBOURS + 1, len(keep)) + 1)
+    parts = []
     for number in range(len(VIEWS)):
         distance, nearest = tree.query(places[:, number], k=k, distance_upper_bound=RADIUS)
-        for i, c in np.argwhere(np.isfinite(distance)):
-            if i != nearest[i, c]:
-                pair = (int(keep[i]), int(keep[nearest[i, c]]))
-                near = (float(distance[i, c]), number)
-                found[pair] = min(found.get(pair, near), near)
-    order = sorted(found.items(), key=lambda item: (item[1], item[0]))
-    return [(i, j, VIEWS[number]) for (i, j), (_, number) in order]
+        first, column = np.nonzero(np.isfinite(distance))
+        second = nearest[first, column]
+        if number == 0:
+            # whole against whole is the same either way round
+            first, second = np.minimum(first, second), np.maximum(first, second)
+        rows = np.stack([first, second, np.full(len(first), number)], axis=1)
+        parts.append(np.column_stack([rows, distance[distance < np.inf]])[first != second])
+    found = np.concatenate(parts)
+    order = np.lexsort((found[:, 1], found[:, 0], found[:, 2], found[:, 3]))
+    found = found[order]
+    likeliest = np.sort(np.unique(found[:, :2], axis=0, return_index=True)[1])
+    return [
+        (int(keep[int(i)]), int(keep[int(j)]), VIEWS[int(number)])
+        for i, j, number, _ in found[likeliest]
+    ]
 
 
 def search(
     sketches: list[Sketch],
     read: Callable[[int], NDArray[np.uint8]],
     track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    n_jobs: int | None = None,
 ) -> list[Pair]:
     """Return pairs that show one picture, as few as tie each set of copies together."""
     first: dict[bytes, int] = {}
@@ -220,19 +234,29 @@ def search(
     keep = np.array(sorted(first.values()))
     tied = np.arange(len(sketches))  # who is already known to be a copy of whom
     fine = lru_cache(500)(lambda i: grey(read(i), FINE))
-    for i, j, where in track(candidates(sketches, keep)):
+
+    def look(pair: tuple[int, int, tuple[float, float, float]]) -> float:
+        i, j, where = pair
         if tied[i] == tied[j]:
-            continue
-        score, turn, shift = coarse_match(sketches[i].small, sketches[j].small, where)
-        if score < COARSE_MATCH:
-            continue
+            return 0.0
         small = sketches[i].small, sketches[j].small
-        if agreement(*small, where, turn, shift) < WORTH_READING:
-            continue
-        share = agreement(fine(i), fine(j), where, turn, shift)
-        if share >= ENOUGH:
-            pairs.append(Pair(min(i, j), max(i, j), False, share))
-            tied[tied == tied[j]] = tied[i]
+        score, turn, shift = coarse_match(*small, where)
+        if score < COARSE_MATCH:
+            return 0.0
+        if agreement(*small, where, turn, shift, FIRST_STEPS) < WORTH_READING:
+            return 0.0
+        return agreement(fine(i), fine(j), where, turn, shift)
+
+    worth = candidates(sketches, keep)
+    shown = iter(track(worth))
+    with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool:
+        for start in range(0, len(worth), AT_ONCE):
+            part = worth[start : start + AT_ONCE]
+            for (i, j, _), share in zip(part, pool.map(look, part), strict=True):
+                next(shown)
+                if share >= ENOUGH and tied[i] != tied[j]:
+                    pairs.append(Pair(min(i, j), max(i, j), False, share))
+                    tied[tied == tied[j]] = tied[i]
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
@@ -282,4 +306,4 @@ def near_duplicate_groups(X: Any, *, n_jobs: int | None = None) -> NDArray[np.in
     X = check_images(X)
     metric = learn_metric(X)
     sketches = map_images(lambda image: sketch_image(image, metric), X, n_jobs=n_jobs)
-    return join(search(sketches, lambda i: as_array(X[i])), len(X))
+    return join(search(sketches, lambda i: as_array(X[i]), n_jobs=n_jobs), len(X))

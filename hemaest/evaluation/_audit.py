@@ -181,6 +181,7 @@ def audit(
             [looks[i].sketch for i in good],  # type: ignore[misc]
             lambda i: as_array(X[good[i]]),
             lambda items: bar(items, "comparing pairs"),
+            n_jobs,
         )
     ]
     safe = join([*pairs, *_group_links(given)], len(X))

@@ -58,7 +58,7 @@ def test_copies_across_the_split_and_conflicting_labels(planted, tmp_path):
     for a, b in pairs:
         assert result.groups_[a] == result.groups_[b]
     html = result.to_html(tmp_path / "audit.html")
-    assert html.count("data:image/png") >= 4 and "Conflicting labels" in html
+    assert html.count("data:image/jpeg") >= 4 and "Conflicting labels" in html
     assert repr(result).startswith("80 images of 2 classes")
 
 
