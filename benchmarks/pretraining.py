@@ -243,9 +243,9 @@ def synthetic(size: Size, gpu: bool) -> pd.DataFrame:
     X, y, groups = pbc()
     train, test = grouped_holdout(y, groups, 0.2, random_state=0)
     rows = []
-    for kind in ("synthetic", "untrained", "plain"):
+    for kind in ("synthetic", "untrained"):
         Z = embedded(size, kind, X)
-        row = {"encoder": {"plain": "pbc_unlabelled"}.get(kind, kind)}
+        row = {"encoder": kind}
         for count in (10, None):
             scores = [
                 fit_and_score(linear(), Z, y, some(y, train, count, seed), test)[0]
@@ -275,7 +275,7 @@ def cost(size: Size, gpu: bool) -> pd.DataFrame:
     from hemaest.nets.fcmae import build_fcmae
 
     device = torch.device("cuda" if gpu else "cpu")
-    n = 8192 if gpu else 512
+    n = 8192 if gpu else 256
     X = np.random.default_rng(0).integers(0, 255, (n, size.image, size.image, 3), dtype=np.uint8)
     model = pretrainer(size, max_epochs=3, batch_size=256 if gpu else 64)
     sides = {"fit": lambda: model.fit(X), "plain": lambda: plain_loop(model, X, device)}
