@@ -36,7 +36,7 @@ class Size:
 SMALL = Size(
     image=96,
     encoder={"depths": (1, 1, 4, 1), "dims": (32, 64, 128, 192)},
-    pretraining={"max_epochs": 8, "lr": 1.5e-3, "batch_size": 32, "decoder_dim": 128},
+    pretraining={"max_epochs": 6, "lr": 1.5e-3, "batch_size": 32, "decoder_dim": 128},
     few={"max_epochs": 30, "batch_size": 16},
     ablation={"max_epochs": 12, "batch_size": 16},
     all={"max_epochs": 5, "batch_size": 32},

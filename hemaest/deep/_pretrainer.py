@@ -301,8 +301,8 @@ class FCMAEPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OwnsNet
     def reconstruct(self, X: Any) -> NDArray[np.uint8]:
         """Return pictures to look at: original, what the encoder saw, what was painted in.
 
-        The same patches are hidden in all images. Structure is the decoder's guess; the mean
-        colour and the contrast of each hidden patch, which it is not asked for, are the true ones.
+        The same patches are hidden in all images. Structure is the decoder's guess; the
+        brightness and contrast of each hidden patch, which it is not asked for, are the true ones.
 
         Parameters
         ----------

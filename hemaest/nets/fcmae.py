@@ -126,22 +126,21 @@ class FCMAE(nn.Module):
         return nn.functional.pixel_unshuffle(x, self.stride).permute(0, 2, 3, 1)
 
     def normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the pixels under each place less their mean colour, over their spread; and both.
+        """Return the pixels under each place less their mean, over their spread; and both.
 
-        The mean is that of each channel: a stain's colour would else be most of a patch's contrast,
-        and the task would be done by guessing the stain.
+        One mean for all channels: which of them is darker is left for the net to guess, so that it
+        keeps an eye for stains.
         """
         truth = self.patches(x)
-        parts = truth.unflatten(-1, (3, -1))
-        mean = parts.mean(-1, keepdim=True).expand_as(parts).flatten(-2)
-        spread = ((truth - mean).square().mean(-1, keepdim=True) + FLAT).sqrt()
+        mean = truth.mean(-1, keepdim=True)
+        spread = (truth.var(-1, keepdim=True) + FLAT).sqrt()
         return (truth - mean) / spread, mean, spread
 
     def loss(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return for each image the mean squared error on its hidden patches alone.
 
-        Every patch is compared after its own mean colour and spread are taken out: what counts is
-        structure.
+        Every patch is compared after its own mean and spread are taken out: what counts is
+        structure, not brightness.
         """
         guess = self.decode(self.encode(x, mask), mask).float()
         error = (guess - self.normalized(x)[0]).square().mean(-1)
@@ -149,7 +148,7 @@ class FCMAE(nn.Module):
         return (error * hidden).sum((1, 2)) / hidden.sum((1, 2))
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return images with hidden patches painted in, at these patches' own colour and spread."""
+        """Return images with hidden patches painted in, at their own brightness and contrast."""
         guess = self.decode(self.encode(x, mask), mask).float()
         _, mean, spread = self.normalized(x)
         seen = enlarge(mask, *guess.shape[1:3])[..., None].to(x.device)
