@@ -101,6 +101,7 @@ def audited(data: Any, groups: str, jobs: int, seed: int) -> Any:
     from hemaest.evaluation import audit
 
     known = groups != "image" and data.group_source != "none"
+    say("Looking for copies and shortcuts first ...")
     try:
         found = audit(
             data.images,
