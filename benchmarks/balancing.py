@@ -338,7 +338,7 @@ def pbc(size: Size) -> list[str]:
 
 def wbc(size: Size) -> list[str]:
     data = load_segmentation_wbc(data_folder() / "segmentation_wbc")
-    y = np.asarray(data.target)
+    y = np.array([data.class_names[label] for label in data.target])
     keep = np.array(["dataset1" in name for name in data.filenames]) & (y != "basophil")
     chosen = Bunch(images=data.images[keep], target=y[keep], groups=np.asarray(data.groups)[keep])
     whole = Size(**{**size.__dict__, "per_class": None, "per_test_class": None})

@@ -39,8 +39,8 @@ class ACDBGAN(TakesGroups, ImageEstimator):
       ``sample_indices_`` is -1 for what is synthetic, and whoever holds data out inside (early
       stopping) takes it as ``resampler=`` and splits first.
 
-    Cheaper means are often as good: see the user guide on classes of unequal size, and try
-    ``class_weight`` first.
+    Cheaper means did better in our own small benchmark: see the user guide on classes of unequal
+    size, and try ``class_weight``, ``loss="logit-adjusted"`` or oversampling first.
 
     Parameters
     ----------
