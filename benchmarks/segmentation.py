@@ -6,6 +6,7 @@
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,14 @@ def smear(small: bool, method: str) -> tuple[dict, pd.DataFrame]:
     return row, pd.DataFrame(rows, columns=["missed in", "x0", "y0", "x1", "y1"])
 
 
+def with_load(text: str) -> str:
+    """Say beside times how busy the machine was."""
+    busy = os.getloadavg()[0]
+    return (
+        f"{text}\n\nLoad average {busy:.0f}: on a busy machine CPU times are up to twice as long."
+    )
+
+
 def best_of(function: Callable[[], object], rounds: int = 5) -> float:
     """Return the least CPU milliseconds of a few rounds."""
     spent = []
@@ -301,7 +310,7 @@ def main() -> None:
         table, types, trust, maps = label_free(bunch)
         if given.figure:
             draw_worst(bunch, maps["both"], given.figure)
-        text = "\n\n".join(format_table(t) for t in (table, types, trust))
+        text = with_load("\n\n".join(format_table(t) for t in (table, types, trust)))
         write_section(f"Segmentation of cells without labels ({size})", text)
     if "learned" in given.parts:
         folds = given.folds or (2 if given.small else 5)
@@ -312,12 +321,14 @@ def main() -> None:
         results = [smear(given.small, method) for method in ("voters", "both")]
         table = format_table(pd.DataFrame([row for row, _ in results]))
         missed = format_table(results[0][1]) if len(results[0][1]) else "No box was missed."
-        write_section(f"Leukocytes of smear fields ({size})", f"{table}\n\nvoters:\n\n{missed}")
+        write_section(
+            f"Leukocytes of smear fields ({size})", with_load(f"{table}\n\nvoters:\n\n{missed}")
+        )
     if "speed" in given.parts:
-        table = format_table(speed())
+        table = with_load(format_table(speed()))
         write_section("Speed of the segmenter, CPU ms", table)
     if "fields" in given.parts:
-        table = format_table(fields(given.small))
+        table = with_load(format_table(fields(given.small)))
         write_section(f"Leukocytes of blurred and of large synthetic fields ({size})", table)
 
 
