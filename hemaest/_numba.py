@@ -15,3 +15,18 @@ def kernel(function: Any) -> Any:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no writable place
         return njit(**options)(function)
+
+
+def raise_if_interrupted(error: BaseException) -> None:
+    """Raise KeyboardInterrupt where that is what an error comes from.
+
+    Ctrl-C in compiled code comes out as a SystemError, which would pass for a failure of the work.
+
+    Examples
+    --------
+    >>> raise_if_interrupted(ValueError("a broken file"))
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]

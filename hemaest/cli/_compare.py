@@ -1,5 +1,6 @@
 """``hemaest compare``."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def run(
     )
     found = audited(data, groups, jobs, seed) if look else None
     options = {} if stain is None else {"stain": stain}
-    with resumable(cache):
+    with resumable(cache), warnings.catch_warnings():
+        # the notes below the table tell which failed, and why
+        warnings.filterwarnings("ignore", message="These recipes failed")
         comparison = _compare(
             names, data, groups, folds, options, learning_curve, cache, jobs, seed, found
         )
@@ -68,7 +71,8 @@ def run(
 
 def ranking(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that fit a terminal of 80 characters; the report has the others."""
-    between = [f"{a:.3f} to {b:.3f}" for a, b in zip(table["low"], table["high"], strict=True)]
+    ends = zip(table["low"], table["high"], strict=True)
+    between = [f"{a:.3f} to {b:.3f}" if a == a else "-" for a, b in ends]
     return pd.DataFrame(
         {
             "recipe": table["recipe"],

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hemaest._numba import raise_if_interrupted
 from hemaest.images import read_image, to_object_array
 
 Row = dict[str, Any]
@@ -36,6 +37,7 @@ def named_or_reason(estimator: Any, images: Sequence[Image]) -> list[tuple[str, 
     try:
         return [(*name, "") for name in named(estimator, images)]
     except Exception as error:  # whatever a step raises, the other pictures go on
+        raise_if_interrupted(error)
         if len(images) == 1:
             return [("", None, f"{type(error).__name__}: {error}")]
     return [named_or_reason(estimator, [image])[0] for image in images]
@@ -139,6 +141,7 @@ class FieldReader:
             try:
                 rows = self._rows(file, field)
             except Exception as error:  # one field that fails spoils no other
+                raise_if_interrupted(error)
                 rows = [_empty(file, error=f"{type(error).__name__}: {error}")]
             yield file, rows
 

@@ -60,7 +60,7 @@ def load_cells(folder: Path | None, groups: str, cells: int, seed: int) -> Cells
     else:
         data = load_folder(folder, groups)
     if len(set(data.target)) < 2:
-        label = data.target[0]
+        label = str(data.target[0])
         stop(f"all images have the label {label!r}: there is nothing to tell apart.", WRONG_USAGE)
     return data
 

@@ -19,6 +19,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils.validation import has_fit_parameter
 
 import hemaest
+from hemaest._numba import raise_if_interrupted
 from hemaest.evaluation._insight import Insight, look_into, telling
 from hemaest.evaluation._metrics import mean_recall
 from hemaest.groups import GroupedFolds
@@ -128,6 +129,7 @@ def run_fold(
                 explain,
             )
         except Exception as error:  # the other recipes and folds go on; the table names this one
+            raise_if_interrupted(error)
             result = FoldResult(None, None, error=f"{type(error).__name__}: {error}")
     said = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
     result.warnings = tuple(said)[:5]
@@ -195,6 +197,7 @@ def _insight(model: Any, X: Any, test: Any, true: Any, result: FoldResult) -> In
     try:
         return look_into(model, X[chosen], chosen)
     except Exception as error:
+        raise_if_interrupted(error)
         warnings.warn(f"no picture of what it looks at: {error}", stacklevel=2)
         return None
 

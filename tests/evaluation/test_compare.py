@@ -280,3 +280,16 @@ def test_calibration_inside_the_fold_lowers_the_error_and_not_the_score(cells):
     warm = compare({"m": Boasts()}, X, y, groups, **options, calibrate="temperature").table.iloc[0]
     assert warm["ECE"] < 0.7 * plain["ECE"]
     assert warm["accuracy"] == pytest.approx(plain["accuracy"])
+
+
+class Interrupted(DummyClassifier):
+    """Is stopped by Ctrl-C while compiled code runs, which Python tells as a SystemError."""
+
+    def fit(self, X, y):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+
+def test_ctrl_c_in_compiled_code_stops_and_is_no_failed_fold(cells):
+    X, y, groups = cells
+    with pytest.raises(KeyboardInterrupt):
+        compare({"stopped": Interrupted()}, X, y, groups, cv=2)
