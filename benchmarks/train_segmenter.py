@@ -5,7 +5,9 @@
 No photograph is read. Fourteen types in every stain of ``make_cells``, seen from near and from far,
 and moved further by ``hemaest.segmentation._augment``. The whole takes half an hour of one core
 that multiplies in bfloat16; the weights depend on the version of ``make_cells`` and of torch, so
-another run elsewhere gives another network of the same kind.
+another run elsewhere gives another network of the same kind. The weights that ship were made by an
+earlier form of this script, in two stages and with a weaker lens and camera, also on synthetic
+cells alone; a full run of this form has not replaced them yet.
 """
 
 import argparse
