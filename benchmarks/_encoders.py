@@ -161,7 +161,10 @@ def plain_loop(model: FCMAEPretrainer, X: np.ndarray, device: Any) -> None:
     torch.manual_seed(0)
     dtype = resolve_precision("auto", device, training=True)
     net = build_fcmae(
-        model.backbone, image_size=model.image_size, **(model.backbone_options or {})
+        model.backbone,
+        image_size=model.image_size,
+        decoder_dim=model.decoder_dim,
+        **(model.backbone_options or {}),
     ).to(device)
     net.to(memory_format=torch.channels_last).train()
     groups = parameter_groups(net, 0.05, None)

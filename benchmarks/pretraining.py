@@ -282,7 +282,12 @@ def cost(size: Size, gpu: bool) -> pd.DataFrame:
     for run in sides.values() if gpu else ():
         run()
     found = best_of(sides, 5, cpu=not gpu)
-    net = build_fcmae("convnextv2_atto", image_size=size.image, **size.encoder).to(device)
+    net = build_fcmae(
+        "convnextv2_atto",
+        image_size=size.image,
+        decoder_dim=model.decoder_dim,
+        **size.encoder,
+    ).to(device)
     net.to(memory_format=torch.channels_last)
     x = torch.rand(64, 3, size.image, size.image, device=device)
     x = x.contiguous(memory_format=torch.channels_last)
