@@ -26,7 +26,7 @@ class Page(HTMLParser):
 
 def broken_links(folder):
     """Return (page, link) for each link within the folder that leads nowhere."""
-    files = sorted(folder.rglob("*.html"))
+    files = sorted(f for f in folder.rglob("*.html") if "_static" not in f.parts)
     pages = {file: Page(file.read_text(encoding="utf-8")) for file in files}
     if not pages:
         raise SystemExit(f"no page in {folder}: build the documentation first.")
