@@ -159,7 +159,7 @@ def plain_loop(model: FCMAEPretrainer, X: np.ndarray, device: Any) -> None:
     from hemaest.nets.fcmae import build_fcmae
 
     torch.manual_seed(0)
-    dtype = resolve_precision("auto", device, training=True)
+    dtype = resolve_precision("auto", device, train_at=model.image_size)
     net = build_fcmae(
         model.backbone,
         image_size=model.image_size,

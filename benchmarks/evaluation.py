@@ -288,7 +288,7 @@ def write_distinct(folder, n, seed):
     """Write n synthetic cells as pictures of 360 x 360, no two of them related."""
     for start in range(0, n, 1000):
         cells = make_cells(
-            min(1000, n - start), n_labs=5, n_patients=200, random_state=[seed, start]
+            min(1000, n - start), n_labs=5, n_patients=200, random_state=seed + start
         )
         for number, image in enumerate(cells.images, start):
             large = cv2.resize(image[..., ::-1], (360, 360), interpolation=cv2.INTER_CUBIC)

@@ -48,7 +48,7 @@ def plain_fit(X: Any, y: Any, backbone: str, epochs: int, batch: int, device: An
     from hemaest.nets._devices import autocast, resolve_precision
 
     torch.manual_seed(0)
-    dtype = resolve_precision("auto", device, training=True)
+    dtype = resolve_precision("auto", device, train_at=X.shape[1])
     net = build_net(backbone, int(y.max()) + 1, image_size=X.shape[1])[0].to(device)
     net.to(memory_format=torch.channels_last)
     groups = parameter_groups(net.backbone, 0.05, None)

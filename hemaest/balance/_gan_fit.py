@@ -30,7 +30,7 @@ def make_run(gan: "ACDBGAN", n_classes: int, seed: int) -> Run:
     """Return the untrained nets of an estimator, ready to be trained."""
     device = resolve_device(gan.device)
     # slopes of a discriminator gain nothing by half precision on a CPU, and overflow in float16
-    precision = resolve_precision(gan.precision, device, training=False)
+    precision = resolve_precision(gan.precision, device)
     if precision == torch.float16:
         precision = torch.float32
     settings = Settings(

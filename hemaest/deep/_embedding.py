@@ -149,7 +149,7 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
             self.image_size,
             embeddings,
             device=device,
-            precision=resolve_precision(self.precision, device, training=False),
+            precision=resolve_precision(self.precision, device),
             batch_size=self.batch_size,
         )
 

@@ -68,8 +68,8 @@ class FCMAEPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OwnsNet
     device : str, default="auto"
         ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        ``"auto"`` is the best half precision on a GPU; on a CPU training runs in bfloat16 where
-        the processor has instructions for it, and prediction always in float32.
+        ``"auto"`` is the best half precision on a GPU; on a CPU training at 64 pixels or more
+        runs in bfloat16 where the processor has instructions for it, prediction in float32.
     callbacks : list of skorch callbacks or None, default=None
         Told of every batch and epoch.
     backbone_options : dict or None, default=None
@@ -266,8 +266,8 @@ class FCMAEPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OwnsNet
             module,
             n_classes=0,
             torch_device=device,
-            precision=resolve_precision(self.precision, device, training=True),
-            predict_precision=resolve_precision(self.precision, device, training=False),
+            precision=resolve_precision(self.precision, device, train_at=self.image_size),
+            predict_precision=resolve_precision(self.precision, device),
             augment=resolve_augment(self.augment),
             weight_decay=self.weight_decay,
             warmup=self.warmup,

@@ -5,6 +5,9 @@ from typing import Any
 
 import torch
 
+# the nets reduce a side 32 times, and then two pixels are left
+SMALLEST_IN_BFLOAT16 = 64
+
 
 def resolve_device(device: str | torch.device, *, strict: bool = True) -> torch.device:
     """Return the device for ``"auto"`` (cuda, then cpu) or a name; say when there is none.
@@ -40,15 +43,24 @@ def multiplies_bfloat16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def resolve_precision(precision: str, device: torch.device, *, training: bool) -> torch.dtype:
+def resolve_precision(precision: str, device: torch.device, *, train_at: int = 0) -> torch.dtype:
     """Return the type to compute in; ``"auto"`` is the quickest that the device has.
 
-    On a CPU that is bfloat16 for training where the processor has instructions for it (about
+    On a CPU that is bfloat16 for training where the processor has instructions for it (up to
     twice as fast), and always float32 for prediction, so that every computer answers the same.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        As the user gave it.
+    device : torch.device
+        Where.
+    train_at : int, default=0
+        Side of the images that are trained on; 0 to predict.
 
     Examples
     --------
-    >>> resolve_precision("auto", torch.device("cpu"), training=False)
+    >>> resolve_precision("auto", torch.device("cpu"))
     torch.float32
     """
     if precision != "auto":
@@ -57,7 +69,9 @@ def resolve_precision(precision: str, device: torch.device, *, training: bool) -
         ]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if training and multiplies_bfloat16() else torch.float32
+    # on maps of one pixel the gradient of weights that meet only the padding comes out unset
+    large = train_at >= SMALLEST_IN_BFLOAT16
+    return torch.bfloat16 if large and multiplies_bfloat16() else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
