@@ -107,12 +107,14 @@ class OwnsNet(ImageEstimator):
         stream: bool = False,
     ) -> None:
         from hemaest.deep._run import run_callbacks
+        from hemaest.nets._devices import threads_for
 
         net.callbacks = run_callbacks(self, valid is not None, checkpoint)
         net.initialize_callbacks()
         first = len(net.history)
         try:
-            interrupted = net.train(train, valid, epochs, stream=stream)
+            with threads_for(self.batch_size * self.image_size**2):
+                interrupted = net.train(train, valid, epochs, stream=stream)
         finally:
             net.callbacks = []
             net.initialize_callbacks()

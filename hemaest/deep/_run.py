@@ -29,7 +29,7 @@ from hemaest.deep._callbacks import BestWeights, Checkpoint, Progress, Stop
 from hemaest.deep._net import ClassifierNet
 from hemaest.deep._norms import batch_norms, measure_norms
 from hemaest.images import to_object_array
-from hemaest.nets._devices import autocast
+from hemaest.nets._devices import autocast, threads_for
 from hemaest.nets._visible import enlarge
 
 if TYPE_CHECKING:
@@ -164,9 +164,10 @@ def infer(
     module.eval()
     found: list[Tensor] = []
     batches = ordered(len(X), batch_size)
-    for _, images in prefetch(Squares(X, size), batches, pin=device.type == "cuda"):
-        with torch.inference_mode(), autocast(device, precision):
-            found.append(step(module, to_floats(images, device)))
+    with threads_for(batch_size * size**2 // 2), torch.inference_mode():
+        for _, images in prefetch(Squares(X, size), batches, pin=device.type == "cuda"):
+            with autocast(device, precision):
+                found.append(step(module, to_floats(images, device)))
     return torch.cat(found).double().cpu().numpy()
 
 

@@ -1,12 +1,15 @@
 """Which device, and which precision it does best."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 # the nets reduce a side 32 times, and then two pixels are left
 SMALLEST_IN_BFLOAT16 = 64
+# a batch of 16 small squares: with fewer, threads wait for each other longer than they work
+PIXELS_A_THREAD = 2**16
 
 
 def resolve_device(device: str | torch.device, *, strict: bool = True) -> torch.device:
@@ -79,3 +82,18 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def threads_for(pixels: int) -> Iterator[None]:
+    """Let no more threads than a batch has work for share it, for a while.
+
+    Measured with ``deep-small``: two threads instead of one save a tenth of the time on an idle
+    machine, and take three times as long where other work is done as well.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, pixels // PIXELS_A_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hemaest.nets import build_net
-from hemaest.nets._devices import autocast, multiplies_bfloat16, resolve_precision
+from hemaest.nets._devices import autocast, multiplies_bfloat16, resolve_precision, threads_for
 
 CPU = torch.device("cpu")
 
@@ -41,3 +41,12 @@ def test_gradients_at_the_smallest_size_are_those_of_float32(name):
     assert torch.isfinite(found["bfloat16"]).all()
     cosine = torch.nn.functional.cosine_similarity(*found.values(), dim=0)
     assert cosine > 0.9
+
+
+def test_a_small_batch_gets_few_threads_and_gives_them_back():
+    before = torch.get_num_threads()
+    with threads_for(16 * 64**2):
+        assert torch.get_num_threads() == 1
+    with threads_for(10**12):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
