@@ -13,7 +13,6 @@ from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
 from hemaest.images import pack, rgb, to_object_array
 from hemaest.segmentation._field import Field, find_field
-from hemaest.segmentation._frame import paint_frame
 
 __all__ = ["SmearDetector"]
 
@@ -111,6 +110,8 @@ class SmearDetector(ImageTransformer):
         return map_images(self._field, X, n_jobs=self.n_jobs)
 
     def _field(self, image: NDArray[np.uint8]) -> Field:
+        from hemaest.segmentation._frame import paint_frame
+
         seen = paint_frame(rgb(image))
         if self.method == "voters":
             return find_field(seen)
