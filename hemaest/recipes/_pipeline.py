@@ -182,7 +182,9 @@ class ImagePipeline(TakesGroups, Pipeline):
 
         X, y, groups, kept, fitted = after(len(front))
         put_back(fitted)
-        self._fitted_from = {i: key for (i, _, _), key in zip(front, keys[1:], strict=True)}
+        # without a memory there are no keys, and one that is set later must not find any
+        known = zip(front, keys[1:], strict=True) if recall.on else ()
+        self._fitted_from = {i: key for (i, _, _), key in known}
         last_name, last = self.steps[-1]
         if last not in (None, "passthrough"):
             self._add_inner_split(last, routed_params[last_name], groups, kept)
@@ -216,7 +218,7 @@ class ImagePipeline(TakesGroups, Pipeline):
             return steps
         recall = Recollection(check_memory(self.memory))
         fitted = list(steps)
-        if not recall.on or not fitted or not hasattr(self, "_fitted_from"):
+        if not recall.on or not fitted or not getattr(self, "_fitted_from", None):
             return iter(fitted)
         i, name, _ = fitted[-1]
         sources = [self._fitted_from[i] for i, _, _ in fitted]

@@ -100,12 +100,6 @@ def _r3(options: Options) -> Steps:
     param_grid={"classify__lr": [5e-4, 1e-3]},
 )
 def _r4(options: Options) -> Steps:
-    from hemaest.balance import ACDBGAN
-
-    steps = enhanced_wpat(options)
     if options.balance is None:
-        net = steps[-1][1]
-        net.resampler = ACDBGAN(
-            image_size=net.image_size, device=options.device, random_state=options.random_state
-        )
-    return steps
+        options = replace(options, balance="acdbgan")
+    return enhanced_wpat(options)

@@ -304,3 +304,17 @@ def test_regroup_and_rows_kept():
     kept = rows_kept(None, before, after)
     assert kept.tolist() == [1, -1, 0, 0]
     assert regroup(["b", "a", "b"], kept).tolist() == [0, 2, 1, 1]
+
+
+def test_a_memory_given_after_the_fit_confuses_no_two_pipelines(cells, tmp_path):
+    X, y, _ = cells
+    scaled = []
+    for part in (slice(9, None), slice(None)):
+        steps = [("scale", StandardScaler()), ("classify", LogisticRegression(max_iter=5000))]
+        rows = X.reshape(len(X), -1)
+        pipeline = ImagePipeline(steps).fit(rows[part], y[part])
+        plain = pipeline.predict_proba(rows)
+        pipeline.set_params(memory=str(tmp_path / "cache"))
+        np.testing.assert_array_equal(pipeline.predict_proba(rows), plain)
+        scaled.append(plain)
+    assert np.abs(scaled[0] - scaled[1]).max() > 0

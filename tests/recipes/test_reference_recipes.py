@@ -58,6 +58,8 @@ def test_the_whole_of_the_leukemia_system_is_one_recipe():
     assert isinstance(net, WPATClassifier) and isinstance(net.pretrained, FCMAEPretrainer)
     # it balances after the net has held out what it validates on
     assert isinstance(net.resampler, ACDBGAN) and net.resampler.image_size == 64
+    odd = make_recipe("r4-alhe-acdbgan-fcmae-wpat", image_size=72)[-1]
+    assert odd.resampler.image_size == 64  # the GAN makes no 72 pixels
     other = make_recipe("r4-alhe-acdbgan-fcmae-wpat", balance="weights")[-1]
     assert other.resampler is None and other.class_weight == "balanced"
 
