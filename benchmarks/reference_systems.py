@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from hemaest._tables import format_table
 from hemaest.evaluation import compare
 from hemaest.groups import GroupedFolds
 from hemaest.recipes import ImagePipeline, make_recipe
+from hemaest.segmentation import SmearDetector
 
 FOUR = ("eosinophil", "lymphocyte", "monocyte", "neutrophil")
 SEED = 0
@@ -150,12 +152,13 @@ def on_cpu(recipe: str) -> bool:
     return recipe.startswith(("handcrafted", "ensemble", "color", "r1"))
 
 
-def made(recipe: str, small: bool) -> ImagePipeline:
+def made(recipe: str, small: bool, memory: str | None = None) -> ImagePipeline:
     """Return the recipe at its full size, or so small that a CPU runs it in seconds.
 
-    Published ImageNet weights are taken where they can be had; the small run starts at random.
+    Published ImageNet weights are taken where they can be had; the small run starts at random. What
+    was outlined and measured in the images of a fold is remembered for the next recipe.
     """
-    model = make_recipe(recipe, random_state=SEED, n_jobs=2)
+    model = make_recipe(recipe, random_state=SEED, n_jobs=2, memory=memory)
     if not small:
         return model
     for name, value in model.get_params().items():
@@ -169,13 +172,9 @@ def made(recipe: str, small: bool) -> ImagePipeline:
     return model
 
 
-def in_front(system: System, recipe: str, model: ImagePipeline) -> ImagePipeline:
-    """On whole fields, let every recipe of single cells see the detected cell."""
-    if not system.fields or recipe.startswith("r1"):
-        return model
-    from hemaest.segmentation import SmearDetector
-
-    return ImagePipeline([("detect", SmearDetector(n_jobs=2)), *model.steps])
+def after_detection(model: ImagePipeline) -> ImagePipeline:
+    """Return the steps behind the detector, where a recipe brings its own."""
+    return ImagePipeline([s for s in model.steps if s[0] != "detect"], memory=model.memory)
 
 
 def subset(bunch: Any, n: int) -> Any:
@@ -222,23 +221,28 @@ def _task_rows(
     y = np.asarray(bunch.target)
     own = [r for r in system.recipes if small or gpu or on_cpu(r)]
     others = [r for r in system.others if small or gpu or on_cpu(r)]
-    models = {r: in_front(system, r, made(r, small)) for r in (*own, *others)}
-    start = time.perf_counter()
-    result = compare(
-        models,
-        bunch.images,
-        y,
-        groups=np.asarray(bunch.groups),
-        group_source=str(bunch.group_source),
-        cv=folds_of(bunch, task, small),
-        random_state=SEED,
-    )
-    minutes = (time.perf_counter() - start) / 60
+    images = bunch.images
+    if system.fields:  # the detector learns nothing, so each field is searched once for all folds
+        images = SmearDetector(n_jobs=2).fit(images[:1]).transform(images)
+    with TemporaryDirectory() as memory:
+        models = {r: after_detection(made(r, small, memory)) for r in (*own, *others)}
+        start = time.perf_counter()
+        result = compare(
+            models,
+            images,
+            y,
+            groups=np.asarray(bunch.groups),
+            group_source=str(bunch.group_source),
+            cv=folds_of(bunch, task, small),
+            random_state=SEED,
+        )
+        minutes = (time.perf_counter() - start) / 60
+        leaks = {r: system.leak(models[r], images, y, SEED) for r in own}
     table = result.table.set_index("recipe")
     best = table["accuracy"].idxmax()
     for recipe in system.recipes:
         ran = recipe in table.index
-        leaky = system.leak(models[recipe], bunch.images, y, SEED) if ran else NOT_RUN
+        leaky = leaks[recipe] if ran else NOT_RUN
         yield {
             **common,
             "images": str(len(y)),
