@@ -9,6 +9,7 @@ beforehand, not on these images.
 
 import argparse
 import os
+import sys
 import time
 from typing import Any
 
@@ -25,6 +26,7 @@ from hemaest.recipes import make_recipe
 # what fits into 20 minutes of 2 cores for 1,800 images
 CPU = {"image_size": 128, "max_epochs": 140}
 SMALL = {"image_size": 64, "max_epochs": 15}
+TASKS = {"type": "8 types", "subtype": "11 subtypes"}
 
 
 def settings(small: bool, epochs: int | None) -> dict[str, Any]:
@@ -75,9 +77,7 @@ def run(task: str, seeds: list[int], options: dict[str, Any], gpu: bool) -> pd.D
             )
             for seed, (train, test) in enumerate(folds)
         ]
-    table = pd.DataFrame(rows)
-    table.insert(0, "task", {"type": "8 types", "subtype": "11 subtypes"}[task])
-    return table
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="short trainings, no bar")
-    parser.add_argument("--tasks", nargs="+", default=["type", "subtype"])
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="instead of the full number")
     parser.add_argument("--no-write", action="store_true", help="print only")
@@ -93,24 +93,37 @@ def main() -> None:
     options = settings(given.small, given.epochs)
     gpu = torch.cuda.is_available() and not given.small
     seeds = given.seeds[:1] if given.small else given.seeds
-    table = pd.concat([run(task, seeds, options, gpu) for task in given.tasks])
     whole = not given.small and given.epochs in (None, CPU["max_epochs"])
-    text = (
-        f"From scratch, {torch.get_num_threads()} threads, {os.uname().machine}, "
-        + ("five folds by group.\n\n" if gpu else "one split by group, 80% to train on.\n\n")
-        + format_table(table)
-        + (
-            "\n\nBars: accuracy of 8 types at least .985 in at most 20 minutes of 2 cores a "
-            "training; macro F1 of 11 subtypes at least .90."
-            if whole
-            else f"\n\nA short setting ({options['max_epochs']} epochs at {options['image_size']} "
-            f"pixels; the full one is {CPU['max_epochs']} at {CPU['image_size']}): no bar holds."
-        )
+    size = "" if whole else " (small)"
+    for task in given.tasks:
+        text = report(run(task, seeds, options, gpu), options, gpu, whole)
+        if given.no_write:
+            print(text)
+        else:
+            command = " ".join(["python -m benchmarks.deep", *sys.argv[1:]])
+            write_section(f"Deep recipes on pbc, {TASKS[task]}{size}", text, command=command)
+
+
+def report(table: pd.DataFrame, options: dict[str, Any], gpu: bool, whole: bool) -> str:
+    """Return the table with how it came about and what was asked for."""
+    import torch
+
+    how = "five folds by group" if gpu else "one split by group, 80% to train on"
+    bars = (
+        "Bars: accuracy of 8 types at least .985 in at most 20 minutes of 2 cores a training; "
+        "macro F1 of 11 subtypes at least .90."
+        if whole
+        else f"A short setting ({options['max_epochs']} epochs at {options['image_size']} pixels; "
+        f"the full one is {CPU['max_epochs']} at {CPU['image_size']}): no bar holds."
     )
-    if given.no_write:
-        print(text)
-    else:
-        write_section("Deep recipes on pbc" + (" (small)" if not whole else ""), text)
+    mean = table.groupby("recipe", sort=False)[["accuracy", "macro F1"]].agg(["mean", "std"])
+    spread = [
+        f"{recipe}: accuracy {row[('accuracy', 'mean')]:.4f} +/- {row[('accuracy', 'std')]:.4f}, "
+        f"macro F1 {row[('macro F1', 'mean')]:.4f} +/- {row[('macro F1', 'std')]:.4f}."
+        for recipe, row in mean.iterrows()
+    ]
+    top = f"From scratch, {torch.get_num_threads()} threads, {os.uname().machine}, {how}."
+    return "\n\n".join([top, format_table(table), " ".join(spread), bars])
 
 
 if __name__ == "__main__":

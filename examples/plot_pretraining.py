@@ -50,7 +50,7 @@ pretrainer = FCMAEPretrainer(
     image_size=SIZE,
     backbone_options=ENCODER,
     decoder_dim=64,
-    max_epochs=30,
+    max_epochs=20,
     batch_size=32,
     lr=2e-3,
     device="cpu",
@@ -77,13 +77,14 @@ for ax, title in zip(axes[:, 0], ("original", "seen", "painted in"), strict=True
 # since a bare one would be forgotten by ``clone``.
 
 LABELS = (5, 10, 25, 50, 100, 250)
-SEEN = 1800  # pictures that a net is shown, however few there are
+WPAT = {"dim": 48, "depth": 1}
+SEEN = 2400  # pictures that a net is shown, however few there are
 
 
 def net(n_images, pretrained):
     return WPATClassifier(
         pretrained=FrozenEstimator(pretrainer) if pretrained else False,
-        backbone_options=None if pretrained else {"encoder_options": ENCODER},
+        backbone_options=WPAT if pretrained else {"encoder_options": ENCODER, **WPAT},
         image_size=SIZE,
         max_epochs=max(3, SEEN // n_images),
         batch_size=16,
