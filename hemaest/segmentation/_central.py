@@ -7,7 +7,7 @@ from hemaest.segmentation._cytoplasm import whole_cell
 from hemaest.segmentation._found import Found, agreement_of, nothing, one_cell
 from hemaest.segmentation._nucleus import central_nucleus, voters
 from hemaest.segmentation._scene import make_scene
-from hemaest.segmentation._standard import raw_density, stained_like_nuclei
+from hemaest.segmentation._standard import stained_like_nuclei
 
 SIDE = 128
 SMALLEST = 12
@@ -21,7 +21,7 @@ def segment_central(image: NDArray[np.uint8]) -> Found:
     nucleus = votes > 0.5
     if nucleus.sum() < SMALLEST:
         return nothing(scene.size)
-    if not stained_like_nuclei(raw_density(scene.rgb)[nucleus].mean(axis=0, keepdims=True))[0]:
+    if not stained_like_nuclei(scene.raw_density[nucleus].mean(axis=0, keepdims=True))[0]:
         return nothing(scene.size)
     cell = whole_cell(scene, nucleus)
     return one_cell(scene.up(votes), scene.up(cell), agreement_of(masks, nucleus))

@@ -12,7 +12,7 @@ from hemaest.segmentation._instances import single_cells
 from hemaest.segmentation._nucleus import violet_map, voters
 from hemaest.segmentation._reds import Reds, find_reds
 from hemaest.segmentation._scene import Scene, make_scene
-from hemaest.segmentation._standard import raw_density, stained_like_nuclei, standardize
+from hemaest.segmentation._standard import stained_like_nuclei
 
 Mask = NDArray[np.bool_]
 
@@ -83,7 +83,7 @@ def find_in_scene(
     radius: float = float("nan"),
 ) -> Field:
     """Find the leukocytes of a field at its working size; ``radius`` of a red cell, if known."""
-    density = standardize(scene.rgb)
+    density = scene.density
     votes = np.asarray(masks).mean(axis=0, dtype=np.float32)
     radius = radius if np.isfinite(radius) else reds.radius
     shares: Any = None
@@ -145,7 +145,7 @@ def first_look(scene: Scene) -> tuple[list[Mask], Reds]:
     """Return the voters' masks, and the red cells outside of what can be nuclei."""
     masks = voters(scene)
     nuclei = _like_nuclei(np.asarray(masks).mean(axis=0) > 0.5, scene)
-    return masks, find_reds(standardize(scene.rgb), nuclei)
+    return masks, find_reds(scene.density, nuclei)
 
 
 def _violet_part(mask: Mask, scene: Scene, reds: Reds) -> Mask:
@@ -174,7 +174,7 @@ def _tidy(mask: Mask) -> Mask:
 
 def _like_nuclei(mask: Mask, scene: Scene) -> Mask:
     """Drop components that have the colour of red cells."""
-    means, labels = _component_means(mask, raw_density(scene.rgb))
+    means, labels = _component_means(mask, scene.raw_density)
     keep = stained_like_nuclei(means)
     keep[0] = False
     return keep[labels]
@@ -183,14 +183,14 @@ def _like_nuclei(mask: Mask, scene: Scene) -> Mask:
 def _component_means(
     mask: Mask, values: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return the mean of three planes over each component (0 is the rest), and the labels."""
+    """Return the mean of three planes over each component (0 for the rest), and the labels."""
     import cv2
 
     n, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    flat = labels.ravel()
-    size = np.maximum(np.bincount(flat, minlength=n), 1)
-    means = [np.bincount(flat, values[..., c].ravel(), n) / size for c in range(3)]
-    return np.stack(means, axis=1), labels
+    inside = np.flatnonzero(labels)
+    owner, planes = labels.ravel()[inside], values.reshape(-1, 3)[inside].T
+    size = np.maximum(np.bincount(owner, minlength=n), 1)
+    return np.stack([np.bincount(owner, plane, n) / size for plane in planes], axis=1), labels
 
 
 def _unlike_reds(mask: Mask, density: NDArray[np.float32], reds: Reds) -> Mask:

@@ -43,8 +43,12 @@ def _violet(scene: Scene) -> Mask:
 def violet_map(rgb: NDArray[np.uint8], valid: Mask) -> NDArray[np.float32]:
     """Return how violet each pixel is, 0 to 1, free of the light's colour."""
     mean = np.maximum(rgb[valid].mean(axis=0), 1).astype(np.float32)
-    f = np.clip(rgb * (mean.mean() / mean), 0, 255).astype(np.float32) / 255
-    red, green, blue = np.moveaxis(f, -1, 0)
+    # plane by plane: numpy is slow on every third value
+    red, green, blue = np.minimum(
+        np.moveaxis(rgb, -1, 0).astype(np.float32, order="C")
+        * (mean.mean() / mean / 255)[:, None, None],
+        1,
+    )
     high = np.maximum(np.maximum(red, green), blue)
     low = np.minimum(np.minimum(red, green), blue)
     black = 1 - high

@@ -1,6 +1,7 @@
 """An image brought to working size: its colours, the pixels that count, the way back."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ BLACK = 12
 MIN_CONTRAST = 6.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scene:
     """What the label-free method works on.
 
@@ -36,8 +37,22 @@ class Scene:
         """Whether there is too little contrast for any stained cell."""
         if self.valid.sum() < 16:
             return True
-        low, high = np.percentile(self.lab[self.valid][:, 0], [1, 99])
+        low, high = np.percentile(self.lab[..., 0][self.valid], [1, 99])
         return bool(high - low < MIN_CONTRAST)
+
+    @cached_property
+    def density(self) -> NDArray[np.float32]:
+        """Optical density in units of the darkest stain."""
+        from hemaest.segmentation._standard import standardize
+
+        return standardize(self.rgb)
+
+    @cached_property
+    def raw_density(self) -> NDArray[np.float32]:
+        """Optical density in its own units."""
+        from hemaest.segmentation._standard import raw_density
+
+        return raw_density(self.rgb)
 
     @property
     def scale(self) -> float:

@@ -1,5 +1,7 @@
 """What the network sees: optical density against the plasma, free of light and stain strength."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,9 +20,34 @@ def plasma_color(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     >>> plasma_color(pixels)
     array([250., 240., 220.], dtype=float32)
     """
-    green = pixels[:, 1]
-    bright = green >= np.percentile(green, 90) - 8.0
-    return np.median(pixels[bright], axis=0).astype(np.float32)
+    import cv2
+
+    column = np.ascontiguousarray(pixels).reshape(-1, 1, 3)
+
+    def quantile(channel: int, share: float, of: Any = None) -> float:
+        counts = cv2.calcHist([column], [channel], of, [256], [0, 256]).ravel()
+        return quantile_of_levels(counts, share)
+
+    green = np.ascontiguousarray(column[..., 1])
+    bright = (green >= quantile(1, 0.9) - 8.0).astype(np.uint8)
+    return np.array([quantile(c, 0.5, bright) for c in range(3)], np.float32)
+
+
+def quantile_of_levels(counts: NDArray[np.floating], share: float) -> float:
+    """Return a quantile of whole numbers from how often each occurs, much faster than by sorting.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> levels = np.array([3, 5, 5, 9])
+    >>> bool(quantile_of_levels(np.bincount(levels), 0.9) == np.quantile(levels, 0.9))
+    True
+    """
+    # float64: a float32 running sum would stop counting at 16 million pixels
+    running = np.cumsum(counts, dtype=np.float64)
+    rank = share * (running[-1] - 1)
+    below, above = np.searchsorted(running, [np.floor(rank), np.ceil(rank)], side="right")
+    return float(below + (above - below) * (rank - np.floor(rank)))
 
 
 def standardize(image: NDArray[np.uint8]) -> NDArray[np.float32]:
