@@ -129,7 +129,7 @@ def find_lobes(squared, neck, smallest):
         home = -1
         for step in near:
             other = parent[i + step]
-            if other < 0:
+            if other < 0 or other == home:
                 continue
             other = _root(parent, other)
             if home < 0:
