@@ -122,7 +122,7 @@ def report(table: pd.DataFrame, options: dict[str, Any], gpu: bool, whole: bool)
         f"macro F1 {row[('macro F1', 'mean')]:.4f} +/- {row[('macro F1', 'std')]:.4f}."
         for recipe, row in mean.iterrows()
     ]
-    top = f"From scratch, {torch.get_num_threads()} threads, {os.uname().machine}, {how}."
+    top = f"From scratch, threads: {torch.get_num_threads()}, {os.uname().machine}, {how}."
     return "\n\n".join([top, format_table(table), " ".join(spread), bars])
 
 
