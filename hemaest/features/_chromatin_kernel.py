@@ -61,18 +61,20 @@ def cut_texture(image, k, box):
     y0, x0, y1, x1 = box
     height, width = image.shape[:2]
     colors = np.zeros((3, y1 - y0 + 6, x1 - x0 + 6), np.uint8)
+    left, right = max(x0 - 3, 0), min(x1 + 3, width)
     for y in range(max(y0 - 3, 0), min(y1 + 3, height)):
-        for x in range(max(x0 - 3, 0), min(x1 + 3, width)):
-            for c in range(3):
-                colors[c, y - y0 + 3, x - x0 + 3] = image[y, x, c]
+        source = image[y, left:right]
+        for c in range(3):
+            target = colors[c, y - y0 + 3, left - x0 + 3 :]
+            for x in range(len(source)):
+                target[x] = source[x, c]
     regions = np.zeros((y1 - y0 + 6, x1 - x0 + 6), np.uint8)
+    nucleus, cytoplasm = np.uint8(2 * k), np.uint8(2 * k - 1)
     for y in range(y0, y1):
-        for x in range(x0, x1):
-            value = image[y, x, 3]
-            if value == 2 * k:
-                regions[y - y0 + 3, x - x0 + 3] = 2
-            elif value == 2 * k - 1:
-                regions[y - y0 + 3, x - x0 + 3] = 1
+        labels, line = image[y, x0:x1], regions[y - y0 + 3, 3:]
+        for x in range(len(labels)):
+            label = labels[x, 3]
+            line[x] = np.uint8(label == nucleus) << 1 | np.uint8(label == cytoplasm)
     return colors, regions
 
 

@@ -68,64 +68,104 @@ def _clogc(count, table):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def quantize(grey, regions, pad):
-    """Return levels with the region's shift: cytoplasm 0..31, nucleus 32..63, other 64."""
+def level_ranges(grey, regions):
+    """Return the least level of each region and one more than its highest (0 and 0 if empty)."""
+    seen = np.zeros((3, LEVELS), np.bool_)
+    for y in range(grey.shape[0]):
+        for x in range(grey.shape[1]):
+            seen[regions[y, x], grey[y, x] >> 3] = True
+    ranges = np.zeros((2, 2), np.int64)
+    for region in range(2):
+        for level in range(LEVELS - 1, -1, -1):
+            if seen[region + 1, level]:
+                ranges[region, 0] = level
+                ranges[region, 1] = max(ranges[region, 1], level + 1)
+    return ranges
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def quantize(grey, regions, ranges, pad):
+    """Return codes: the levels that cytoplasm has, then those that the nucleus has, then outside.
+
+    So few codes keep the matrices of their pairs in the processor's nearest cache.
+    """
     height, width = grey.shape
-    codes = np.full((height + 2 * pad, width + 2 * pad), 64, np.uint8)
+    shift = ranges[0, 1] - ranges[0, 0]
+    outside = shift + ranges[1, 1] - ranges[1, 0]
+    table = np.empty((3, 256), np.uint8)
+    for v in range(256):
+        table[0, v] = outside
+        table[1, v] = (v >> 3) - ranges[0, 0]
+        table[2, v] = (v >> 3) - ranges[1, 0] + shift
+    codes = np.full((height + 2 * pad, width + 2 * pad), outside, np.uint8)
     for y in range(height):
+        line, values, parts = codes[y + pad, pad:], grey[y], regions[y]
         for x in range(width):
-            region = regions[y, x]
-            if region:
-                codes[y + pad, x + pad] = (grey[y, x] >> 3) + 32 * (region - 1)
+            line[x] = table[parts[x], values[x]]
     return codes
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def co_occurrence(codes, dy, dx, pad, counts):
-    """Count the pairs of codes at one offset into a 65 x 65 matrix, ``counts[0]``.
-
-    Neighbours are often the same pair: two matrices in turn keep one count from having to wait
-    for the one before it.
-    """
-    counts[:] = 0
-    height, width = codes.shape
-    flat = counts.reshape(2, 65 * 65)
-    pairs = np.empty(width - 2 * pad, np.uint16)
-    for y in range(pad, height - pad):
-        here = codes[y, pad : width - pad]
-        there = codes[y + dy, pad + dx : width - pad + dx]
-        for x in range(len(pairs)):
-            pairs[x] = np.uint16(65) * np.uint16(here[x]) + np.uint16(there[x])
-        for x in range(0, len(pairs) - 1, 2):
-            flat[0, pairs[x]] += 1
-            flat[1, pairs[x + 1]] += 1
-        if len(pairs) % 2:
-            flat[0, pairs[-1]] += 1
-    counts[0] += counts[1]
+def spans(regions):
+    """Return where each row's first pixel of a region is, and one more than where its last is."""
+    height, width = regions.shape
+    ends = np.zeros((height, 2), np.int64)
+    for y in range(height):
+        row = regions[y]
+        first, last = 0, width
+        while first < width and row[first] == 0:
+            first += 1
+        while last > first and row[last - 1] == 0:
+            last -= 1
+        ends[y, 0] = first
+        ends[y, 1] = last
+    return ends
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def level_range(codes, shift):
-    """Return the least level of a region, and one more than its highest (32 and 0 if empty)."""
-    seen = np.zeros(65, np.bool_)
-    for code in codes.ravel():
-        seen[code] = True
-    low, high = 32, 0
-    for level in range(32):
-        if seen[shift + level]:
-            low = min(low, level)
-            high = level + 1
-    return low, high
+def co_occurrence(codes, ends, dy, dx, pad, n, counts):
+    """Count the pairs of codes at one offset; return their n x n matrix, a part of ``counts``.
+
+    Neighbours are often the same pair: four matrices in turn keep one count from having to wait
+    for the one before it.
+    """
+    size = n * n
+    counts[: 4 * size] = 0
+    first, second = counts[:size], counts[size : 2 * size]
+    third, fourth = counts[2 * size : 3 * size], counts[3 * size : 4 * size]
+    pairs = np.empty(codes.shape[1], np.uint16)
+    for y in range(len(ends)):
+        start, stop = ends[y, 0] + pad, ends[y, 1] + pad
+        here = codes[y + pad, start:stop]
+        there = codes[y + pad + dy, start + dx : stop + dx]
+        length = len(here)
+        for x in range(length):
+            pairs[x] = np.uint16(n) * np.uint16(here[x]) + np.uint16(there[x])
+        whole = length - length % 4
+        for x in range(0, whole, 4):
+            first[pairs[x]] += 1
+            second[pairs[x + 1]] += 1
+            third[pairs[x + 2]] += 1
+            fourth[pairs[x + 3]] += 1
+        for x in range(whole, length):
+            first[pairs[x]] += 1
+    for k in range(size):
+        first[k] += second[k] + third[k] + fourth[k]
+    return first.reshape(n, n)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _properties(counts, shift, low, high, table, with_haralick, out, haralick):
-    """Write six properties of one matrix (NaN without pairs); add Haralick's to ``haralick``."""
+    """Write six properties of one matrix (NaN without pairs); add Haralick's to ``haralick``.
+
+    The row of the region's least level ``low`` is ``shift``.
+    """
     marginal = np.zeros(32, np.int64)
     difference = np.zeros(32, np.int64)
     total_of = np.zeros(63, np.int64)
     squares = 0.0
     log_sum = 0.0
+    shift -= low
     for i in range(low, high):
         c = 2 * counts[shift + i, shift + i]
         if c:
@@ -204,12 +244,15 @@ def _properties(counts, shift, low, high, table, with_haralick, out, haralick):
 def measure_glcm(grey, regions, offsets, table, out):
     """Write the features of cytoplasm (region 1) and nucleus (region 2): out is (2, SIZE)."""
     pad = 5
-    codes = quantize(grey, regions, pad)
-    counts = np.empty((2, 65, 65), np.int32)
+    ranges = level_ranges(grey, regions)
+    codes = quantize(grey, regions, ranges, pad)
+    ends = spans(regions)
+    shifts = (0, ranges[0, 1] - ranges[0, 0])
+    n = shifts[1] + ranges[1, 1] - ranges[1, 0] + 1
+    space = np.empty(4 * n * n, np.int32)
     values = np.empty((2, 4, 6))
-    ranges = (level_range(codes, 0), level_range(codes, 32))
     for k in range(len(offsets)):
-        co_occurrence(codes, offsets[k, 0], offsets[k, 1], pad, counts)
+        counts = co_occurrence(codes, ends, offsets[k, 0], offsets[k, 1], pad, n, space)
         angle = k % 4
         for region in range(2):
             haralick = out[region, 36:]
@@ -217,7 +260,7 @@ def measure_glcm(grey, regions, offsets, table, out):
                 haralick[:] = 0
             low, high = ranges[region]
             _properties(
-                counts[0], 32 * region, low, high, table, k < 4, values[region, angle], haralick
+                counts, shifts[region], low, high, table, k < 4, values[region, angle], haralick
             )
         if angle == 3:
             for region in range(2):

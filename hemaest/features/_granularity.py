@@ -7,6 +7,8 @@ takes part in no minimum or maximum, so the surroundings do not leak in.
 import numpy as np
 from numba import njit
 
+from hemaest.features._region import bounds
+
 SIZES = 4
 
 DEFINITIONS = {
@@ -109,6 +111,9 @@ def measure_granularity(grey, mask, out):
     if n == 0:
         out[:] = np.nan
         return
+    top, left, bottom, right = bounds(mask)
+    grey = grey[top - 1 : bottom + 1, left - 1 : right + 1].copy()
+    mask = mask[top - 1 : bottom + 1, left - 1 : right + 1].copy()
     low = np.empty(4)
     high = np.empty(4)
     _openings(grey, mask, out[4:8], low)

@@ -23,63 +23,41 @@ SMALLEST = 0.25
 def squared_distance(mask):
     """Return the exact squared distance of each pixel to the nearest zero; the frame is zero.
 
-    Column distances first, then the lower envelope of parabolas over each run of a row
-    (Felzenszwalb and Huttenlocher 2012): what lies beyond the zeros at a run's ends cannot win.
+    Column distances first. Then the columns at one offset after the other are looked at for a
+    whole row at once, until the square of the offset is as large as any distance in the row. That
+    is many pixels an instruction, and so quicker than the lower envelope of parabolas, which needs
+    fewer steps, for nuclei up to a thousand pixels wide.
     """
     height, width = mask.shape
     column = np.zeros((height, width), np.int32)
     for y in range(1, height):
+        above, here, inside = column[y - 1], column[y], mask[y]
         for x in range(width):
-            if mask[y, x]:
-                column[y, x] = column[y - 1, x] + 1
+            here[x] = (above[x] + np.int32(1)) * np.int32(inside[x])
     for y in range(height - 2, -1, -1):
+        below, here = column[y + 1], column[y]
         for x in range(width):
-            column[y, x] = min(column[y, x], column[y + 1, x] + 1)
+            here[x] = min(here[x], below[x] + np.int32(1))
+    # what lies beyond the picture is zero too
+    row = np.zeros(3 * width, np.int32)
+    result = np.empty((height, width), np.int32)
     for y in range(height):
+        middle, best = row[width : 2 * width], result[y]
+        top = np.int32(0)
         for x in range(width):
-            column[y, x] *= column[y, x]
-    result = np.zeros((height, width), np.int32)
-    # a division of whole numbers costs more than the rest of the loop
-    share = 1 / (2 * np.arange(width + 1))
-    place = np.empty(width, np.int64)
-    start = np.empty(width, np.int64)
-    for y in range(1, height - 1):
-        x = 1
-        while x < width - 1:
-            if not mask[y, x]:
-                x += 1
-                continue
-            first = x - 1
-            while mask[y, x]:
-                x += 1
-            last = x
-            top = 0
-            place[0] = first
-            start[0] = first
-            for q in range(first + 1, last + 1):
-                gq = column[y, q] + q * q
-                while True:
-                    p = place[top]
-                    # the first integer at which q is nearer than p; the half keeps exact
-                    # quotients clear of rounding
-                    ahead = gq - column[y, p] - p * p
-                    meet = int(np.floor((ahead + 0.5) * share[q - p])) + 1
-                    if meet > start[top] or top == 0:
-                        break
-                    top -= 1
-                if meet <= last:
-                    if meet <= start[top]:
-                        place[0] = q
-                    else:
-                        top += 1
-                        place[top] = q
-                        start[top] = meet
-            piece = 0
-            for q in range(first + 1, last):
-                while piece < top and start[piece + 1] <= q:
-                    piece += 1
-                p = place[piece]
-                result[y, q] = (q - p) * (q - p) + column[y, p]
+            middle[x] = column[y, x] * column[y, x]
+            best[x] = middle[x]
+            top = max(top, middle[x])
+        offset = 1
+        while offset * offset < top:
+            far = np.int32(offset * offset)
+            before = row[width - offset : 2 * width - offset]
+            behind = row[width + offset : 2 * width + offset]
+            top = np.int32(0)
+            for x in range(width):
+                best[x] = min(best[x], far + min(before[x], behind[x]))
+                top = max(top, best[x])
+            offset += 1
     return result
 
 
@@ -97,7 +75,8 @@ def find_lobes(squared, neck, smallest):
 
     Pixels are flooded from the deepest outwards. Where two basins meet, the one with the lower
     peak is a lobe if the saddle is under ``neck`` of its peak and the peak is at least
-    ``smallest`` of the highest; else it is part of the other.
+    ``smallest`` of the highest; else it is part of the other. Once one basin alone is left, what
+    is too shallow for a peak can change nothing.
     """
     height, width = squared.shape
     flat = squared.ravel()
@@ -117,7 +96,6 @@ def find_lobes(squared, neck, smallest):
             order[counts[slot]] = i
             counts[slot] += 1
     parent = np.full(flat.size, -1, np.int32)
-    is_lobe = np.zeros(flat.size, np.bool_)
     near = np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1])
     radii = np.empty(inside)
     saddles = np.empty(inside)
@@ -125,7 +103,10 @@ def find_lobes(squared, neck, smallest):
     n_saddles = 0
     least = smallest * smallest * top
     neck2 = neck * neck
+    peaks = 0
     for i in order:
+        if peaks == 1 and flat[i] < least:
+            break
         home = -1
         for step in near:
             other = parent[i + step]
@@ -145,16 +126,16 @@ def find_lobes(squared, neck, smallest):
                     saddles[n_saddles] = np.sqrt(flat[i])
                     n_radii += 1
                     n_saddles += 1
-                    is_lobe[low] = True
+                peaks -= flat[low] >= least
                 parent[low] = high
                 home = high
         if home < 0:
             parent[i] = i
+            peaks += flat[i] >= least
     for i in order:
         if parent[i] == i and flat[i] >= least:
             radii[n_radii] = np.sqrt(flat[i])
             n_radii += 1
-            is_lobe[i] = True
     return radii[:n_radii], saddles[:n_saddles]
 
 

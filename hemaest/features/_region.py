@@ -51,33 +51,75 @@ _BORDER[[13, 23]] = (1 + _ROOT2) / 2
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cut(cell_map, box, low, high, pad):
-    """Return 1 where low <= label <= high inside a box, with a frame of zeros."""
+def cut(image, box, pad):
+    """Return the labels of a 4-channel image inside a box, with a frame of zeros."""
     y0, x0, y1, x1 = box
-    mask = np.zeros((y1 - y0 + 2 * pad, x1 - x0 + 2 * pad), np.uint8)
+    labels = np.zeros((y1 - y0 + 2 * pad, x1 - x0 + 2 * pad), np.uint8)
     for y in range(y0, y1):
-        for x in range(x0, x1):
-            value = cell_map[y, x]
-            if low <= value <= high:
-                mask[y - y0 + pad, x - x0 + pad] = 1
+        source, target = image[y, x0:x1], labels[y - y0 + pad, pad:]
+        for x in range(len(source)):
+            target[x] = source[x, 3]
+    return labels
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def between(labels, low, high):
+    """Return 1 where low <= label <= high."""
+    mask = np.empty(labels.shape, np.uint8)
+    low, high = np.uint8(low), np.uint8(high)
+    for y in range(labels.shape[0]):
+        source, target = labels[y], mask[y]
+        for x in range(len(source)):
+            target[x] = np.uint8(source[x] >= low) & np.uint8(source[x] <= high)
     return mask
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def bounds(mask):
+    """Return the first row and column of a mask's pixels, and one more than the last ones."""
+    height, width = mask.shape
+    columns = np.zeros(width, np.uint8)
+    top, bottom = height, 0
+    for y in range(height):
+        row = mask[y]
+        some = np.uint8(0)
+        for x in range(width):
+            some |= row[x]
+            columns[x] |= row[x]
+        if some:
+            top = min(top, y)
+            bottom = y + 1
+    left, right = width, 0
+    for x in range(width):
+        if columns[x]:
+            left = min(left, x)
+            right = x + 1
+    return top, left, bottom, right
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def perimeters(mask, crofton, border):
-    """Return both perimeters of a mask with a frame of at least one zero."""
+    """Return both perimeters of a mask with a frame of at least one zero.
+
+    Rows are looked at as a whole, many pixels an instruction; what is counted one by one are the
+    few pixels on the border.
+    """
     height, width = mask.shape
     edge = np.zeros_like(mask)
     total = 0.0
     blocks = np.zeros(16, np.int64)
+    codes = np.zeros(width, np.uint8)
     for y in range(1, height):
+        here, above, line = mask[y], mask[y - 1], edge[y]
+        below = mask[min(y + 1, height - 1)]
         for x in range(1, width):
-            block = mask[y, x] + 2 * mask[y - 1, x] + 4 * mask[y, x - 1] + 8 * mask[y - 1, x - 1]
-            blocks[block] += 1
-            if mask[y, x] and not (
-                mask[y - 1, x] and mask[y + 1, x] and mask[y, x - 1] and mask[y, x + 1]
-            ):
-                edge[y, x] = 1
+            codes[x] = here[x] | above[x] << 1 | here[x - 1] << 2 | above[x - 1] << 3
+        for x in range(1, width - 1):
+            line[x] = here[x] & ~(above[x] & below[x] & here[x - 1] & here[x + 1])
+        for x in range(1, width):
+            # nothing crosses a block of one kind
+            if codes[x] != 0 and codes[x] != 15:
+                blocks[codes[x]] += 1
     for k in range(16):
         total += crofton[k] * blocks[k]
     weighted = 0.0

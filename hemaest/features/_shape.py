@@ -40,7 +40,7 @@ def measure_shape(
     """Write the shape features of cell ``k``."""
     from hemaest.features._shape_kernel import shape
 
-    shape(image[..., 3], k, box, out)
+    shape(image, k, box, out)
 
 
 @cache

@@ -17,7 +17,7 @@ from hemaest.features._outline import (
     indentations,
     loops,
 )
-from hemaest.features._region import SIZE as N_REGION, TABLES, cut, measure_region
+from hemaest.features._region import SIZE as N_REGION, TABLES, between, bounds, cut, measure_region
 
 _OUTLINE = N_REGION + N_LOOPS + N_FOURIER
 _NUCLEUS = _OUTLINE + N_INDENTATION + N_LOBES
@@ -66,49 +66,52 @@ def _widths(nucleus, shift_y, shift_x, cell, radius, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _shape(cell_map, k, box, tables, walk, out):
+def _on_border(mask, y0, x0, height, width):
+    """Count the pixels of a framed mask, cut out at (y0, x0), on the border of the image."""
+    count = 0
+    last_y, last_x = height - y0, width - x0
+    for y in range(1, mask.shape[0] - 1):
+        if y + y0 == 1 or y == last_y:
+            count += mask[y].sum()
+        else:
+            count += (x0 == 0) * mask[y, 1]
+            if last_x == mask.shape[1] - 2 and width > 1:
+                count += mask[y, last_x]
+    return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _shape(image, k, box, tables, walk, out):
     out[:] = np.nan
     cell = out[_NUCLEUS : _NUCLEUS + _OUTLINE]
     relation = out[_NUCLEUS + _OUTLINE :]
-    mask = cut(cell_map, box, 2 * k - 1, 2 * k, 1)
+    labels = cut(image, box, 1)
+    mask = between(labels, 2 * k - 1, 2 * k)
     cell_y, cell_x, _, cell_loop = _outline(mask, tables, walk, cell)
     y0, x0, y1, x1 = box
-    on_border = 0
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            if mask[y - y0 + 1, x - x0 + 1] and (
-                y == 0 or x == 0 or y == cell_map.shape[0] - 1 or x == cell_map.shape[1] - 1
-            ):
-                on_border += 1
-    relation[8] = on_border / cell[2]
-    # the box of the nucleus
-    top, left, bottom, right = y1, x1, y0, x0
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            if cell_map[y, x] == 2 * k:
-                top = min(top, y)
-                bottom = y + 1
-                left = min(left, x)
-                right = max(right, x + 1)
+    y0, x0, y1, x1 = box
+    relation[8] = _on_border(mask, y0, x0, *image.shape[:2]) / cell[2]
+    inner = between(labels, 2 * k, 2 * k)
+    top, left, bottom, right = bounds(inner)
     if bottom <= top:
         relation[0] = 0
         relation[3] = cell[0]
         return
-    inner = cut(cell_map, np.array([top, left, bottom, right]), 2 * k, 2 * k, 1)
+    inner = inner[top - 1 : bottom + 1, left - 1 : right + 1].copy()
     y, x, hull, loop = _outline(inner, tables, walk, out[:_OUTLINE])
     diameter = out[3]
     indentations(loop, hull, diameter, out[_OUTLINE : _OUTLINE + N_INDENTATION])
     measure_lobes(inner, diameter, out[_OUTLINE + N_INDENTATION : _NUCLEUS])
     radius = cell[3] / 2
-    dy = y + top - cell_y - y0
-    dx = x + left - cell_x - x0
+    dy = y + top - 1 - cell_y
+    dx = x + left - 1 - cell_x
     relation[0] = out[0] / cell[0]
     relation[1] = out[14] / cell[14]
     relation[2] = np.sqrt(dy * dy + dx * dx) / radius
     relation[3] = cell[0] - out[0]
-    _widths(loop, 2 * (top - y0), 2 * (left - x0), cell_loop, radius, relation[4:8])
+    _widths(loop, 2 * (top - 1), 2 * (left - 1), cell_loop, radius, relation[4:8])
 
 
-def shape(cell_map, k, box, out):
-    """Write the shape features of cell ``k`` of a map, in the order of their definitions."""
-    _shape(cell_map, k, box, TABLES, WALK, out)
+def shape(image, k, box, out):
+    """Write the shape features of cell ``k`` of an image, in the order of their definitions."""
+    _shape(image, k, box, TABLES, WALK, out)
