@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from hemaest.segmentation._cytoplasm import whole_cell
 from hemaest.segmentation._found import Found, agreement_of, nothing, one_cell
-from hemaest.segmentation._nucleus import central_nucleus, voters
+from hemaest.segmentation._nucleus import central_nucleus, share_of, voters
 from hemaest.segmentation._scene import make_scene
 from hemaest.segmentation._standard import stained_like_nuclei
 
@@ -17,7 +17,7 @@ def segment_central(image: NDArray[np.uint8]) -> Found:
     """Segment the nucleus and the cytoplasm of the central cell of an RGB crop."""
     scene = make_scene(image, SIDE)
     masks = [central_nucleus(mask) for mask in voters(scene)]
-    votes = np.asarray(masks).mean(axis=0, dtype=np.float32)
+    votes = share_of(masks)
     nucleus = votes > 0.5
     if nucleus.sum() < SMALLEST:
         return nothing(scene.size)

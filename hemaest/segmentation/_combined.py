@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hemaest.segmentation._central import SIDE, segment_central
 from hemaest.segmentation._cytoplasm import filled, touching, whole_cell
 from hemaest.segmentation._found import Found, nothing, one_cell
-from hemaest.segmentation._nucleus import central_nucleus, voters
+from hemaest.segmentation._nucleus import central_nucleus, share_of, voters
 from hemaest.segmentation._scene import make_scene, square_around
 
 Mask = NDArray[np.bool_]
@@ -34,7 +34,7 @@ def with_voters(image: NDArray[np.uint8], network: Found) -> Found:
         return Found(alone.nucleus, alone.cell, alone.labels, agreement)
     scene = make_scene(image, SIDE)
     masks = [central_nucleus(mask) for mask in voters(scene)]
-    majority = np.mean(masks, axis=0) > 0.5
+    majority = share_of(masks) > 0.5
     if majority.sum() < SMALLEST:
         return Found(network.nucleus, network.cell, network.labels, 0.0)
     whole = whole_cell(scene, majority)

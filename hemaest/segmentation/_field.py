@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hemaest.segmentation._cytoplasm import whole_cell
 from hemaest.segmentation._found import Found, agreement_of, nothing
 from hemaest.segmentation._instances import single_cells
-from hemaest.segmentation._nucleus import violet_map, voters
+from hemaest.segmentation._nucleus import share_of, violet_map, voters
 from hemaest.segmentation._reds import Reds, find_reds
 from hemaest.segmentation._scene import Scene, make_scene
 from hemaest.segmentation._standard import stained_like_nuclei
@@ -20,6 +20,8 @@ Mask = NDArray[np.bool_]
 RED_RADIUS = 15.0
 FIRST_SIDE = 384
 SIDES = (160, 1536)
+# how far around a nucleus the network looks, in pixels of the working size
+REACH = 32
 # a nucleus is at least this much denser in red or green than the red cells of its field, in
 # units of the field's darkest stain
 DENSER = 0.12
@@ -84,20 +86,22 @@ def find_in_scene(
 ) -> Field:
     """Find the leukocytes of a field at its working size; ``radius`` of a red cell, if known."""
     density = scene.density
-    votes = np.asarray(masks).mean(axis=0, dtype=np.float32)
+    votes = share_of(masks)
     radius = radius if np.isfinite(radius) else reds.radius
     shares: Any = None
-    if net is not None:
+    if net is not None and alone:
         from hemaest.segmentation._network import look
 
         _, shares = look(net, image, max(scene.rgb.shape[:2]))
-    if shares is not None and alone:
         votes = shares[..., 2]
         dark = _tidy(votes > 0.5)
     else:
         dark = _tidy(_violet_part(votes > 0.5, scene, reds))
     dark = _unlike_reds(_like_nuclei(dark, scene), density, reds)
-    if shares is not None and not alone:
+    if net is not None and not alone:
+        from hemaest.segmentation._network import look_around
+
+        shares = look_around(net, image, dark, REACH)
         votes = np.where(_widened(dark), 0.5 * (votes + shares[..., 2]), 0)
         dark = _like_nuclei(_tidy(votes > 0.5), scene)
     if not np.isfinite(radius):
@@ -144,7 +148,7 @@ def _measured_scene(image: NDArray[np.uint8]) -> tuple[Scene, list[Mask], Reds]:
 def first_look(scene: Scene) -> tuple[list[Mask], Reds]:
     """Return the voters' masks, and the red cells outside of what can be nuclei."""
     masks = voters(scene)
-    nuclei = _like_nuclei(np.asarray(masks).mean(axis=0) > 0.5, scene)
+    nuclei = _like_nuclei(share_of(masks) > 0.5, scene)
     return masks, find_reds(scene.density, nuclei)
 
 

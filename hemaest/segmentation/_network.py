@@ -128,13 +128,41 @@ def look(
     Both have ``side`` pixels along the longer edge; the classes are background, cytoplasm and
     nucleus.
     """
+    x = seen_at(image, side)
+    return x, class_shares(net, x)
+
+
+def look_around(
+    net: SmallUNet, image: NDArray[np.uint8], where: NDArray[np.bool_], reach: int
+) -> NDArray[np.float32]:
+    """Return the class shares near a mask, and background where nothing of it is in reach.
+
+    The mask says what size the image is seen at. Most of a field is red cells, which need no look.
+    """
+    import cv2
+
+    x = seen_at(image, max(where.shape))
+    shares = np.zeros_like(x)
+    shares[..., 0] = 1
+    near = cv2.dilate(where.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
+    boxes = boxes[1:]
+    if boxes[:, cv2.CC_STAT_AREA].sum() > 0.7 * near.size:
+        return class_shares(net, x)
+    for left, top, width, height, _ in boxes:
+        box = np.s_[top : top + height, left : left + width]
+        shares[box] = np.where(near[box][..., None] > 0, class_shares(net, x[box]), shares[box])
+    return shares
+
+
+def seen_at(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+    """Return the standardized density of an image with ``side`` pixels along its longer edge."""
     import cv2
 
     scale = side / max(image.shape[:2])
     small = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    x = standardize(cv2.resize(np.ascontiguousarray(image), small, interpolation=how))
-    return x, class_shares(net, x)
+    return standardize(cv2.resize(np.ascontiguousarray(image), small, interpolation=how))
 
 
 def class_shares(net: SmallUNet, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -31,6 +31,21 @@ def voters(scene: Scene) -> list[Mask]:
     return [mask & valid for mask in masks]
 
 
+def share_of(masks: list[Mask]) -> NDArray[np.float32]:
+    """Return the share of the voters who say nucleus, for each pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> share_of([np.array([True, True]), np.array([True, False])])
+    array([1. , 0.5], dtype=float32)
+    """
+    votes = np.zeros(masks[0].shape, np.uint8)
+    for mask in masks:
+        votes += mask
+    return votes / np.float32(len(masks))
+
+
 def _violet(scene: Scene) -> Mask:
     """Otsu on the violet soft map."""
     import cv2
@@ -42,7 +57,9 @@ def _violet(scene: Scene) -> Mask:
 
 def violet_map(rgb: NDArray[np.uint8], valid: Mask) -> NDArray[np.float32]:
     """Return how violet each pixel is, 0 to 1, free of the light's colour."""
-    mean = np.maximum(rgb[valid].mean(axis=0), 1).astype(np.float32)
+    import cv2
+
+    mean = np.maximum(cv2.mean(rgb, valid.astype(np.uint8))[:3], 1).astype(np.float32)
     # plane by plane: numpy is slow on every third value
     red, green, blue = np.minimum(
         np.moveaxis(rgb, -1, 0).astype(np.float32, order="C")
