@@ -4,14 +4,15 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
-from hemaest.datasets import make_cells
+from hemaest.datasets import make_cells, make_smear
 from hemaest.segmentation import CellSegmenter
 from hemaest.segmentation._fine_tune import usual
-from hemaest.segmentation._network import pair
+from hemaest.segmentation._network import look, look_around, pair, shipped_fused
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,18 @@ def test_the_usual_convention_is_recognised(cells):
     other_pairs = [pair(i, 2 * (m > 0)) for i, m in zip(cells.images[:8], own[:8], strict=True)]
     assert usual(usual_pairs)
     assert not usual(other_pairs)
+
+
+def test_looking_around_nuclei_sees_there_what_a_look_at_the_field_sees():
+    field = make_smear((480, 640), random_state=0)
+    height, width = field.image.shape[:2]
+    nuclei = (field.cell_map > 0) & (field.cell_map % 2 == 0)
+    net = shipped_fused()
+    _, whole = look(net, field.image, width)
+    around = look_around(net, field.image, nuclei, 32)
+    near = distance_transform_edt(~nuclei) < 12
+    assert 0.1 < (around[..., 0] == 1).mean() < 0.95
+    assert np.abs(around - whole)[near].mean() < 0.02
+    np.testing.assert_array_equal(around[distance_transform_edt(~nuclei) > 60], [[1, 0, 0]])
+    everywhere = look_around(net, field.image, np.ones((height, width), bool), 32)
+    np.testing.assert_array_equal(everywhere, whole)
