@@ -168,7 +168,7 @@ def plain_loop(model: FCMAEPretrainer, X: np.ndarray, device: Any) -> None:
     ).to(device)
     net.to(memory_format=torch.channels_last).train()
     groups = parameter_groups(net, 0.05, None)
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=device.type == "cuda")
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=True)
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     batch, steps = model.batch_size, 0
     total = model.max_epochs * (len(X) // batch)

@@ -139,7 +139,7 @@ class ClassifierNet(NeuralNet):
         groups = parameter_groups(self.learner, self.weight_decay, self.layer_decay)
         for group in groups:
             group.setdefault("lr_scale", 1.0)
-        fused = self.torch_device.type == "cuda"
+        fused = self.torch_device.type in ("cpu", "cuda")
         self.optimizer_ = torch.optim.AdamW(groups, lr=self.lr, fused=fused)
         return self
 
