@@ -120,34 +120,39 @@ def label_free(bunch) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict]:
 
 
 def learned(bunch, folds: int, epochs: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score the network that masks teach: in folds, and from one lab to the other."""
+    """Score what masks teach, with voters (the default) and without: in folds, and across labs."""
     n = len(bunch.images)
-    main, types = [], []
-    maps: list = [None] * n
     strata = 10 * bunch.lab + bunch.target
     rare = {s for s in np.unique(strata) if (strata == s).sum() < folds}
     strata = np.where(np.isin(strata, list(rare)), 10 * bunch.lab + 1, strata)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
-    for train, test in splitter.split(np.zeros(n), strata):
-        predict_into(maps, bunch, train, test, epochs)
-    scores = with_labels(dices(maps, bunch.masks), bunch)
-    main.append(summary(f"learned, {folds}-fold", scores, "learned, 5-fold"))
-    types += by_type("learned", scores)
-    for lab in (1, 2):
-        predict_into(
-            maps, bunch, np.flatnonzero(bunch.lab != lab), np.flatnonzero(bunch.lab == lab), epochs
-        )
-    scores = with_labels(dices(maps, bunch.masks), bunch)
-    main.append(summary("learned on the other lab", scores, "learned on the other lab"))
-    types += by_type("learned on the other lab", scores)
+    labs = [(np.flatnonzero(bunch.lab != k), np.flatnonzero(bunch.lab == k)) for k in (1, 2)]
+    main, types = [], []
+    for name, bar, splits in (
+        (f"learned, {folds}-fold", "learned, 5-fold", splitter.split(np.zeros(n), strata)),
+        ("learned on the other lab", "learned on the other lab", labs),
+    ):
+        maps = taught(bunch, splits, epochs)
+        for method, own in maps.items():
+            scores = with_labels(dices(own, bunch.masks), bunch)
+            row = summary(f"{name}, {method}", scores, bar)
+            main.append(row)
+            types += by_type(f"{name}, {method}", scores)
+            print(row, flush=True)
     return pd.DataFrame(main), pd.DataFrame(types)
 
 
-def predict_into(maps: list, bunch, train: NDArray, test: NDArray, epochs: int) -> None:
-    segmenter = CellSegmenter(max_epochs=epochs, random_state=0)
-    segmenter.fit(bunch.images[train], masks=bunch.masks[train])
-    for i, labels in zip(test, segmenter.predict(bunch.images[test]), strict=True):
-        maps[i] = labels
+def taught(bunch, splits, epochs: int) -> dict[str, list]:
+    """Return the maps of every image by a segmenter that was taught without it."""
+    maps: dict[str, list] = {m: [None] * len(bunch.images) for m in ("default", "network alone")}
+    for train, test in splits:
+        segmenter = CellSegmenter(max_epochs=epochs, random_state=0)
+        segmenter.fit(bunch.images[train], masks=bunch.masks[train])
+        for name, method in zip(maps, ("learned", "network"), strict=True):
+            segmenter.method_ = method
+            for i, labels in zip(test, segmenter.predict(bunch.images[test]), strict=True):
+                maps[name][i] = labels
+    return maps
 
 
 def smear(small: bool, method: str) -> tuple[dict, pd.DataFrame]:

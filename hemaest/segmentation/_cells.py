@@ -30,8 +30,8 @@ class CellSegmenter(ImageTransformer):
         ``"central"`` finds the one cell that a crop shows in its middle, ``"all"`` every
         leukocyte of a field (at most 127).
     method : {"auto", "voters", "network"}, default="auto"
-        ``"auto"`` asks both, or the network alone where masks taught it. ``"network"`` is the
-        quickest; ``"voters"`` uses no network and no torch.
+        ``"auto"`` asks both, but in a field the network alone where masks taught it.
+        ``"network"`` is the quickest; ``"voters"`` uses no network and no torch.
     max_epochs : int, default=30
         Passes over the images when masks are given.
     n_jobs : int, optional
@@ -118,7 +118,7 @@ class CellSegmenter(ImageTransformer):
             epochs=self.max_epochs,
             random_state=self.random_state,
         )
-        self.method_ = "learned"
+        self.method_ = "network" if self.method == "network" else "learned"
         return self
 
     def _find(self, image: NDArray[np.uint8]) -> Found:

@@ -12,7 +12,7 @@ from hemaest.segmentation._found import Found
 
 
 def find(image: NDArray[np.uint8], cells: str, method: str, net: Any = None) -> Found:
-    """Segment one RGB image by the named method."""
+    """Segment one RGB image by the named method; ``net`` is one that masks taught."""
     if method == "voters":
         return (segment_central if cells == "central" else segment_field)(image)
     from hemaest.segmentation._learned import learned_central
@@ -22,4 +22,4 @@ def find(image: NDArray[np.uint8], cells: str, method: str, net: Any = None) -> 
     if cells == "all":
         return segment_field(image, net, alone=method != "both")
     found = learned_central(net, image)
-    return with_voters(image, found) if method == "both" else found
+    return found if method == "network" else with_voters(image, found)
