@@ -316,6 +316,10 @@ def main() -> None:
         if given.figure:
             draw_worst(bunch, maps["both"], given.figure)
         text = with_load("\n\n".join(format_table(t) for t in (table, types, trust)))
+        text += (
+            " The network alone is what was learned from synthetic cells; the default asks it and "
+            "the voters, and has seen no real mask either."
+        )
         write_section(f"Segmentation of cells without labels ({size})", text)
     if "learned" in given.parts:
         folds = given.folds or (2 if given.small else 5)
