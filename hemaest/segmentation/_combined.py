@@ -1,6 +1,7 @@
 """Two methods that err differently: the network, and voters who have a say where they agree."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def with_voters(image: NDArray[np.uint8], network: Found) -> Found:
     agreement = min(cells, dice(majority, known))
     weight = np.array([heard(dice(mask, known)) for mask in masks])
     most = float(weight.max())
-    votes = np.average(masks, axis=0, weights=weight) if most else majority
+    votes: NDArray[Any] = np.average(masks, axis=0, weights=weight) if most else majority
     votes, whole = scene.up(near_border(votes, known)), scene.up(near_border(whole, known_whole))
     # nothing beyond this window can be more than one half
     box = square_around(network.labels > 0, 1.5)

@@ -43,7 +43,7 @@ def share_of(masks: list[Mask]) -> NDArray[np.float32]:
     votes = np.zeros(masks[0].shape, np.uint8)
     for mask in masks:
         votes += mask
-    return votes / np.float32(len(masks))
+    return np.divide(votes, len(masks), dtype=np.float32)
 
 
 def _violet(scene: Scene) -> Mask:
