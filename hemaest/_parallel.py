@@ -1,7 +1,10 @@
 """Map a function over images with threads: the kernels inside release the GIL."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from joblib import effective_n_jobs
@@ -33,7 +36,37 @@ def map_images(
         return function(as_array(item), *row)
 
     threads = min(effective_n_jobs(n_jobs), len(X))
-    if threads <= 1:
-        return [work(*row) for row in zip(X, *more, strict=True)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, X, *more))
+    with opencv_alone():
+        if threads <= 1:
+            return [work(*row) for row in zip(X, *more, strict=True)]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(work, X, *more))
+
+
+_lock = Lock()
+_outside = {"calls": 0, "threads": 1}
+
+
+@contextmanager
+def opencv_alone() -> Iterator[None]:
+    """Keep OpenCV, where it is loaded, from starting threads of its own for a while.
+
+    Images are what is shared out here, and most are so small that its threads cost a fifth of
+    the time and gain nothing. The number is the process's: the last call to end puts it back.
+    """
+    cv2 = sys.modules.get("cv2")
+    if cv2 is None:
+        yield
+        return
+    with _lock:
+        if _outside["calls"] == 0:
+            _outside["threads"] = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _outside["calls"] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _outside["calls"] -= 1
+            if _outside["calls"] == 0:
+                cv2.setNumThreads(_outside["threads"])

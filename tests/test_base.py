@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +63,24 @@ def test_threads_give_the_same_images_in_the_same_order(cells):
     assert map_images(lambda image, k: (image[0, 0, 0], k), cells[0], range(24), n_jobs=2) == [
         (image[0, 0, 0], k) for k, image in enumerate(cells[0])
     ]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_opencv_starts_no_threads_while_images_are_shared_out(cells, n_jobs):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        inner = map_images(
+            lambda _: map_images(lambda _: cv2.getNumThreads(), cells[0][:2], n_jobs=n_jobs),
+            cells[0][:4],
+            n_jobs=n_jobs,
+        )
+        assert inner == [[1, 1]] * 4
+        with pytest.raises(ZeroDivisionError):
+            map_images(lambda _: 1 / 0, cells[0], n_jobs=n_jobs)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_typos_are_answered_with_the_likely_name(cells):
