@@ -73,10 +73,12 @@ def _on_border(mask, y0, x0, height, width):
     for y in range(1, mask.shape[0] - 1):
         if y + y0 == 1 or y == last_y:
             count += mask[y].sum()
-        else:
-            count += (x0 == 0) * mask[y, 1]
-            if last_x == mask.shape[1] - 2 and width > 1:
-                count += mask[y, last_x]
+            continue
+        if x0 == 0:
+            count += mask[y, 1]
+        # a picture of one column has one border, not two
+        if last_x == mask.shape[1] - 2 and width > 1:
+            count += mask[y, last_x]
     return count
 
 
@@ -88,9 +90,7 @@ def _shape(image, k, box, tables, walk, out):
     labels = cut(image, box, 1)
     mask = between(labels, 2 * k - 1, 2 * k)
     cell_y, cell_x, _, cell_loop = _outline(mask, tables, walk, cell)
-    y0, x0, y1, x1 = box
-    y0, x0, y1, x1 = box
-    relation[8] = _on_border(mask, y0, x0, *image.shape[:2]) / cell[2]
+    relation[8] = _on_border(mask, box[0], box[1], *image.shape[:2]) / cell[2]
     inner = between(labels, 2 * k, 2 * k)
     top, left, bottom, right = bounds(inner)
     if bottom <= top:
