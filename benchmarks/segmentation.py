@@ -158,7 +158,8 @@ def taught(bunch, splits, epochs: int) -> dict[str, list]:
 def answers(segmenter: CellSegmenter, images) -> dict[str, list]:
     """Return the maps with and without the voters."""
     found = {}
-    for name, segmenter.method_ in METHODS.items():
+    for name, method in METHODS.items():
+        segmenter.method_ = method
         found[name] = list(segmenter.predict(images))
     return found
 

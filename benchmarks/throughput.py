@@ -342,7 +342,8 @@ def main() -> None:
             print(text)
             continue
         title = f"Cost of the deep estimators: {part}" + (" (small)" if given.small else "")
-        write_section(title, text, command=f"python -m benchmarks.throughput --only {part}")
+        command = f"python -m benchmarks.throughput{' --small' * given.small} --only {part}"
+        write_section(title, text, command=command)
 
 
 if __name__ == "__main__":

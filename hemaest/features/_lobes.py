@@ -23,41 +23,63 @@ SMALLEST = 0.25
 def squared_distance(mask):
     """Return the exact squared distance of each pixel to the nearest zero; the frame is zero.
 
-    Column distances first. Then the columns at one offset after the other are looked at for a
-    whole row at once, until the square of the offset is as large as any distance in the row. That
-    is many pixels an instruction, and so quicker than the lower envelope of parabolas, which needs
-    fewer steps, for nuclei up to a thousand pixels wide.
+    Column distances first, then the lower envelope of parabolas over each run of a row
+    (Felzenszwalb and Huttenlocher 2012): what lies beyond the zeros at a run's ends cannot win.
     """
     height, width = mask.shape
     column = np.zeros((height, width), np.int32)
     for y in range(1, height):
-        above, here, inside = column[y - 1], column[y], mask[y]
         for x in range(width):
-            here[x] = (above[x] + np.int32(1)) * np.int32(inside[x])
+            if mask[y, x]:
+                column[y, x] = column[y - 1, x] + 1
     for y in range(height - 2, -1, -1):
-        below, here = column[y + 1], column[y]
         for x in range(width):
-            here[x] = min(here[x], below[x] + np.int32(1))
-    # what lies beyond the picture is zero too
-    row = np.zeros(3 * width, np.int32)
-    result = np.empty((height, width), np.int32)
+            column[y, x] = min(column[y, x], column[y + 1, x] + 1)
     for y in range(height):
-        middle, best = row[width : 2 * width], result[y]
-        top = np.int32(0)
         for x in range(width):
-            middle[x] = column[y, x] * column[y, x]
-            best[x] = middle[x]
-            top = max(top, middle[x])
-        offset = 1
-        while offset * offset < top:
-            far = np.int32(offset * offset)
-            before = row[width - offset : 2 * width - offset]
-            behind = row[width + offset : 2 * width + offset]
-            top = np.int32(0)
-            for x in range(width):
-                best[x] = min(best[x], far + min(before[x], behind[x]))
-                top = max(top, best[x])
-            offset += 1
+            column[y, x] *= column[y, x]
+    result = np.zeros((height, width), np.int32)
+    # a division of whole numbers costs more than the rest of the loop
+    share = 1 / (2 * np.arange(width + 1))
+    place = np.empty(width, np.int64)
+    start = np.empty(width, np.int64)
+    for y in range(1, height - 1):
+        x = 1
+        while x < width - 1:
+            if not mask[y, x]:
+                x += 1
+                continue
+            first = x - 1
+            while mask[y, x]:
+                x += 1
+            last = x
+            top = 0
+            place[0] = first
+            start[0] = first
+            for q in range(first + 1, last + 1):
+                gq = column[y, q] + q * q
+                while True:
+                    p = place[top]
+                    # the first integer at which q is nearer than p; the half keeps exact
+                    # quotients clear of rounding
+                    ahead = gq - column[y, p] - p * p
+                    meet = int(np.floor((ahead + 0.5) * share[q - p])) + 1
+                    if meet > start[top] or top == 0:
+                        break
+                    top -= 1
+                if meet <= last:
+                    if meet <= start[top]:
+                        place[0] = q
+                    else:
+                        top += 1
+                        place[top] = q
+                        start[top] = meet
+            piece = 0
+            for q in range(first + 1, last):
+                while piece < top and start[piece + 1] <= q:
+                    piece += 1
+                p = place[piece]
+                result[y, q] = (q - p) * (q - p) + column[y, p]
     return result
 
 
