@@ -28,7 +28,7 @@ from hemaest.deep._batches import (
 from hemaest.deep._callbacks import BestWeights, Checkpoint, Progress, Stop
 from hemaest.deep._net import ClassifierNet
 from hemaest.deep._norms import batch_norms, measure_norms
-from hemaest.images import to_object_array
+from hemaest.images import rgb, to_object_array
 from hemaest.nets._devices import autocast, threads_for
 from hemaest.nets._visible import enlarge
 
@@ -66,7 +66,7 @@ def resample(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
     """Apply a sampler to the training part; weights go along, made-up images get the mean.
 
-    A sampler that splits inside gets the groups.
+    A sampler that splits inside gets the groups. Cell maps, which no net reads, stay behind.
     """
     if resampler is None or isinstance(resampler, str):
         return X, y, weight
@@ -75,7 +75,8 @@ def resample(
     if "random_state" in params and params["random_state"] is None:
         sampler.set_params(random_state=seed)
     splits = groups is not None and "groups" in signature(sampler.fit_resample).parameters
-    new_X, new_y = sampler.fit_resample(X, y, **({"groups": groups} if splits else {}))
+    colours = without_maps(X)
+    new_X, new_y = sampler.fit_resample(colours, y, **({"groups": groups} if splits else {}))
     if isinstance(new_X, list):
         new_X = to_object_array(new_X)
     if np.ptp(weight) == 0:
@@ -88,6 +89,13 @@ def resample(
         )
     rows = np.asarray(rows)
     return new_X, np.asarray(new_y), np.where(rows >= 0, weight[rows], weight.mean())
+
+
+def without_maps(X: NDArray[Any]) -> NDArray[Any]:
+    """Return checked images without their cell maps; files have none."""
+    if X.dtype != object:
+        return X[..., :3]
+    return to_object_array([rgb(x) if isinstance(x, np.ndarray) else x for x in X])
 
 
 def run_callbacks(

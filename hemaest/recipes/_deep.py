@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from hemaest.recipes._balance import default_size, net_parameters
 from hemaest.recipes._registry import Options, Steps, register
 
-ACCEPTS = ("stain", "balance", "image_size")
+ACCEPTS = ("stain", "segmenter", "balance", "image_size")
 TRANSFORMER: dict[str, list[Any]] = {
     "classify__lr": [1e-4, 3e-4],
     "classify__drop_path": [0.0, 0.1],
@@ -38,6 +38,20 @@ def asked(options: Options, net: type | None = None, **defaults: Any) -> dict[st
     return parameters
 
 
+def with_net(options: Options, net: Any) -> Steps:
+    """Return a net, which sees the cell cut out where a segmenter was given."""
+    if options.segmenter is None:
+        return [("classify", net)]
+    return [("segment", options.segmenter), ("crop", cropper(options.n_jobs)), ("classify", net)]
+
+
+def cropper(n_jobs: int | None = None) -> Any:
+    """Return the step that cuts an outlined cell out, with enough around it to see its edge."""
+    from hemaest.preprocessing import CropToCell
+
+    return CropToCell(margin=0.2, n_jobs=n_jobs)
+
+
 def small_net(options: Options) -> Any:
     """Return the net that trains on a CPU while one waits."""
     from hemaest.deep import ImageClassifier
@@ -54,28 +68,28 @@ def small_net(options: Options) -> Any:
     param_grid={"classify__lr": [1e-3, 2e-3], "classify__augment": ["standard", "strong"]},
 )
 def _deep_small(options: Options) -> Steps:
-    return [("classify", small_net(options))]
+    return with_net(options, small_net(options))
 
 
 @register("resnet24", "the residual net of 24 layers", accepts=ACCEPTS, param_grid=CONVOLUTIONAL)
 def _resnet24(options: Options) -> Steps:
     from hemaest.deep import ResNet24Classifier
 
-    return [("classify", ResNet24Classifier(**asked(options, ResNet24Classifier)))]
+    return with_net(options, ResNet24Classifier(**asked(options, ResNet24Classifier)))
 
 
 @register("resnet50", "ResNet-50 at 224 pixels", accepts=ACCEPTS, param_grid=CONVOLUTIONAL)
 def _resnet50(options: Options) -> Steps:
     from hemaest.deep import ResNet50Classifier
 
-    return [("classify", ResNet50Classifier(**asked(options, ResNet50Classifier)))]
+    return with_net(options, ResNet50Classifier(**asked(options, ResNet50Classifier)))
 
 
 @register("vit", "a small vision transformer", accepts=ACCEPTS, param_grid=TRANSFORMER)
 def _vit(options: Options) -> Steps:
     from hemaest.deep import ViTClassifier
 
-    return [("classify", ViTClassifier(**asked(options, ViTClassifier)))]
+    return with_net(options, ViTClassifier(**asked(options, ViTClassifier)))
 
 
 @register("convnext", "ConvNeXt V2 (atto) at 224 pixels", accepts=ACCEPTS, param_grid=TRANSFORMER)
@@ -89,7 +103,7 @@ def _convnext(options: Options) -> Steps:
         "drop_path": 0.1,
         "warmup": 0.1,
     }
-    return [("classify", ImageClassifier("convnextv2_atto", **asked(options, **defaults)))]
+    return with_net(options, ImageClassifier("convnextv2_atto", **asked(options, **defaults)))
 
 
 @register(

@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 
 from hemaest.recipes._balance import feature_sampler
 from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps, to_normal
-from hemaest.recipes._deep import small_net
+from hemaest.recipes._deep import cropper, small_net
 from hemaest.recipes._inner_folds import InnerFolds
 from hemaest.recipes._registry import Options, Steps, register
 
@@ -79,9 +79,7 @@ def _ensemble_mixed(options: Options) -> Steps:
 
 def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
     """Return a net that sees the cell alone, and models that read its measures."""
-    from hemaest.preprocessing import CropToCell
-
-    net = Pipeline([("crop", CropToCell(margin=0.2)), ("net", small_net(options))])
+    net = Pipeline([("crop", cropper()), ("net", small_net(options))])
     handcrafted = Pipeline([*features, ("vote", handcrafted_vote(options))])
     return VotingClassifier([("deep", net), ("handcrafted", handcrafted)], voting="soft")
 

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 from hemaest.deep import ImageClassifier, ResNet24Classifier, ResNet50Classifier, ViTClassifier
+from hemaest.images import to_object_array
 from hemaest.nets import build_net
+from hemaest.preprocessing import CropToCell
 from hemaest.recipes import make_recipe
+from hemaest.segmentation import CellSegmenter
 
 TINY = {"channels": (8, 8, 16, 16), "depths": (1, 1, 1, 1)}
 
@@ -51,6 +54,37 @@ def test_small_recipe_behind_a_stain_normalizer(cells):
     recipe = make_recipe("deep-small", stain="reinhard", image_size=32, max_epochs=2)
     recipe.set_params(classify__backbone_options=TINY, classify__random_state=0)
     assert set(recipe.fit(X, y).predict(X)) <= {"dark", "pale"}
+
+
+@pytest.mark.parametrize("name", ["deep-small", "resnet24"])
+def test_with_a_segmenter_a_net_sees_the_cell_cut_out(name, cells):
+    X, y = cells
+    segmenter = CellSegmenter(method="voters")
+    recipe = make_recipe(name, segmenter=segmenter, image_size=32, max_epochs=1, random_state=0)
+    recipe.fit(X, y)
+    cut = CropToCell(margin=0.2).transform(segmenter.fit_transform(X))
+    assert max(image.shape[0] for image in cut) < X.shape[1]
+    np.testing.assert_array_equal(recipe.predict_proba(X), recipe[-1].predict_proba(cut))
+    alone = clone(recipe[-1]).fit(cut, y)
+    np.testing.assert_array_equal(recipe.predict_proba(X), alone.predict_proba(cut))
+
+
+class ColoursOnly(BaseEstimator):
+    """A sampler that, as a GAN, can do nothing with cell maps."""
+
+    def fit_resample(self, X, y):
+        assert {image.shape[-1] for image in X} == {3}
+        return X, y
+
+
+def test_a_sampler_of_a_net_gets_no_cell_maps(mapped_cells):
+    X, y, _ = mapped_cells
+    ragged = to_object_array([image[k % 2 :] for k, image in enumerate(X)])
+    net = ImageClassifier("cellnet", image_size=32, max_epochs=1, backbone_options=TINY)
+    for images in (X, ragged):
+        net.set_params(resampler=ColoursOnly(), random_state=0).fit(images, y)
+        plain = clone(net).set_params(resampler=None).fit(images, y)
+        np.testing.assert_array_equal(net.predict_proba(images), plain.predict_proba(images))
 
 
 def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
