@@ -42,6 +42,8 @@ ON_CPU = {
     "type": ["deep-small", ON_CELLS],
     "subtype": ["deep-small", ON_CELLS, "ensemble-mixed"],
 }
+# beside them on a CPU: what colour alone gives, and what is measured on cells without a net
+NO_NET = ("color-logistic", "ensemble-voting")
 
 
 def settings(small: bool, epochs: int | None) -> dict[str, Any]:
@@ -52,6 +54,8 @@ def settings(small: bool, epochs: int | None) -> dict[str, Any]:
 def made(name: str, seed: int, options: dict[str, Any]) -> ImagePipeline:
     """Return a recipe with the settings of this benchmark."""
     threads = torch.get_num_threads()
+    if name in NO_NET:
+        return make_recipe(name, n_jobs=threads, random_state=seed)
     options = options | {"n_jobs": threads, "random_state": seed}
     if name == ON_CELLS:
         model = make_recipe("deep-small", segmenter=CellSegmenter(n_jobs=threads), **options)
@@ -75,8 +79,8 @@ def train_and_test(
         "recipe": recipe,
         "seed": seed,
         "images": len(train),
-        "pixels": options["image_size"],
-        "epochs": options["max_epochs"],
+        "pixels": options.get("image_size", ""),
+        "epochs": options.get("max_epochs", ""),
         "accuracy": accuracy_score(truth, guess),
         "macro F1": f1_score(truth, guess, average="macro"),
         "fit, min": fit / 60,
@@ -110,7 +114,8 @@ def run(
     if not gpu:
         part = grouped_holdout(target, groups, 0.2, random_state=0)
         cut_out = options | {"image_size": round(CUT_OUT * options["image_size"])}
-        jobs = [
+        jobs = [(recipe, seeds[0], part, {}) for recipe in NO_NET]
+        jobs += [
             (recipe, seed, part, options if recipe == "deep-small" else cut_out)
             for recipe in recipes
             for seed in seeds
@@ -128,7 +133,7 @@ def run(
         ]
     rows = []
     for recipe, seed, (train, test), sized in jobs:
-        parts = (task, recipe.replace(", ", "-"), seed, sized["image_size"], sized["max_epochs"])
+        parts = (task, recipe.replace(", ", "-"), seed, *sized.values())
         name = "-".join(map(str, parts)) + ".json"
         train_this = partial(train_and_test, recipe, data, train, test, seed, sized)
         rows.append(kept(train_this, keep and keep / name))
@@ -157,7 +162,8 @@ def main() -> None:
         if given.no_write:
             print(text)
         else:
-            command = " ".join(["python -m benchmarks.deep", *sys.argv[1:]])
+            asked = [a for a in sys.argv[1:] if a not in ("--keep", str(given.keep))]
+            command = " ".join(["python -m benchmarks.deep", *asked])
             write_section(f"Deep recipes on pbc, {TASKS[task]}{size}", text, command=command)
 
 
@@ -175,7 +181,7 @@ def report(table: pd.DataFrame, options: dict[str, Any], gpu: bool, whole: bool)
     spread = [
         f"{recipe}: accuracy {row[('accuracy', 'mean')]:.4f} +/- {row[('accuracy', 'std')]:.4f}, "
         f"macro F1 {row[('macro F1', 'mean')]:.4f} +/- {row[('macro F1', 'std')]:.4f}."
-        for recipe, row in mean.iterrows()
+        for recipe, row in mean.dropna().iterrows()
     ]
     top = f"From scratch, threads: {torch.get_num_threads()}, {os.uname().machine}, {how}."
     return "\n\n".join([top, format_table(table), " ".join(spread), bars])
