@@ -26,7 +26,8 @@ class Strength:
     shift : float
         Largest shift, as a share of the side.
     scale : float
-        Images are scaled by up to ``exp(scale)`` either way.
+        Images are scaled by up to ``exp(scale)`` either way: little, for a cell's size says what
+        it is.
     stain : float
         Each stain is made up to ``exp(stain)`` times stronger or weaker.
     tilt : float
@@ -40,7 +41,7 @@ class Strength:
     """
 
     shift: float = 0.06
-    scale: float = 0.15
+    scale: float = 0.05
     stain: float = 0.10
     tilt: float = 2.0
     background: float = 0.02

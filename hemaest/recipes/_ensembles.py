@@ -85,6 +85,19 @@ def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
 
 
 @register(
+    "ensemble-views",
+    "two small nets, one on the whole image and one on the cut-out cell, voting",
+    accepts=("stain", "segmenter", "image_size"),
+    param_grid={"classify__weights": [(1, 1), (2, 1)]},
+)
+def _ensemble_views(options: Options) -> Steps:
+    segment = handcrafted_steps(options)[0]
+    cell = Pipeline([("crop", cropper()), ("net", small_net(options))])
+    members = [("image", small_net(options)), ("cell", cell)]
+    return [segment, ("classify", VotingClassifier(members, voting="soft"))]
+
+
+@register(
     "ensemble-stacking",
     "boosted trees, a discriminant and a support vector machine, stacked on group-aware folds",
     accepts=HANDCRAFTED,

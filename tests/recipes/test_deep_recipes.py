@@ -87,6 +87,22 @@ def test_a_sampler_of_a_net_gets_no_cell_maps(mapped_cells):
         np.testing.assert_array_equal(net.predict_proba(images), plain.predict_proba(images))
 
 
+def test_two_views_of_a_cell_vote(cells):
+    X, y = cells
+    segmenter = CellSegmenter(method="voters")
+    recipe = make_recipe("ensemble-views", segmenter=segmenter, image_size=32, max_epochs=1)
+    recipe.set_params(classify__image__random_state=0, classify__cell__net__random_state=0)
+    recipe.fit(X, y)
+    mapped = recipe[:-1].transform(X)
+    views = [view.predict_proba(mapped) for view in recipe[-1].estimators_]
+    np.testing.assert_allclose(recipe.predict_proba(X), np.mean(views, axis=0))
+    whole = clone(recipe[-1].estimators[0][1]).fit(X, recipe[-1].le_.transform(y))
+    np.testing.assert_array_equal(views[0], whole.predict_proba(X))
+    cut = make_recipe("deep-small", segmenter=clone(segmenter), image_size=32, max_epochs=1)
+    cut.set_params(classify__random_state=0).fit(X, y)
+    np.testing.assert_array_equal(views[1], cut.predict_proba(X))
+
+
 def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
     X, y = cells
     recipe = make_recipe("ensemble-mixed", image_size=32, max_epochs=2, random_state=0)
