@@ -3,11 +3,11 @@
     HEMAEST_DATA=... python -m benchmarks.deep [--small] [--tasks type subtype] [--seeds 0 1 2]
 
 On a CPU: one fixed split by group, 80% to train on, and some seeds of ``deep-small`` on whole
-images and on cut-out cells; of subtypes also ``ensemble-mixed``, whose net sees the cut-out cell
-too. On a GPU: five folds by group of ``deep-small``, ``resnet24`` and ``resnet50``. How strongly
-images are changed, and how large a cut-out cell is shown, was chosen on a part of the training
-images of the CPU's split. With ``--keep FOLDER`` each finished training is noted there, and a run
-that was ended goes on behind it.
+images, on cut-out cells, and on both (``ensemble-views``); of subtypes also ``ensemble-mixed``,
+whose net sees the cut-out cell. On a GPU: five folds by group of ``deep-small``, ``resnet24`` and
+``resnet50``. How strongly images are changed, and how large a cut-out cell is shown, was chosen on
+a part of the training images of the CPU's split. With ``--keep FOLDER`` each finished training is
+noted there, and a run that was ended goes on behind it.
 """
 
 import argparse
@@ -169,7 +169,8 @@ def main() -> None:
         else:
             asked = [a for a in sys.argv[1:] if a not in ("--keep", str(given.keep))]
             command = " ".join(["python -m benchmarks.deep", *asked])
-            write_section(f"Deep recipes on pbc, {TASKS[task]}{size}", text, command=command)
+            only = f": {', '.join(recipes)}" if given.recipes else ""
+            write_section(f"Deep recipes on pbc, {TASKS[task]}{size}{only}", text, command=command)
 
 
 def report(table: pd.DataFrame, options: dict[str, Any], gpu: bool, whole: bool) -> str:
