@@ -22,16 +22,21 @@ def color_steps() -> Steps:
     return [("features", ColorFeatures()), ("scale", StandardScaler())]
 
 
+def segment_step(options: Options) -> tuple[str, Any]:
+    """Return the step that outlines the cell: the one asked for, or the label-free one."""
+    from hemaest.segmentation import CellSegmenter
+
+    if options.segmenter is None:
+        return "segment", CellSegmenter(n_jobs=options.n_jobs)
+    return "segment", options.segmenter
+
+
 def handcrafted_steps(options: Options) -> Steps:
     """Return segmentation, all handcrafted features, and a value where a mask was empty."""
     from hemaest.features import HandcraftedFeatures
-    from hemaest.segmentation import CellSegmenter
 
-    segmenter = (
-        CellSegmenter(n_jobs=options.n_jobs) if options.segmenter is None else options.segmenter
-    )
     return [
-        ("segment", segmenter),
+        segment_step(options),
         ("features", named(HandcraftedFeatures(n_jobs=options.n_jobs))),
         ("impute", named(SimpleImputer(strategy="median", keep_empty_features=True))),
     ]

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
 from hemaest.recipes._balance import feature_sampler
-from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps, to_normal
+from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps, segment_step, to_normal
 from hemaest.recipes._deep import cropper, small_net
 from hemaest.recipes._inner_folds import InnerFolds
 from hemaest.recipes._registry import Options, Steps, register
@@ -77,11 +77,17 @@ def _ensemble_mixed(options: Options) -> Steps:
     return [segment, ("classify", mixed_vote(options, features))]
 
 
+def cell_net(options: Options) -> Pipeline:
+    """Return a small net that sees the cut-out cell of an outlined image."""
+    return Pipeline([("crop", cropper()), ("net", small_net(options))])
+
+
 def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
     """Return a net that sees the cell alone, and models that read its measures."""
-    net = Pipeline([("crop", cropper()), ("net", small_net(options))])
     handcrafted = Pipeline([*features, ("vote", handcrafted_vote(options))])
-    return VotingClassifier([("deep", net), ("handcrafted", handcrafted)], voting="soft")
+    return VotingClassifier(
+        [("deep", cell_net(options)), ("handcrafted", handcrafted)], voting="soft"
+    )
 
 
 @register(
@@ -91,10 +97,8 @@ def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
     param_grid={"classify__weights": [(1, 1), (2, 1)]},
 )
 def _ensemble_views(options: Options) -> Steps:
-    segment = handcrafted_steps(options)[0]
-    cell = Pipeline([("crop", cropper()), ("net", small_net(options))])
-    members = [("image", small_net(options)), ("cell", cell)]
-    return [segment, ("classify", VotingClassifier(members, voting="soft"))]
+    members = [("image", small_net(options)), ("cell", cell_net(options))]
+    return [segment_step(options), ("classify", VotingClassifier(members, voting="soft"))]
 
 
 @register(
