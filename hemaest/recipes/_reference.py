@@ -45,8 +45,10 @@ def _r1(options: Options) -> Steps:
     from hemaest.segmentation import SmearDetector
 
     segment, *features = handcrafted_steps(options)
-    # labelled fields are few, so many passes over them
-    longer = replace(options, max_epochs=options.max_epochs or 60)
+    # labelled fields are few: on 280 pbc cells more passes and more pixels each helped
+    longer = replace(
+        options, max_epochs=options.max_epochs or 100, image_size=options.image_size or 96
+    )
     return [
         ("detect", SmearDetector(n_jobs=options.n_jobs)),
         segment,
