@@ -252,19 +252,25 @@ def _task_rows(
             "their code": system.measured,
             "their protocol (leaks)": leaky,
             "clean": table.loc[recipe, "accuracy"] if ran else NOT_RUN,
-            "clean macro F1": table.loc[recipe, "macro F1"] if ran else "",
+            "clean macro F1": with_interval(table.loc[recipe]) if ran else "",
             "colour alone": table.loc["color-logistic", "accuracy"],
             "handcrafted-xgboost": table.loc["handcrafted-xgboost", "accuracy"],
             "best": f"{table.loc[best, 'accuracy']:.3f} ({best})",
             "card": result.claim(),
             "table": result.table,
+            "types": result.per_class,
             "minutes": minutes,
         }
 
 
+def with_interval(row: pd.Series) -> str:
+    """Return a recipe's macro F1 with the bootstrap's 95% interval."""
+    return f"{row['macro F1']:.3f} ({row['F1 low']:.3f} to {row['F1 high']:.3f})"
+
+
 def sections(rows: list[dict[str, Any]]) -> str:
     """Return the overview, then for each set the whole comparison and how it was made."""
-    left_out = ("card", "table", "claimed", "their code")
+    left_out = ("card", "table", "types", "claimed", "their code")
     short = pd.DataFrame([{k: v for k, v in r.items() if k not in left_out} for r in rows])
     short = short.astype(object).where(short.notna(), "")
     text = [format_table(short), ""]
@@ -282,6 +288,8 @@ def sections(rows: list[dict[str, Any]]) -> str:
             f"{system.leak_in_words}.",
             "",
             format_table(row["table"]),
+            "",
+            format_table(row["types"][row["types"]["recipe"].isin(system.recipes)]),
             "",
             f"Split unit: {facts['Split unit']}. {facts['Protocol']}. {facts['Data hash']}. "
             + " ".join(f"{f['severity'].capitalize()}: {f['text']}" for f in row["card"].flags),
@@ -304,7 +312,7 @@ def main() -> None:
         command = f"python -m benchmarks.reference_systems --only {name}{' --small' * given.small}"
         rows = []
         for row in rows_of(name, folder, given.small, gpu):
-            print({k: v for k, v in row.items() if k not in {"card", "table"}}, flush=True)
+            print({k: v for k, v in row.items() if k not in {"card", "table", "types"}}, flush=True)
             rows.append(row)
         text = f"{SMALL_NOTE}\n\n" * given.small + sections(rows)
         write_section(f"Reference system {name.upper()}{kind}", text, command=command)

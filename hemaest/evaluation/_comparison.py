@@ -204,6 +204,8 @@ class Comparison(Shown):
             "acc high",
             "macro precision",
             "macro F1",
+            "F1 low",
+            "F1 high",
             "MCC",
             "AUC",
             "ECE",
@@ -224,6 +226,7 @@ class Comparison(Shown):
         row["acc low"], row["acc high"] = self._draws.interval(
             metrics.accuracy(draws), row["accuracy"], len(self._tested)
         )
+        row["F1 low"], row["F1 high"] = self._draws.interval(metrics.macro_f1(draws))
         index, _, probability = self._pooled[name]
         if probability is not None:
             row["AUC"] = self._auc(name)

@@ -117,7 +117,7 @@ def _scores(page: Report, comparison: Any) -> None:
     n_classes = len(comparison.classes_)
     tiles.append((f"{1 / n_classes:.3f}", "chance", f"{n_classes} classes"))
     page.tiles(tiles)
-    shown = table.drop(columns=["acc low", "acc high"])
+    shown = table.drop(columns=["acc low", "acc high", "F1 low", "F1 high"])
     shown = shown.drop(columns="note").dropna(subset=["balanced accuracy"])
     quiet = np.flatnonzero(table["recipe"] == design.control).tolist()
     page.table(

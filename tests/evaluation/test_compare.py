@@ -73,6 +73,23 @@ def test_scores_are_those_of_scikit_learn(result):
         )
 
 
+def test_the_interval_of_macro_f1_is_that_of_drawing_patients_by_hand(result, cells):
+    patient = cells[2]
+    rng = np.random.default_rng(1)
+    rows = result.predictions.query("recipe == 'weak'")
+    of = [np.flatnonzero(patient[rows["image"]] == p) for p in np.unique(patient)]
+    true, predicted = rows["true"].to_numpy(), rows["predicted"].to_numpy()
+    draws = []
+    for _ in range(400):
+        drawn = np.concatenate([of[p] for p in rng.integers(0, len(of), len(of))])
+        draws.append(reference.f1_score(true[drawn], predicted[drawn], average="macro"))
+    row = result.table.set_index("recipe").loc["weak"]
+    # a little wider: percentiles are expanded for so few patients
+    assert row["F1 low"] == pytest.approx(np.quantile(draws, 0.02), abs=0.025)
+    assert row["F1 high"] == pytest.approx(np.quantile(draws, 0.98), abs=0.025)
+    assert row["F1 low"] < row["macro F1"] < row["F1 high"]
+
+
 def test_folds_are_shared_and_whole(result, cells):
     _, _, groups = cells
     for train, test in result.design.folds:
