@@ -32,11 +32,11 @@ from hemaest.groups import GroupedFolds, grouped_holdout
 from hemaest.recipes import ImagePipeline, make_recipe
 from hemaest.segmentation import CellSegmenter
 
-# what fits into 20 minutes of 2 cores for 1,800 images
+# what fits into 40 minutes of one core for 1,800 images; two threads in one net waste a quarter
 CPU = {"image_size": 128, "max_epochs": 150}
 SMALL = {"image_size": 64, "max_epochs": 15}
 CUT_OUT = 0.75  # a cell alone fills a smaller square than the whole image
-TWO_NETS = 115 / 150  # of the epochs for each of two nets, which fills the same time
+TWO_NETS = 115 / 150  # of the epochs for each of two nets, which fit as well
 TASKS = {"type": "8 types", "subtype": "11 subtypes"}
 ON_CELLS = "deep-small, cell cut out"
 ON_CPU = {

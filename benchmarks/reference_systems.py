@@ -36,6 +36,8 @@ FOLDS = 5
 SMALL_IMAGES = 120
 REDUCED = {"image_size": 64, "max_epochs": 2, "max_steps": 40}
 NOT_RUN = "not run: needs a GPU"
+# of a row: shown in full below the overview, or not a figure
+NOT_IN_OVERVIEW = {"card", "table", "types"}
 SMALL_NOTE = f"Small: {SMALL_IMAGES} images, two folds, two epochs; it shows that all runs, no bar."
 
 
@@ -270,7 +272,7 @@ def with_interval(row: pd.Series) -> str:
 
 def sections(rows: list[dict[str, Any]]) -> str:
     """Return the overview, then for each set the whole comparison and how it was made."""
-    left_out = ("card", "table", "types", "claimed", "their code")
+    left_out = NOT_IN_OVERVIEW | {"claimed", "their code"}
     short = pd.DataFrame([{k: v for k, v in r.items() if k not in left_out} for r in rows])
     short = short.astype(object).where(short.notna(), "")
     text = [format_table(short), ""]
@@ -312,7 +314,7 @@ def main() -> None:
         command = f"python -m benchmarks.reference_systems --only {name}{' --small' * given.small}"
         rows = []
         for row in rows_of(name, folder, given.small, gpu):
-            print({k: v for k, v in row.items() if k not in {"card", "table", "types"}}, flush=True)
+            print({k: v for k, v in row.items() if k not in NOT_IN_OVERVIEW}, flush=True)
             rows.append(row)
         text = f"{SMALL_NOTE}\n\n" * given.small + sections(rows)
         write_section(f"Reference system {name.upper()}{kind}", text, command=command)
