@@ -88,6 +88,7 @@ def train_and_test(
         "images": len(train),
         "pixels": options.get("image_size", ""),
         "epochs": options.get("max_epochs", ""),
+        "threads": torch.get_num_threads(),
         "accuracy": accuracy_score(truth, guess),
         "macro F1": f1_score(truth, guess, average="macro"),
         "fit, min": fit / 60,
@@ -193,7 +194,7 @@ def report(table: pd.DataFrame, options: dict[str, Any], gpu: bool, whole: bool)
         f"macro F1 {row[('macro F1', 'mean')]:.4f} +/- {row[('macro F1', 'std')]:.4f}."
         for recipe, row in mean.dropna().iterrows()
     ]
-    top = f"From scratch, threads: {torch.get_num_threads()}, {os.uname().machine}, {how}."
+    top = f"From scratch, {os.uname().machine}, {how}."
     return "\n\n".join([top, format_table(table), " ".join(spread), bars])
 
 

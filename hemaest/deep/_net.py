@@ -23,8 +23,9 @@ from hemaest.deep._norms import measure_norms
 from hemaest.deep._schedule import parameter_groups, warmup_cosine
 from hemaest.nets._devices import autocast
 
-# enough to know a mean and a spread by
+# enough to know a mean and a spread by, and after a long training enough to know them well
 SETTLE_IMAGES = 256
+SETTLE_MOST = 2048
 
 Batch = tuple[Tensor, tuple[Tensor, Tensor]]
 
@@ -310,14 +311,14 @@ class ClassifierNet(NeuralNet):
                 "clip_norm=1.0, or precision='float32' (bfloat16 and float16 overflow sooner)."
             )
 
-    def settle(self, train: Examples) -> None:
+    def settle(self, train: Examples, n_images: int = SETTLE_IMAGES) -> None:
         """Give the weights that would predict now the batch-norm statistics that are theirs.
 
         Running statistics lag behind, and those of averaged weights were never measured at all.
         """
         rng = np.random.default_rng([self.seed, 0, 3])
         batches = shuffled(len(train), self.batch_size, rng)
-        batches = batches[: max(1, SETTLE_IMAGES // self.batch_size)]
+        batches = batches[: max(1, n_images // self.batch_size)]
         images = (self.prepare(x) for _, x in prefetch(train.squares, batches))
         with autocast(self.torch_device, self.predict_precision):
             measure_norms(self.current(), images)
@@ -382,7 +383,9 @@ class ClassifierNet(NeuralNet):
             raise explain_memory(self, error) from error
         self.module_.requires_grad_(True)
         if not (diverged or stream) and valid is None and self.run["step"]:
-            self.settle(train)
+            # two in a hundred of the images seen: a short training is not held up by it
+            seen = self.run["step"] * self.batch_size
+            self.settle(train, min(SETTLE_MOST, max(SETTLE_IMAGES, seen // 50)))
         kept = self.run["good"] if diverged else self.current().state_dict()
         self.module_.load_state_dict(kept)
         self.module_.eval()
