@@ -32,7 +32,7 @@ from hemaest.groups import GroupedFolds, grouped_holdout
 from hemaest.recipes import ImagePipeline, make_recipe
 from hemaest.segmentation import CellSegmenter
 
-# what fits into 40 minutes of one core for 1,800 images; two threads in one net waste a quarter
+# fits into 40 minutes of one core for 1,800 images; two threads in one net are not twice as fast
 CPU = {"image_size": 128, "max_epochs": 150}
 SMALL = {"image_size": 64, "max_epochs": 15}
 CUT_OUT = 0.75  # a cell alone fills a smaller square than the whole image
