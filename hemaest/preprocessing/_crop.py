@@ -1,13 +1,18 @@
 """Cut the image down to its cell."""
 
 from numbers import Integral, Real
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest.base import ImageTransformer, Interval
+from hemaest._parallel import map_images
+from hemaest.base import ImageTransformer, Interval, StrOptions
+from hemaest.preprocessing._resize import border_color, pad_to
 
 Box = tuple[int, int, int, int]
+# of the training cells have room in a common square; a wrong outline must not widen all
+COMMON = 0.95
 
 
 def central_cell(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -51,45 +56,101 @@ def _span(low: int, high: int, length: int, limit: int) -> tuple[int, int]:
     return start, start + length
 
 
-class CropToCell(ImageTransformer):
-    """Cut each image to the bounding square of its cell, with a margin.
+def _cut(image: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.uint8]:
+    """Return the square around a box, or what of it the image holds."""
+    top, left, bottom, right = box
+    top, bottom = _span(top, bottom, side, image.shape[0])
+    left, right = _span(left, right, side, image.shape[1])
+    return image[top:bottom, left:right].copy()
 
-    Of several cells the one nearest to the middle is taken. An image without a cell stays whole.
-    The square is moved, or where that does not do made smaller, to lie inside the image.
+
+class CropToCell(ImageTransformer):
+    """Cut each image to the square around its cell, with a margin.
+
+    Of several cells the one nearest to the middle is taken. A square that reaches over the edge
+    of its image is moved inside.
 
     Parameters
     ----------
     margin : float, default=0.1
         Added on each side, as a share of the cell's larger side.
+    side : {"cell", "common"}, default="cell"
+        ``"cell"``: each cell fills a square of its own, whatever its size; for images of several
+        magnifications. ``"common"``: one square for all, so that a large cell stays larger than
+        a small one; for images of one magnification. An image without a cell stays whole, or is
+        cut to its middle where the square is common.
     n_jobs : int, optional
         Threads.
+
+    Attributes
+    ----------
+    side_ : int or None
+        The common side in pixels: room for 95 of 100 training cells and their margins. None
+        where each cell has its own, and where no training image holds a cell.
+
+    Notes
+    -----
+    Where an image is smaller than its square, a square of its own is made smaller, and a common
+    one is filled with the median colour of the image's border.
 
     Examples
     --------
     >>> import numpy as np
-    >>> image = np.zeros((1, 50, 60, 4), np.uint8)
-    >>> image[0, 20:30, 30:40, 3] = 1
-    >>> CropToCell(margin=0.2).fit_transform(image).shape
-    (1, 14, 14, 4)
+    >>> images = np.zeros((2, 50, 60, 4), np.uint8)
+    >>> images[0, 20:30, 30:40, 3] = images[1, 10:40, 15:45, 3] = 1
+    >>> [image.shape for image in CropToCell(margin=0.2).fit_transform(images)]
+    [(14, 14, 4), (42, 42, 4)]
+    >>> CropToCell(margin=0.2, side="common").fit_transform(images).shape
+    (2, 41, 41, 4)
     """
 
-    _stateless = True
     _channels = "map"
     _parameter_constraints = {
         "margin": [Interval(Real, 0, None, closed="left")],
+        "side": [StrOptions({"cell", "common"})],
         "n_jobs": [Integral, None],
     }
 
-    def __init__(self, margin: float = 0.1, *, n_jobs: int | None = None):
+    def __init__(
+        self,
+        margin: float = 0.1,
+        *,
+        side: Literal["cell", "common"] = "cell",
+        n_jobs: int | None = None,
+    ):
         self.margin = margin
+        self.side = side
         self.n_jobs = n_jobs
+
+    @property
+    def _stateless(self) -> bool:  # type: ignore[override]
+        return self.side == "cell"
+
+    def _fit(self, X: NDArray[Any], y: Any) -> None:
+        self.side_ = None
+        if self.side == "common":
+            sides = np.array(map_images(self._own_side, X, n_jobs=self.n_jobs))
+            if sides.any():
+                self.side_ = int(np.ceil(np.quantile(sides[sides > 0], COMMON)))
+
+    def _own_side(self, image: NDArray[np.uint8]) -> int:
+        """Return the side of the cell's own square, or 0 without a cell."""
+        cell = central_cell(image[..., 3])
+        return self._with_margin(bounding_box(cell)) if cell.any() else 0
+
+    def _with_margin(self, box: Box) -> int:
+        top, left, bottom, right = box
+        return round(max(bottom - top, right - left) * (1 + 2 * self.margin))
 
     def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         cell = central_cell(image[..., 3])
-        if not cell.any():
+        if self.side == "cell":
+            if not cell.any():
+                return image.copy()
+            box = bounding_box(cell)
+            return _cut(image, box, self._with_margin(box))
+        if self.side_ is None:
             return image.copy()
-        top, left, bottom, right = bounding_box(cell)
-        side = round(max(bottom - top, right - left) * (1 + 2 * self.margin))
-        top, bottom = _span(top, bottom, side, image.shape[0])
-        left, right = _span(left, right, side, image.shape[1])
-        return image[top:bottom, left:right].copy()
+        box = bounding_box(cell) if cell.any() else (0, 0, *image.shape[:2])
+        square = _cut(image, box, self.side_)
+        return pad_to(square, self.side_, self.side_, border_color(image))

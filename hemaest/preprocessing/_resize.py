@@ -63,10 +63,22 @@ def fit_inside(image: Image, height: int, width: int) -> Image:
     """Scale to fit inside the size, and pad with the border's median colour (letterbox)."""
     scale = min(height / image.shape[0], width / image.shape[1])
     inner = scale_to(image, *_scaled(image, scale, height, width, min))
+    return pad_to(inner, height, width, border_color(image))
+
+
+def pad_to(image: Image, height: int, width: int, color: Image) -> Image:
+    """Put the image in the middle of a canvas of one colour, whose cell map is empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pad_to(np.ones((1, 1, 3), np.uint8), 1, 3, np.uint8([9, 9, 9]))[..., 0].tolist()
+    [[9, 1, 9]]
+    """
     canvas = np.zeros((height, width, image.shape[2]), np.uint8)
-    canvas[..., :3] = border_color(image)
-    top, left = (height - inner.shape[0]) // 2, (width - inner.shape[1]) // 2
-    canvas[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    canvas[..., :3] = color
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas
 
 

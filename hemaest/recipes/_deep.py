@@ -46,10 +46,10 @@ def with_net(options: Options, net: Any) -> Steps:
 
 
 def cropper(n_jobs: int | None = None) -> Any:
-    """Return the step that cuts an outlined cell out, with enough around it to see its edge."""
+    """Return the step that cuts outlined cells out, all to one scale: size says what a cell is."""
     from hemaest.preprocessing import CropToCell
 
-    return CropToCell(margin=0.2, n_jobs=n_jobs)
+    return CropToCell(margin=0.05, side="common", n_jobs=n_jobs)
 
 
 def small_net(options: Options) -> Any:

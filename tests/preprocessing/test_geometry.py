@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from hemaest.images import to_object_array
 from hemaest.preprocessing import CropToCell, MaskBackground, Resize
@@ -98,6 +99,49 @@ def test_without_a_cell_nothing_is_cut_or_painted():
     image = np.dstack([np.full((9, 9, 3), 90, np.uint8), np.zeros((9, 9), np.uint8)])
     for step in (CropToCell(), MaskBackground()):
         np.testing.assert_array_equal(step.fit_transform(image[None])[0], image)
+
+
+def test_a_common_square_leaves_every_cell_its_size(rng):
+    sides = rng.integers(8, 30, 40)
+    X = np.stack([square_cell(90, 100, 31, 42, side) for side in sides])
+    crop = CropToCell(margin=0.1, side="common").fit(X)
+    own = [image.shape[0] for image in CropToCell(margin=0.1).fit_transform(to_object_array(X))]
+    assert crop.side_ == np.ceil(np.quantile(own, 0.95))
+    cut = crop.transform(X)
+    assert cut.shape == (40, crop.side_, crop.side_, 4)
+    room = sides <= crop.side_
+    np.testing.assert_array_equal((cut[room][..., 3] > 0).sum((1, 2)), sides[room] ** 2)
+
+
+def test_a_common_square_is_learnt_once_and_cuts_what_is_larger():
+    small, large = square_cell(60, 60, 20, 20, 10), square_cell(60, 60, 10, 10, 40)
+    crop = CropToCell(margin=0, side="common")
+    with pytest.raises(NotFittedError):
+        crop.transform(small[None])
+    crop.fit(small[None])
+    np.testing.assert_array_equal(crop.transform(large[None])[0], large[25:35, 25:35])
+    blank = small * np.uint8([1, 1, 1, 0])
+    np.testing.assert_array_equal(crop.transform(blank[None])[0], blank[25:35, 25:35])
+
+
+def test_a_common_square_moves_inside_and_is_filled_where_the_image_ends():
+    corner = square_cell(60, 60, 0, 50, 10)
+    tiny = square_cell(14, 12, 2, 1, 10)
+    crop = CropToCell(margin=0.5, side="common").fit(corner[None])
+    moved, filled = crop.transform([corner, tiny])
+    np.testing.assert_array_equal(moved, corner[:20, 40:])
+    np.testing.assert_array_equal(filled[3:17, 4:16], tiny)
+    outside = np.ones((20, 20), bool)
+    outside[3:17, 4:16] = False
+    assert (filled[outside] == (200, 200, 200, 0)).all()
+
+
+def test_where_no_training_image_holds_a_cell_none_is_cut():
+    blank = square_cell(30, 40, 0, 0, 1) * np.uint8([1, 1, 1, 0])
+    crop = CropToCell(side="common").fit(blank[None])
+    assert crop.side_ is None
+    cell = square_cell(30, 40, 10, 10, 8)
+    np.testing.assert_array_equal(crop.transform(cell[None])[0], cell)
 
 
 @pytest.mark.parametrize(("keep", "seen"), [("cell", {1, 2}), ("nucleus", {2}), ("cytoplasm", {1})])
