@@ -139,8 +139,9 @@ def make_recipe(
         learn two stains from. For another, give the transformer.
     segmenter : segmenter, optional
         For recipes that measure cells; by default the label-free
-        :class:`hemaest.segmentation.CellSegmenter`. With one a net sees the cell cut out, without
-        one the whole image. A fitted one goes in as ``FrozenEstimator(segmenter)``.
+        :class:`hemaest.segmentation.CellSegmenter`. With one a net sees the cell cut out, all
+        cells to one scale, without one the whole image. A fitted one goes in as
+        ``FrozenEstimator(segmenter)``.
     balance : str or sampler, optional
         How the training fold is balanced. Nets: ``"weights"``, ``"logit-adjusted"``, ``"focal"``,
         ``"oversample"``, ``"acdbgan"``. Models of features: ``"weights"``, ``"oversample"``,

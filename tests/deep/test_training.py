@@ -287,6 +287,25 @@ def test_a_stream_keeps_the_statistics_of_what_came_before(data):
     assert 0 < moved < 0.2
 
 
+def test_after_a_long_training_batch_norm_knows_more_images():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 60, (320, 32, 32, 3)).astype(np.uint8)
+    X += rng.integers(0, 190, (320, 1, 1, 3)).astype(np.uint8)
+    y = rng.integers(0, 2, 320)
+    away = []
+    for epochs in (2, 50):
+        tiny = {"channels": (4, 4, 8, 8)}
+        model = small(backbone_options=tiny, batch_size=40, max_epochs=epochs, augment=None)
+        net = model.fit(X, y).net_
+        norm = net.module_.backbone.conv1[1]
+        seen = []
+        norm.register_forward_hook(lambda module, given, result, seen=seen: seen.append(given[0]))
+        with torch.inference_mode():
+            net.module_(net.prepare(torch.from_numpy(X)))
+        away.append(float((norm.running_mean - seen[0].mean((0, 2, 3))).abs().max()))
+    assert away[1] < 1e-5 < 1e-3 < away[0]
+
+
 def test_settings_change_what_is_learnt(data):
     X, y, _ = data
     plain = small(max_epochs=2).fit(X, y).predict_proba(X)
