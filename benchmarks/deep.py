@@ -13,6 +13,7 @@ noted there, and a run that was ended goes on behind it.
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -173,7 +174,7 @@ def main() -> None:
             print(text)
         else:
             asked = [a for a in sys.argv[1:] if a not in ("--keep", str(given.keep))]
-            command = " ".join(["python -m benchmarks.deep", *asked])
+            command = f"python -m benchmarks.deep {shlex.join(asked)}".strip()
             only = f": {', '.join(recipes)}" if given.recipes else ""
             write_section(f"Deep recipes on pbc, {TASKS[task]}{size}{only}", text, command=command)
 
