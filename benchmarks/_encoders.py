@@ -13,7 +13,12 @@ from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATCl
 from hemaest.deep._start import described
 from hemaest.images import ImageRef, to_object_array
 from hemaest.nets._stride import fitting_stride
-from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer, Resize
+from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer, CropToCell, Resize
+from hemaest.recipes._deep import cropper
+from hemaest.segmentation import CellSegmenter
+
+# of the images of pbc_unlabelled; those of the other sets are brought to it
+UNLABELLED_SIDE = 160
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Size:
 
 
 SMALL = Size(
-    image=96,
+    image=64,
     encoder={"depths": (1, 1, 4, 1), "dims": (32, 64, 128, 192)},
     pretraining={"max_epochs": 6, "lr": 1.5e-3, "batch_size": 32, "decoder_dim": 128},
     few={"max_epochs": 30, "batch_size": 16},
@@ -73,7 +78,8 @@ def encoder(size: Size, kind: str) -> Path:
     ----------
     size : Size
     kind : {"plain", "enhanced", "synthetic", "untrained"}
-        On ``pbc_unlabelled`` as it is or after ALHE, on synthetic cells, or not at all.
+        On the cells of ``pbc_unlabelled`` as they are or after ALHE, on synthetic cells, or not
+        at all.
     """
     path = size.folder / f"{kind}-{size.image}.safetensors"
     if path.exists():
@@ -91,28 +97,48 @@ def encoder(size: Size, kind: str) -> Path:
 
 
 def pool(size: Size, kind: str) -> Any:
-    """Return the unlabelled images."""
+    """Return the unlabelled cells, cut out to one scale."""
     if kind == "synthetic":
-        return make_cells(6000, image_size=size.image, n_labs=8, random_state=0).images
+        made = make_cells(6000, image_size=96, n_labs=8, random_state=0)
+        return cropper().fit_transform(np.concatenate([made.images, made.masks[..., None]], -1))
+    cells = unlabelled_cropper(size).transform(unlabelled(size))
+    return enhanced(cells) if kind == "enhanced" else cells
+
+
+def unlabelled(size: Size) -> Any:
+    """Return ``pbc_unlabelled`` with the maps of its cells."""
     files = sorted((data_folder() / "pbc_unlabelled").glob("*.jpg"))
-    images = to_object_array([ImageRef(path) for path in files])
-    if kind == "enhanced":
-        return enhanced(images, size)
-    return images
+    return outlined(size, to_object_array([ImageRef(path) for path in files]), "unlabelled")
 
 
-def enhanced(images: Any, size: Size) -> Any:
-    """Return images after ALHE, which sees them at twice the net's size."""
-    smaller = Resize(2 * size.image).fit_transform(images)
-    return AdaptiveLocalHistogramEnhancer().fit_transform(smaller)
+def unlabelled_cropper(size: Size) -> CropToCell:
+    """Return the cropper of ``pbc_unlabelled``, which says for ``pbc`` too how large cells are."""
+    return cropper().fit(unlabelled(size))
+
+
+def outlined(size: Size, images: Any, name: str) -> Any:
+    """Return images with the maps of their cells, kept beside the encoders."""
+    path = size.folder / f"outlined-{name}.npy"
+    if not path.exists():
+        small = Resize(UNLABELLED_SIDE).fit_transform(images)
+        np.save(path, CellSegmenter(n_jobs=2).fit_transform(small))
+    return np.load(path)
+
+
+def enhanced(cells: Any) -> Any:
+    """Return cells after ALHE."""
+    return AdaptiveLocalHistogramEnhancer(n_jobs=2).fit_transform(cells)
+
+
+def frozen(size: Size, kind: str) -> DeepEmbedding:
+    """Return a frozen encoder."""
+    start = encoder(size, kind)
+    return DeepEmbedding(described(start)["backbone"], pretrained=start, image_size=size.image)
 
 
 def embedded(size: Size, kind: str, X: Any) -> np.ndarray:
     """Return the embeddings of a frozen encoder."""
-    start = encoder(size, kind)
-    return DeepEmbedding(
-        described(start)["backbone"], pretrained=start, image_size=size.image
-    ).fit_transform(X)
+    return frozen(size, kind).fit_transform(X)
 
 
 def from_scratch(size: Size) -> dict[str, Any]:

@@ -34,8 +34,11 @@ from benchmarks._encoders import (
     embedded,
     encoder,
     enhanced,
+    frozen,
+    outlined,
     plain_loop,
     pretrainer,
+    unlabelled_cropper,
     wpat,
 )
 from benchmarks._results import data_folder, write_section
@@ -44,6 +47,8 @@ from hemaest._tables import format_table
 from hemaest.datasets import load_pbc, load_segmentation_wbc, load_taleqani
 from hemaest.groups import GroupedFolds, grouped_holdout
 from hemaest.recipes import make_recipe
+from hemaest.recipes._deep import cropper
+from hemaest.segmentation import CellSegmenter
 
 PARTS = ("probe", "few", "all", "ablation", "transfer", "synthetic", "cost")
 BARS = {
@@ -63,10 +68,11 @@ def interval(values: Any) -> str:
     return f"{values.mean():.3f} ± {half:.3f}"
 
 
-def pbc(level: str = "type") -> tuple[Any, np.ndarray, np.ndarray]:
-    """Return images, labels and groups."""
+def pbc(size: Size, level: str = "type") -> tuple[Any, np.ndarray, np.ndarray]:
+    """Return cells as pretraining saw them, labels and groups."""
     data = load_pbc(data_folder() / "pbc", level=level)
-    return data.images, np.asarray(data.target), np.asarray(data.groups)
+    cells = unlabelled_cropper(size).transform(outlined(size, data.images, "pbc"))
+    return cells, np.asarray(data.target), np.asarray(data.groups)
 
 
 def splits(y: np.ndarray, groups: np.ndarray, gpu: bool) -> list[Any]:
@@ -86,12 +92,12 @@ def some(y: np.ndarray, rows: np.ndarray, count: int | None, seed: int) -> np.nd
 
 
 def linear() -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000))
 
 
 def probe(size: Size, gpu: bool) -> pd.DataFrame:
     """Linear probe on frozen embeddings, five folds by group."""
-    X, y, groups = pbc()
+    X, y, groups = pbc(size)
     folds = list(GroupedFolds(5, random_state=0).split(y, y, groups))
     rows = []
     for kind in ("plain", "untrained"):
@@ -113,7 +119,7 @@ def fit_and_score(model: Any, X: Any, y: Any, train: Any, test: Any) -> tuple[fl
 
 def few(size: Size, gpu: bool) -> pd.DataFrame:
     """Ten labels a class: fine-tuned from pretraining against from scratch."""
-    X, y, groups = pbc()
+    X, y, groups = pbc(size)
     train, test = grouped_holdout(y, groups, 0.2, random_state=0)
     arms = {
         "wpat, pretrained": lambda seed: wpat(size, encoder(size, "plain"), seed, size.few),
@@ -139,8 +145,8 @@ def every(size: Size, gpu: bool) -> pd.DataFrame:
     """All labels: pretrained against the same net and a residual net from scratch."""
     rows = []
     for level, task in (("type", "8 types"), ("subtype", "11 subtypes")):
-        X, y, groups = pbc(level)
-        Z = enhanced(X, size)
+        X, y, groups = pbc(size, level)
+        Z = enhanced(X)
         other = {"max_epochs": size.all["max_epochs"], "image_size": size.image}
         arms = {
             "fcmae-wpat": (Z, lambda s: wpat(size, encoder(size, "enhanced"), s, size.all)),
@@ -165,8 +171,8 @@ def every(size: Size, gpu: bool) -> pd.DataFrame:
 
 def ablation(size: Size, gpu: bool) -> pd.DataFrame:
     """Return the whole, and the whole without each of its parts."""
-    X, y, groups = pbc()
-    Z = enhanced(X, size)
+    X, y, groups = pbc(size)
+    Z = enhanced(X)
     how = size.ablation
     arms = {
         "the whole": (Z, lambda s: wpat(size, encoder(size, "enhanced"), s, how)),
@@ -194,45 +200,40 @@ def transfer(size: Size, gpu: bool) -> pd.DataFrame:
         "taleqani": load_taleqani(data_folder() / "taleqani"),
         "segmentation_wbc": load_segmentation_wbc(data_folder() / "segmentation_wbc"),
     }.items():
-        X, y = data.images, np.asarray(data.target).astype(str)
+        X, y = outlined(size, data.images, name), np.asarray(data.target).astype(str)
         groups = None if data.groups is None else np.asarray(data.groups)
         if groups is None:
             folds = list(StratifiedKFold(4, shuffle=True, random_state=0).split(y, y))
         else:
             folds = list(GroupedFolds(4, random_state=0).split(y, y, groups))
-        row = {"set": name, "images": len(y)}
-        for column, kind in (("pretrained, linear", "plain"), ("untrained, linear", "untrained")):
-            Z = embedded(size, kind, X)
-            row[column] = mean_score(lambda: linear(), Z, y, folds)
-        row["colour, linear"] = mean_score(
-            lambda: make_recipe("color-logistic", random_state=0), X, y, folds
-        )
         forest = make_recipe("handcrafted-xgboost", random_state=0)
-        features = np.asarray(forest[:-1].fit_transform(X, y))
-        row["handcrafted-xgboost"] = mean_score(
-            lambda last=forest[-1]: clone(last), features, y, folds
+        features = np.asarray(forest[1:-1].fit_transform(X, y))
+        net = make_recipe(
+            "deep-small",
+            segmenter=CellSegmenter(),
+            image_size=size.image,
+            max_epochs=size.transfer_epochs,
+            random_state=0,
         )
-        row["from scratch"] = mean_score(
-            lambda: make_recipe(
-                "deep-small",
-                image_size=size.image,
-                max_epochs=size.transfer_epochs,
-                random_state=0,
-            ),
-            X,
-            y,
-            folds,
-        )
+        arms = {
+            "pretrained, linear": (X, make_pipeline(cropper(), frozen(size, "plain"), linear())),
+            "untrained, linear": (X, make_pipeline(cropper(), frozen(size, "untrained"), linear())),
+            "colour, linear": (data.images, make_recipe("color-logistic", random_state=0)),
+            "handcrafted-xgboost": (features, forest[-1]),
+            "from scratch": (X, net[1:]),
+        }
+        row = {"set": name, "images": len(y)}
+        row |= {arm: mean_score(model, A, y, folds) for arm, (A, model) in arms.items()}
         rows.append(row)
         print(row, flush=True)
     return pd.DataFrame(rows)
 
 
-def mean_score(make: Any, X: Any, y: Any, folds: Any) -> str:
+def mean_score(model: Any, X: Any, y: Any, folds: Any) -> str:
     """Return balanced accuracy over folds."""
     return interval(
         [
-            balanced_accuracy_score(y[test], make().fit(X[train], y[train]).predict(X[test]))
+            balanced_accuracy_score(y[test], clone(model).fit(X[train], y[train]).predict(X[test]))
             for train, test in folds
         ]
     )
@@ -240,7 +241,7 @@ def mean_score(make: Any, X: Any, y: Any, folds: Any) -> str:
 
 def synthetic(size: Size, gpu: bool) -> pd.DataFrame:
     """Return whether an encoder of synthetic cells beats random weights on real ones."""
-    X, y, groups = pbc()
+    X, y, groups = pbc(size)
     train, test = grouped_holdout(y, groups, 0.2, random_state=0)
     rows = []
     for kind in ("synthetic", "untrained"):
@@ -353,7 +354,8 @@ def describe(size: Size, part: str, gpu: bool) -> str:
     encoder = "convnextv2_atto" if not size.encoder else f"a ConvNeXt V2 of {size.encoder}"
     text = (
         f"{encoder} at {size.image} px, {size.pretraining['max_epochs']} epochs of masked "
-        "pretraining on pbc_unlabelled. Intervals: 95%, Student's t over seeds or folds. "
+        "pretraining on the cells of pbc_unlabelled, cut out to one scale. Intervals: 95%, "
+        "Student's t over seeds or folds. "
     )
     if part == "ablation" and size.labels:
         text += f"{size.labels} labels a class. "

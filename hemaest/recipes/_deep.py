@@ -40,9 +40,14 @@ def asked(options: Options, net: type | None = None, **defaults: Any) -> dict[st
 
 def with_net(options: Options, net: Any) -> Steps:
     """Return a net, which sees the cell cut out where a segmenter was given."""
+    return [*cut_out(options), ("classify", net)]
+
+
+def cut_out(options: Options) -> Steps:
+    """Return the steps that leave of each image its cell, where a segmenter was given."""
     if options.segmenter is None:
-        return [("classify", net)]
-    return [("segment", options.segmenter), ("crop", cropper(options.n_jobs)), ("classify", net)]
+        return []
+    return [("segment", options.segmenter), ("crop", cropper(options.n_jobs))]
 
 
 def cropper(n_jobs: int | None = None) -> Any:

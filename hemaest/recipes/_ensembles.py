@@ -4,6 +4,7 @@ No member holds out data for itself (the trees have a fixed number), so the only
 that of the stacking, and it knows the groups.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from sklearn.base import clone
@@ -18,6 +19,7 @@ from hemaest.recipes._balance import feature_sampler
 from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps, segment_step, to_normal
 from hemaest.recipes._deep import cropper, small_net
 from hemaest.recipes._inner_folds import InnerFolds
+from hemaest.recipes._pipeline import ImagePipeline
 from hemaest.recipes._registry import Options, Steps, register
 
 
@@ -83,11 +85,14 @@ def cell_net(options: Options) -> Pipeline:
 
 
 def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
-    """Return a net that sees the cell alone, and models that read its measures."""
-    handcrafted = Pipeline([*features, ("vote", handcrafted_vote(options))])
-    return VotingClassifier(
-        [("deep", cell_net(options)), ("handcrafted", handcrafted)], voting="soft"
-    )
+    """Return a net that sees the cell alone, and models that read its measures.
+
+    What is balanced are the rows of measures.
+    """
+    net = cell_net(replace(options, balance=None))
+    voters = ("vote", handcrafted_vote(options))
+    handcrafted = ImagePipeline([*features, *feature_sampler(options), voters])
+    return VotingClassifier([("deep", net), ("handcrafted", handcrafted)], voting="soft")
 
 
 @register(

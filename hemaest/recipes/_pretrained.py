@@ -5,7 +5,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from hemaest.recipes._deep import asked
+from hemaest.recipes._deep import asked, cut_out
 from hemaest.recipes._registry import Options, Steps, register
 
 
@@ -24,7 +24,7 @@ def pretrainer(options: Options) -> Any:
 @register(
     "fcmae-wpat",
     "local histogram enhancement, masked pretraining, windowed patch attention",
-    accepts=("stain", "balance", "image_size"),
+    accepts=("stain", "segmenter", "balance", "image_size"),
     param_grid={"classify__lr": [5e-4, 1e-3], "classify__layer_decay": [0.65, 0.75]},
 )
 def enhanced_wpat(options: Options) -> Steps:
@@ -33,15 +33,21 @@ def enhanced_wpat(options: Options) -> Steps:
     from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
 
     model = WPATClassifier(pretrained=pretrainer(options), **asked(options, WPATClassifier))
-    return [("enhance", AdaptiveLocalHistogramEnhancer()), ("classify", model)]
+    enhancer = AdaptiveLocalHistogramEnhancer(n_jobs=options.n_jobs)
+    return [*cut_out(options), ("enhance", enhancer), ("classify", model)]
 
 
 @register(
     "fcmae-linear",
     "logistic regression on what masked pretraining sees",
-    accepts=("stain", "image_size"),
+    accepts=("stain", "segmenter", "image_size"),
     param_grid={"classify__C": [0.01, 0.1, 1.0]},
 )
 def _fcmae_linear(options: Options) -> Steps:
     model = LogisticRegression(C=0.1, max_iter=5000, random_state=options.random_state)
-    return [("embed", pretrainer(options)), ("scale", StandardScaler()), ("classify", model)]
+    return [
+        *cut_out(options),
+        ("embed", pretrainer(options)),
+        ("scale", StandardScaler()),
+        ("classify", model),
+    ]

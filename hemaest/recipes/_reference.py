@@ -38,7 +38,7 @@ def _r0(options: Options) -> Steps:
 @register(
     "r1-detect-segment-classify",
     "types from smear fields: find the leukocyte, outline it, let a net and its measures vote",
-    accepts=("stain", "segmenter", "image_size"),
+    accepts=("stain", "segmenter", "balance", "image_size"),
     param_grid={"classify__weights": [(1, 1), (2, 1)]},
 )
 def _r1(options: Options) -> Steps:
@@ -46,8 +46,12 @@ def _r1(options: Options) -> Steps:
 
     segment, *features = handcrafted_steps(options)
     # labelled fields are few: on 280 pbc cells more passes and more pixels each helped
+    # and in types as unequal as those of fields, SMOTE helped the models of measures
     longer = replace(
-        options, max_epochs=options.max_epochs or 100, image_size=options.image_size or 96
+        options,
+        max_epochs=options.max_epochs or 100,
+        image_size=options.image_size or 96,
+        balance="smote" if options.balance is None else options.balance,
     )
     return [
         ("detect", SmearDetector(n_jobs=options.n_jobs)),

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 from sklearn.base import BaseEstimator, clone
 
 from hemaest.deep import ImageClassifier, ResNet24Classifier, ResNet50Classifier, ViTClassifier
+from hemaest.deep._net import seeded
 from hemaest.images import to_object_array
 from hemaest.nets import build_net
 from hemaest.preprocessing import CropToCell
@@ -118,7 +120,8 @@ def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
 
 def test_embedding_recipe_takes_weights_from_a_file(cells, tmp_path):
     X, y = cells
-    net, _ = build_net("cellnet", 3, **TINY)
+    with seeded(0, torch.device("cpu")):
+        net, _ = build_net("cellnet", 3, **TINY)
     save_file(net.backbone.state_dict(), tmp_path / "weights.safetensors")
     recipe = make_recipe("embedding-logistic", image_size=32, random_state=0).set_params(
         embed__backbone="cellnet",
@@ -143,3 +146,16 @@ def test_pretrained_recipes_learn_inside_the_fold(cells):
         assert (params[f"{step}__image_size"], params[f"{step}__max_epochs"]) == (32, 1)
         assert set(clone(recipe).fit(X, y).predict(X)) <= {"dark", "pale"}
     assert make_recipe("fcmae-wpat", balance="oversample")[-1].resampler == "balanced"
+
+
+@pytest.mark.parametrize("name", ["fcmae-wpat", "fcmae-linear"])
+def test_with_a_segmenter_pretraining_sees_the_cell_cut_out(name, cells):
+    X, y = cells
+    segmenter = CellSegmenter(method="voters")
+    recipe = make_recipe(name, segmenter=segmenter, image_size=32, max_epochs=1, random_state=0)
+    step = "classify__pretrained" if name == "fcmae-wpat" else "embed"
+    recipe.set_params(**{f"{step}__backbone_options": {"depths": (1,) * 4, "dims": (8, 8, 16, 16)}})
+    recipe.fit(X, y)
+    cut = CropToCell(margin=0.05, side="common").fit_transform(segmenter.fit_transform(X))
+    rest = clone(recipe)[2:].fit(cut, y)
+    np.testing.assert_array_equal(recipe.predict_proba(X), rest.predict_proba(cut))

@@ -80,6 +80,16 @@ def test_fields_go_in_and_the_type_of_their_leukocyte_comes_out(fields):
     assert recipe.predict(to_object_array([empty]))[0] in set(y)
 
 
+def test_rows_of_measures_are_balanced_not_pictures():
+    members = dict(make_recipe("r1-detect-segment-classify")[-1].estimators)
+    assert members["handcrafted"]["balance"].method == "smote"
+    assert members["deep"]["net"].resampler is None
+    other = dict(make_recipe("r1-detect-segment-classify", balance="oversample")[-1].estimators)
+    assert other["handcrafted"]["balance"].method == "oversample"
+    plain = dict(make_recipe("ensemble-mixed")[-1].estimators)
+    assert "balance" not in plain["handcrafted"].named_steps
+
+
 def test_fields_turned_onto_black_are_read_as_if_they_were_not(fields):
     detector = make_recipe("r1-detect-segment-classify")[0].fit(fields[0])
     copies = [
