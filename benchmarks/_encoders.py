@@ -1,7 +1,7 @@
 """What the pretraining benchmark trains: two sizes, encoders kept as files, the nets to compare."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Size:
     seeds: tuple[int, ...] = (0, 1, 2)
     labels: int | None = None
     transfer_epochs: int = 40
+    unlabelled: int | None = None
     name: str = ""
     folder: Path = field(default_factory=Path)
 
@@ -47,7 +48,16 @@ SMALL = Size(
     all={"max_epochs": 5, "batch_size": 32},
     labels=25,
     transfer_epochs=12,
+    unlabelled=3000,
     name=" (small)",
+)
+HOUR = replace(
+    SMALL,
+    pretraining={**SMALL.pretraining, "max_epochs": 60},
+    all={"max_epochs": 30, "batch_size": 32},
+    ablation={"max_epochs": 40, "batch_size": 16},
+    unlabelled=None,
+    name=" (an hour of CPU)",
 )
 FULL = Size(
     image=128,
@@ -99,7 +109,7 @@ def encoder(size: Size, kind: str) -> Path:
 def pool(size: Size, kind: str) -> Any:
     """Return the unlabelled cells, cut out to one scale."""
     if kind == "synthetic":
-        made = make_cells(6000, image_size=96, n_labs=8, random_state=0)
+        made = make_cells(size.unlabelled or 6000, image_size=96, n_labs=8, random_state=0)
         return cropper().fit_transform(np.concatenate([made.images, made.masks[..., None]], -1))
     cells = unlabelled_cropper(size).transform(unlabelled(size))
     return enhanced(cells) if kind == "enhanced" else cells
@@ -108,6 +118,8 @@ def pool(size: Size, kind: str) -> Any:
 def unlabelled(size: Size) -> Any:
     """Return ``pbc_unlabelled`` with the maps of its cells."""
     files = sorted((data_folder() / "pbc_unlabelled").glob("*.jpg"))
+    if size.unlabelled is not None:
+        files = np.random.default_rng(0).permutation(files)[: size.unlabelled]
     return outlined(size, to_object_array([ImageRef(path) for path in files]), "unlabelled")
 
 
@@ -121,7 +133,7 @@ def outlined(size: Size, images: Any, name: str) -> Any:
     path = size.folder / f"outlined-{name}.npy"
     if not path.exists():
         small = Resize(UNLABELLED_SIDE).fit_transform(images)
-        np.save(path, CellSegmenter(n_jobs=2).fit_transform(small))
+        np.save(path, np.stack(list(CellSegmenter(n_jobs=2).fit_transform(small))))
     return np.load(path)
 
 

@@ -1,7 +1,7 @@
 """What masked pretraining and windowed attention bring on real cells.
 
-    HEMAEST_DATA=... python -m benchmarks.pretraining [--small] [--only probe few all ...]
-                                                      [--epochs N] [--encoders FOLDER]
+    HEMAEST_DATA=... python -m benchmarks.pretraining [--small | --hour]
+        [--only probe few all ...] [--encoders FOLDER]
 
 Encoders learn from ``pbc_unlabelled`` and never from an image they are judged on; labels come from
 ``pbc``, one split by group on a CPU, five folds on a GPU. Settings were chosen on synthetic cells
@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks._encoders import (
     FULL,
+    HOUR,
     SMALL,
     Size,
     convnext,
@@ -329,15 +330,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a small net and little time, no bar")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--epochs", type=int, help="of pretraining, in place of the size's own")
+    parser.add_argument("--hour", action="store_true", help="pretrain the small net for an hour")
     parser.add_argument("--encoders", type=Path, help="where pretrained encoders are kept")
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args()
-    gpu = torch.cuda.is_available() and not given.small
-    size = SMALL if given.small else FULL
-    if given.epochs is not None:
-        size.pretraining["max_epochs"] = given.epochs
-        size.name = f" ({'small, ' * given.small}{given.epochs} epochs)"
+    gpu = torch.cuda.is_available() and not (given.small or given.hour)
+    size = SMALL if given.small else HOUR if given.hour else FULL
     size.folder = given.encoders or Path(tempfile.mkdtemp())
     size.folder.mkdir(parents=True, exist_ok=True)
     parts = dict(zip(PARTS, (probe, few, every, ablation, transfer, synthetic, cost), strict=True))
@@ -365,8 +363,9 @@ def describe(size: Size, part: str, gpu: bool) -> str:
         text += f"{size.labels} labels a class. "
     if size is FULL:
         return text + BARS.get(part, "")
-    note = "A small setting: no bar holds. The full size needs a GPU and is not measured."
-    return text + note
+    if size.unlabelled:
+        text += f"{size.unlabelled} unlabelled cells. "
+    return text + "A small net: no bar holds. The full size needs a GPU and is not measured."
 
 
 if __name__ == "__main__":
