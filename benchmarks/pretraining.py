@@ -5,7 +5,8 @@
 
 Encoders learn from ``pbc_unlabelled`` and never from an image they are judged on; labels come from
 ``pbc``, one split by group on a CPU, five folds on a GPU. Settings were chosen on synthetic cells
-and on the training side of that split. Each part is a section of RESULTS.md; ``--encoders`` keeps
+and on the training side of that split. Nets see cells cut out to one scale, which is that of the
+unlabelled ones. Each part is a section of RESULTS.md; ``--encoders`` keeps
 the pretrained encoders, so that parts can be run one at a time.
 """
 
