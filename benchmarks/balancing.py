@@ -55,6 +55,7 @@ class Size:
     gan: dict[str, Any]
     on_features: tuple[str | None, ...]
     raw_cells: int
+    name: str = ""
 
 
 FULL = Size(
@@ -76,9 +77,13 @@ SMALL = Size(
     gan={"max_steps": 1000, "width": 16, "batch_size": 16, "lr": 4e-3},
     on_features=(None, "weights", "oversample", "smote"),
     raw_cells=150,
+    name=" (small)",
 )
-
-HOUR = replace(SMALL, gan={"max_steps": 6000, "width": 16, "batch_size": 16, "lr": 2e-3})
+HOUR = replace(
+    SMALL,
+    gan={"max_steps": 6000, "width": 16, "batch_size": 16, "lr": 2e-3},
+    name=" (an hour of CPU)",
+)
 
 NETS: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -386,9 +391,7 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     if not (gpu or given.small or given.hour):
         raise SystemExit("no GPU here: the full size would take days; take --small or --hour.")
-    size, name = (SMALL, " (small)") if given.small else (FULL, "")
-    if given.hour:
-        size, name = HOUR, " (an hour of CPU)"
+    size = SMALL if given.small else HOUR if given.hour else FULL
     for part in given.only:
         start = time.perf_counter()
         text = PARTS[part](size)
@@ -399,7 +402,7 @@ def main() -> None:
         if given.no_write:
             print("\n".join(text), flush=True)
         else:
-            write_section(f"Balancing: {part}{name}", "\n".join(text))
+            write_section(f"Balancing: {part}{size.name}", "\n".join(text))
 
 
 if __name__ == "__main__":
