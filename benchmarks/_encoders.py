@@ -40,12 +40,12 @@ class Size:
 
 
 SMALL = Size(
-    image=64,
+    image=48,
     encoder={"depths": (1, 1, 4, 1), "dims": (32, 64, 128, 192)},
     pretraining={"max_epochs": 6, "lr": 1.5e-3, "batch_size": 32, "decoder_dim": 128},
-    few={"max_epochs": 30, "batch_size": 16},
-    ablation={"max_epochs": 12, "batch_size": 16},
-    all={"max_epochs": 5, "batch_size": 32},
+    few={"max_epochs": 20, "batch_size": 16},
+    ablation={"max_epochs": 8, "batch_size": 16},
+    all={"max_epochs": 3, "batch_size": 32},
     labels=25,
     transfer_epochs=12,
     unlabelled=3000,
@@ -53,6 +53,8 @@ SMALL = Size(
 )
 HOUR = replace(
     SMALL,
+    image=64,
+    few={"max_epochs": 30, "batch_size": 16},
     pretraining={**SMALL.pretraining, "max_epochs": 60},
     all={"max_epochs": 30, "batch_size": 32},
     ablation={"max_epochs": 40, "batch_size": 16},
