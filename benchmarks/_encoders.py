@@ -1,4 +1,4 @@
-"""What the pretraining benchmark trains: two sizes, encoders kept as files, the nets to compare."""
+"""What the pretraining benchmark trains: its sizes, encoders kept as files, the nets to compare."""
 
 import time
 from dataclasses import dataclass, field, replace

@@ -383,8 +383,9 @@ PARTS = {"pbc": pbc, "wbc": wbc, "throughput": throughput}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="32 px, few rows, one seed")
-    parser.add_argument("--hour", action="store_true", help="as small, the GAN six times as long")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--small", action="store_true", help="32 px, few rows, one seed")
+    sizes.add_argument("--hour", action="store_true", help="as small, the GAN six times as long")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args()

@@ -209,7 +209,7 @@ def transfer(size: Size, gpu: bool) -> pd.DataFrame:
         else:
             folds = list(GroupedFolds(4, random_state=0).split(y, y, groups))
         forest = make_recipe("handcrafted-xgboost", random_state=0)
-        features = np.asarray(forest[1:-1].fit_transform(X, y))
+        features = np.asarray(forest[1].fit_transform(X))
         net = make_recipe(
             "deep-small",
             segmenter=CellSegmenter(),
@@ -221,7 +221,7 @@ def transfer(size: Size, gpu: bool) -> pd.DataFrame:
             "pretrained, linear": (X, make_pipeline(cropper(), frozen(size, "plain"), linear())),
             "untrained, linear": (X, make_pipeline(cropper(), frozen(size, "untrained"), linear())),
             "colour, linear": (data.images, make_recipe("color-logistic", random_state=0)),
-            "handcrafted-xgboost": (features, forest[-1]),
+            "handcrafted-xgboost": (features, forest[2:]),
             "from scratch": (X, net[1:]),
         }
         row = {"set": name, "images": len(y)}
@@ -329,9 +329,10 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="a small net and little time, no bar")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--small", action="store_true", help="a small net and little time, no bar")
+    sizes.add_argument("--hour", action="store_true", help="pretrain the small net for an hour")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--hour", action="store_true", help="pretrain the small net for an hour")
     parser.add_argument("--encoders", type=Path, help="where pretrained encoders are kept")
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args()
