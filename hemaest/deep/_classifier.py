@@ -43,12 +43,13 @@ class ImageClassifier(
     backbone : str, default="resnet24"
         ``"resnet24"``, ``"cellnet"`` (small, for CPUs), ``"wpat"`` (windowed attention around an
         encoder, see :class:`WPATClassifier`) or any name that timm knows.
-    pretrained : bool, path or FCMAEPretrainer, default=False
+    pretrained : bool, path, FCMAEPretrainer or FrozenEstimator, default=False
         True takes timm's published weights from the hub. The path of a ``.safetensors`` or
         ``.pth`` file works without a network; what of it does not fit is told and kept in
         ``pretrained_report_``. An unfitted :class:`FCMAEPretrainer` first learns from the training
         images, without their labels; a fitted one is given as ``FrozenEstimator(pretrainer)``, or
-        as the path that its ``save`` wrote.
+        as the path that its ``save`` wrote. A classifier that learnt from other images, given as
+        ``FrozenEstimator(classifier)``, is begun with too; only its last layer is left behind.
     image_size : int, default=96
         Side of the squares that the net sees.
     max_epochs : int, default=30
@@ -389,6 +390,16 @@ class ImageClassifier(
         self.held_out_ = held_out
         self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
+
+    def _as_start(self) -> Start:
+        """Return what another net begins with: all but the last layer, whose classes were ours."""
+        from hemaest.deep._arrays import to_arrays, to_tensors
+        from hemaest.nets._weights import without_head
+
+        options = Start(**self._structure).fitting(self.backbone, self._net_options())
+        backbone = self.net_.module_.backbone
+        weights = without_head(backbone, to_tensors(to_arrays(backbone)))
+        return Start(weights, backbone=self.backbone, options=options)
 
     def partial_fit(
         self,

@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, checked_fit
+from hemaest.deep._arrays import to_arrays, to_tensors
 from hemaest.deep._owner import TURN, OwnsNet
-from hemaest.deep._start import write_encoder
+from hemaest.deep._start import Start, write_encoder
 from hemaest.images import check_images, to_object_array
 
 if TYPE_CHECKING:
@@ -236,6 +237,9 @@ class FCMAEPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OwnsNet
         check_is_fitted(self, "net_")
         options = {**(self.backbone_options or {}), "stride": self.net_.module_.stride}
         return {"backbone": self.backbone, "options": options}
+
+    def _as_start(self) -> Start:
+        return Start(to_tensors(to_arrays(self.encoder_)), **self.structure_)
 
     def _n_outputs(self) -> int:
         return 0

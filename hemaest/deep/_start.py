@@ -1,16 +1,16 @@
-"""What a net begins with: nothing, published weights, a file, or what a pretrainer has learnt."""
+"""What a net begins with: nothing, published weights, a file, or what another net has learnt."""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from hemaest.deep._arrays import to_arrays, to_tensors
+from hemaest.deep._arrays import to_arrays
 
 # under which a file of weights says how its encoder is built
 KEY = "hemaest"
@@ -44,12 +44,15 @@ class Start:
         Parameters
         ----------
         backbone : str
-            The net: the encoder's own name, or ``"wpat"`` around it.
+            The net: that which was learnt with, or ``"wpat"`` around it.
         options : dict
             What the user asked for; it goes first.
         """
         if self.backbone is None:
             return options
+        if backbone == self.backbone:
+            asked = {name: value for name, value in options.items() if value is not None}
+            return {**self.options, **asked}
         if backbone == "wpat":
             if options.get("encoder") not in (None, self.backbone):
                 raise ValueError(
@@ -58,12 +61,11 @@ class Start:
                 )
             inner = {**self.options, **(options.get("encoder_options") or {})}
             return {**options, "encoder": self.backbone, "encoder_options": inner}
-        if backbone != self.backbone:
-            raise ValueError(
-                f"backbone={backbone!r}, but what was pretrained is a {self.backbone!r}; give "
-                f"backbone={self.backbone!r}, or 'wpat' to put attention on top of it."
-            )
-        return {**self.options, **options}
+        around = "" if self.backbone == "wpat" else ", or 'wpat' to put attention on top of it"
+        raise ValueError(
+            f"backbone={backbone!r}, but what was pretrained is a {self.backbone!r}; give "
+            f"backbone={self.backbone!r}{around}."
+        )
 
 
 def is_estimator(pretrained: Any) -> bool:
@@ -71,18 +73,29 @@ def is_estimator(pretrained: Any) -> bool:
     return hasattr(pretrained, "fit")
 
 
+def learns_alone(pretrained: Any) -> bool:
+    """Return whether an estimator needs no labels to begin with."""
+    return not is_classifier(pretrained)
+
+
 def refuse_bare_fitted(pretrained: Any) -> None:
-    """Refuse a fitted pretrainer that ``clone`` would silently empty."""
+    """Refuse a fitted estimator that ``clone`` would silently empty."""
     if not is_estimator(pretrained) or isinstance(pretrained, FrozenEstimator):
         return
     try:
         check_is_fitted(pretrained)
     except NotFittedError:
         return
+    if learns_alone(pretrained):
+        ways = (
+            "Give FrozenEstimator(pretrainer) to keep it as it is, the path of "
+            "pretrainer.save(path), or an unfitted one to fit it on each training fold."
+        )
+    else:
+        ways = "Give FrozenEstimator(classifier) to keep it as it is."
     raise ValueError(
         f"pretrained is a fitted {type(pretrained).__name__}; clone, and so every split, would "
-        "lose what it learned. Give FrozenEstimator(pretrainer) to keep it as it is, the path of "
-        "pretrainer.save(path), or an unfitted one to fit it on each training fold."
+        f"lose what it learned. {ways}"
     )
 
 
@@ -96,13 +109,23 @@ def start_from(pretrained: Any, X: Any = None, *, device: str = "auto", seed: in
     if isinstance(pretrained, FrozenEstimator):
         fitted = pretrained.estimator
         check_is_fitted(fitted)
-    else:
+    elif learns_alone(pretrained):
         fitted = clone(pretrained)
         mine: dict[str, Any] = {"device": device} if fitted.device == "auto" else {}
         if fitted.random_state is None:
             mine["random_state"] = seed
         fitted.set_params(**mine).fit(X)
-    return Start(to_tensors(to_arrays(fitted.encoder_)), **fitted.structure_)
+    else:
+        raise ValueError(
+            f"pretrained is an unfitted {type(pretrained).__name__}, which would need labels of "
+            "its own; fit it on other images and give FrozenEstimator(classifier)."
+        )
+    if not hasattr(fitted, "_as_start"):
+        raise ValueError(
+            f"pretrained is a FrozenEstimator of {type(fitted).__name__}; what can be begun with "
+            "is an FCMAEPretrainer, or an ImageClassifier and its kind."
+        )
+    return fitted._as_start()
 
 
 def described(path: str | Path) -> dict[str, Any]:

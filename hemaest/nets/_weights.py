@@ -140,9 +140,8 @@ def put_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict
             f"{_some(list(weights))}, the net {_some(list(own))}. Is it the same backbone?"
         )
     net.load_state_dict(fits, strict=False)
-    head = _head_name(net)
     told = {
-        kind: [n for n in report[kind] if not (head and n.startswith(f"{head}."))]
+        kind: list(without_head(net, dict.fromkeys(report[kind])))
         for kind in ("missing", "unexpected", "mismatched")
     }
     told["missing"] = [n for n in told["missing"] if not n.endswith("num_batches_tracked")]
@@ -161,7 +160,17 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
 
 
-def _head_name(net: nn.Module) -> str | None:
+def without_head(net: nn.Module, named: dict[str, Any]) -> dict[str, Any]:
+    """Return what goes by the names of a net's tensors, less those of its last layer.
+
+    Examples
+    --------
+    >>> from hemaest.nets import ResNet24
+    >>> net = ResNet24(4, width=8)
+    >>> sorted(set(net.state_dict()) - set(without_head(net, net.state_dict())))
+    ['fc.bias', 'fc.weight']
+    """
     get = getattr(net, "get_classifier", None)
     last = get() if get else None
-    return next((name for name, m in net.named_modules() if m is last and name), None)
+    head = next((name for name, m in net.named_modules() if m is last and name), None)
+    return {k: v for k, v in named.items() if not (head and k.startswith(f"{head}."))}
