@@ -42,7 +42,7 @@ def plain_loop(X: np.ndarray, y: np.ndarray, options: dict[str, Any]) -> float:
             score = judge(seen, of.repeat(2)).float()
         loss, _ = pairing_losses(*score.chunk(2))
         if step % gan.penalty_every == 0:
-            loss = loss + gan.penalty_every * gan.penalty * slope_penalty(score, seen)
+            loss = loss + gan.penalty_every * run.settings.penalty * slope_penalty(score, seen)
         adam[1].zero_grad()
         loss.backward()
         adam[1].step()

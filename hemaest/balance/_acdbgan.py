@@ -3,7 +3,7 @@
 import warnings
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,8 +57,10 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         Channels of the largest feature map. 16 is bearable on a CPU.
     latent_size : int, default=64
         Length of the noise.
-    penalty : float, default=1.0
-        Weight of the R1 and R2 penalties: how smooth the discriminator must be.
+    penalty : float or "auto", default="auto"
+        Weight of the R1 and R2 penalties: how smooth the discriminator must be. ``"auto"`` grows
+        with the number of pixels, 0.02 at 32 pixels. With too much the discriminator learns so
+        slowly that the generator gets away with one face for each class.
     penalty_every : int, default=4
         Steps from one penalty to the next, which then counts so many times.
     target : float, default=1.0
@@ -135,7 +137,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         "lr": [Interval(Real, 0, None, closed="neither")],
         "width": [Interval(Integral, 4, None, closed="left")],
         "latent_size": [Interval(Integral, 4, None, closed="left")],
-        "penalty": [Interval(Real, 0, None, closed="left")],
+        "penalty": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "penalty_every": [Interval(Integral, 1, None, closed="left")],
         "target": [Interval(Real, 0, 1, closed="right")],
         "adaptive": ["boolean"],
@@ -161,7 +163,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         lr: float = 2e-3,
         width: int = 32,
         latent_size: int = 64,
-        penalty: float = 1.0,
+        penalty: float | Literal["auto"] = "auto",
         penalty_every: int = 4,
         target: float = 1.0,
         adaptive: bool = True,

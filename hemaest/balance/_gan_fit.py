@@ -26,6 +26,17 @@ Weights = dict[str, NDArray[Any]]
 PICTURES_PER_CLASS = 8
 
 
+def default_penalty(image_size: int) -> float:
+    """Return the weight of the penalties: slopes over more pixels are smaller.
+
+    Examples
+    --------
+    >>> default_penalty(32), default_penalty(64)
+    (0.02, 0.08)
+    """
+    return 0.02 * (image_size / 32) ** 2
+
+
 def make_run(gan: "ACDBGAN", n_classes: int, seed: int) -> Run:
     """Return the untrained nets of an estimator, ready to be trained."""
     device = resolve_device(gan.device)
@@ -37,7 +48,7 @@ def make_run(gan: "ACDBGAN", n_classes: int, seed: int) -> Run:
         gan.max_steps,
         gan.batch_size,
         gan.lr,
-        gan.penalty,
+        default_penalty(gan.image_size) if gan.penalty == "auto" else gan.penalty,
         gan.penalty_every,
         gan.report_every,
         seed,

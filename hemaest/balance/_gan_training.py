@@ -22,7 +22,7 @@ from hemaest.deep._net import TrainingDiverged, weights_of
 from hemaest.deep._schedule import warmup_cosine
 from hemaest.nets._devices import autocast
 from hemaest.nets._gan import Discriminator, Generator, pairing_losses, slope_penalty
-from hemaest.nets._gan_augment import look_through
+from hemaest.nets._gan_augment import look_through, uniform, views
 
 # the class begins to count after this share of a run, and counts in full after the second
 CONDITIONING = (0.05, 0.3)
@@ -282,12 +282,17 @@ def picture_grid(images: NDArray[np.uint8], n_columns: int, path: Path) -> None:
 def generate(
     net: Generator, label: NDArray[np.int64], random: torch.Generator, device: torch.device
 ) -> NDArray[np.uint8]:
-    """Return one image of each label, in batches of flat memory."""
+    """Return one image of each label, in batches of flat memory.
+
+    Each is mirrored and turned at random: the discriminator looked at all eight views alike, so
+    which of them the generator draws means nothing.
+    """
     found = []
     net.eval()
     for start in range(0, len(label), 64):
         part = torch.from_numpy(label[start : start + 64]).to(device)
         noise = torch.randn(len(part), net.latent_size, generator=random).to(device)
-        images = ((net(noise, part) + 1) * 127.5).round_().clamp_(0, 255).byte()
-        found.append(images.permute(0, 2, 3, 1).cpu().numpy())
+        images = views(net(noise, part), uniform(random, len(part), 3, noise))
+        images = ((images + 1) * 127.5).round_().clamp_(0, 255).byte()
+        found.append(images.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     return np.concatenate(found)

@@ -1,13 +1,17 @@
 """Random changes through which a discriminator looks at real and fake images alike.
 
 They can be differentiated, so the generator learns through them; and as both sides get them, what
-they do is not learnt as part of a cell. Mirrored and turned views are the exception that does no
-harm: a cell has no upright side.
+they do is not learnt as part of a cell. Each is made to some images only: always changed, cells
+hide from the discriminator that a generator draws the same one again and again. Mirrored and
+turned views are the exception that does no harm: a cell has no upright side.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# of images that each change is made to
+SHARE = 0.5
 
 
 def uniform(generator: torch.Generator, n: int, k: int, like: Tensor) -> Tensor:
@@ -64,8 +68,13 @@ def cut_out(images: Tensor, noise: Tensor, share: float) -> Tensor:
     return images.masked_fill(hidden[:, None], 0.0)
 
 
+def some(changed: Tensor, images: Tensor, noise: Tensor) -> Tensor:
+    """Return the changed image where the noise says so, for a share of all, else the image."""
+    return torch.where((noise < 2 * SHARE - 1)[:, None, None, None], changed, images)
+
+
 def look_through(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image turned, moved, recoloured and partly hidden, at random.
+    """Return each image turned, and some of them moved, recoloured, partly hidden, at random.
 
     Examples
     --------
@@ -73,8 +82,8 @@ def look_through(images: Tensor, generator: torch.Generator) -> Tensor:
     >>> look_through(images, torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3, 8, 8])
     """
-    noise = uniform(generator, len(images), 10, images)
+    noise = uniform(generator, len(images), 13, images)
     images = views(images, noise[:, :3])
-    images = recolour(images, noise[:, 3:6], 0.25)
-    images = shift(images, noise[:, 6:8], 0.125)
-    return cut_out(images, noise[:, 8:], 0.35)
+    images = some(recolour(images, noise[:, 3:6], 0.25), images, noise[:, 10])
+    images = some(shift(images, noise[:, 6:8], 0.125), images, noise[:, 11])
+    return some(cut_out(images, noise[:, 8:10], 0.35), images, noise[:, 12])

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from hemaest import persistence
 from hemaest.balance import ACDBGAN
 from hemaest.balance._gan_fit import make_run
-from hemaest.balance._gan_training import train
+from hemaest.balance._gan_training import generate, train
 from hemaest.balance._quota import deficits, need, quotas
 from hemaest.deep import ImageClassifier
 from hemaest.deep._batches import Squares
@@ -353,6 +353,20 @@ def test_it_learns_the_colour_of_each_class(discs):
     for made, real in means.values():
         assert np.abs(made - real).max() < 0.6 * apart
     assert means["rare"][0][0] > means["common"][0][0]
+
+
+def test_what_is_drawn_comes_in_all_eight_views_of_a_square():
+    class OneFace(torch.nn.Module):
+        latent_size = 4
+
+        def forward(self, noise, label):
+            return torch.linspace(-1, 1, 64).view(1, 1, 8, 8).expand(len(noise), 3, 8, 8)
+
+    random = torch.Generator().manual_seed(0)
+    images = generate(OneFace(), np.zeros(200, int), random, torch.device("cpu"))
+    face = images[0]
+    views = {np.rot90(f, k).tobytes() for f in (face, face[::-1]) for k in range(4)}
+    assert {image.tobytes() for image in images} == views and len(views) == 8
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,10 @@ def test_the_generator_learns_through_the_changes():
     images = torch.rand(4, 3, 8, 8, requires_grad=True)
     look_through(images, torch.Generator().manual_seed(0)).sum().backward()
     assert torch.isfinite(images.grad).all() and (images.grad != 0).any(dim=1).float().mean() > 0.4
+
+
+def test_about_an_eighth_of_the_images_is_only_turned():
+    square = torch.arange(64.0).view(1, 1, 8, 8).repeat(400, 3, 1, 1)
+    seen = look_through(square, torch.Generator().manual_seed(0))
+    same = seen.flatten(1).sort().values == square.flatten(1).sort().values
+    assert 0.08 < same.all(dim=1).float().mean() < 0.17
