@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -97,102 +98,95 @@ def linear() -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000))
 
 
-def probe(size: Size, gpu: bool) -> pd.DataFrame:
-    """Linear probe on frozen embeddings, five folds by group."""
-    X, y, groups = pbc(size)
-    folds = list(GroupedFolds(5, random_state=0).split(y, y, groups))
-    rows = []
-    for kind in ("plain", "untrained"):
-        Z = embedded(size, kind, X)
-        scores = [
-            accuracy_score(y[test], linear().fit(Z[train], y[train]).predict(Z[test]))
-            for train, test in folds
-        ]
-        name = "pretrained without labels" if kind == "plain" else "the same encoder, untrained"
-        rows.append({"encoder": name, "features": Z.shape[1], "accuracy": interval(scores)})
-    return pd.DataFrame(rows)
-
-
 def fit_and_score(model: Any, X: Any, y: Any, train: Any, test: Any) -> tuple[float, float]:
     """Return accuracy and macro F1."""
     guess = model.fit(X[train], y[train]).predict(X[test])
     return accuracy_score(y[test], guess), f1_score(y[test], guess, average="macro")
 
 
+def compared(arms: dict[str, list[Any]], gpu: bool) -> list[dict[str, str]]:
+    """Return accuracy and macro F1 of each arm over its jobs.
+
+    A job holds what :func:`fit_and_score` takes. Without a GPU they run two at a time: small nets
+    gain more from a core each than from both for one.
+    """
+    jobs = [delayed(fit_and_score)(*job) for arm in arms.values() for job in arm]
+    found = iter(Parallel(n_jobs=1 if gpu else 2)(jobs))
+    rows = []
+    for name, arm in arms.items():
+        accuracy, f1 = zip(*(next(found) for _ in arm), strict=True)
+        rows.append({"": name, "accuracy": interval(accuracy), "macro F1": interval(f1)})
+    return rows
+
+
+def probe(size: Size, gpu: bool) -> pd.DataFrame:
+    """Linear probe on frozen embeddings, five folds by group."""
+    X, y, groups = pbc(size)
+    folds = list(GroupedFolds(5, random_state=0).split(y, y, groups))
+    names = {"plain": "pretrained without labels", "untrained": "the same encoder, untrained"}
+    tables = {name: embedded(size, kind, X) for kind, name in names.items()}
+    arms = {name: [(linear(), Z, y, *fold) for fold in folds] for name, Z in tables.items()}
+    table = pd.DataFrame(compared(arms, gpu)).rename(columns={"": "encoder"})
+    return table.assign(features=[Z.shape[1] for Z in tables.values()])
+
+
 def few(size: Size, gpu: bool) -> pd.DataFrame:
     """Ten labels a class: fine-tuned from pretraining against from scratch."""
     X, y, groups = pbc(size)
+    Z, start = embedded(size, "plain", X), encoder(size, "plain")
     train, test = grouped_holdout(y, groups, 0.2, random_state=0)
+    drawn = [(seed, some(y, train, 10, seed)) for seed in size.seeds]
     arms = {
-        "wpat, pretrained": lambda seed: wpat(size, encoder(size, "plain"), seed, size.few),
-        "wpat, from scratch": lambda seed: wpat(size, None, seed, size.few),
+        "wpat, pretrained": [(wpat(size, start, s, size.few), X, y, r, test) for s, r in drawn],
+        "wpat, from scratch": [(wpat(size, None, s, size.few), X, y, r, test) for s, r in drawn],
+        "linear, pretrained": [(linear(), Z, y, r, test) for _, r in drawn],
     }
-    rows = []
-    for name, make in arms.items():
-        scores = [
-            fit_and_score(make(seed), X, y, some(y, train, 10, seed), test) for seed in size.seeds
-        ]
-        accuracy, f1 = zip(*scores, strict=True)
-        rows.append({"net": name, "accuracy": interval(accuracy), "macro F1": interval(f1)})
-    Z = embedded(size, "plain", X)
-    scores = [fit_and_score(linear(), Z, y, some(y, train, 10, seed), test) for seed in size.seeds]
-    accuracy, f1 = zip(*scores, strict=True)
-    rows.append(
-        {"net": "linear, pretrained", "accuracy": interval(accuracy), "macro F1": interval(f1)}
-    )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(compared(arms, gpu)).rename(columns={"": "net"})
 
 
 def every(size: Size, gpu: bool) -> pd.DataFrame:
     """All labels: pretrained against the same net and a residual net from scratch."""
-    rows = []
+    start, tables = encoder(size, "enhanced"), []
     for level, task in (("type", "8 types"), ("subtype", "11 subtypes")):
         X, y, groups = pbc(size, level)
         Z = enhanced(X)
+        folds = list(enumerate(splits(y, groups, gpu)))
         other = {"max_epochs": size.all["max_epochs"], "image_size": size.image}
         arms = {
-            "fcmae-wpat": (Z, lambda s: wpat(size, encoder(size, "enhanced"), s, size.all)),
-            "alhe-wpat, from scratch": (Z, lambda s: wpat(size, None, s, size.all)),
-            "deep-small, from scratch": (
-                X,
-                lambda s, other=other: make_recipe("deep-small", random_state=s, **other),
-            ),
+            "fcmae-wpat": [(wpat(size, start, s, size.all), Z, y, *fold) for s, fold in folds],
+            "alhe-wpat, from scratch": [
+                (wpat(size, None, s, size.all), Z, y, *fold) for s, fold in folds
+            ],
+            "deep-small, from scratch": [
+                (make_recipe("deep-small", random_state=s, **other), X, y, *fold)
+                for s, fold in folds
+            ],
         }
-        for name, (images, make) in arms.items():
-            scores = [
-                fit_and_score(make(seed), images, y, train, test)
-                for seed, (train, test) in enumerate(splits(y, groups, gpu))
-            ]
-            accuracy, f1 = zip(*scores, strict=True)
-            rows.append(
-                {"task": task, "net": name, "accuracy": interval(accuracy), "F1": interval(f1)}
-            )
-            print(rows[-1], flush=True)
-    return pd.DataFrame(rows).rename(columns={"F1": "macro F1"})
+        tables.append(pd.DataFrame(compared(arms, gpu)).assign(task=task))
+    table = pd.concat(tables).rename(columns={"": "net"})
+    return table[["task", "net", "accuracy", "macro F1"]]
 
 
 def ablation(size: Size, gpu: bool) -> pd.DataFrame:
     """Return the whole, and the whole without each of its parts."""
     X, y, groups = pbc(size)
     Z = enhanced(X)
-    how = size.ablation
-    arms = {
-        "the whole": (Z, lambda s: wpat(size, encoder(size, "enhanced"), s, how)),
-        "without ALHE": (X, lambda s: wpat(size, encoder(size, "plain"), s, how)),
+    how, plain, start = size.ablation, encoder(size, "plain"), encoder(size, "enhanced")
+    makers = {
+        "the whole": (Z, lambda s: wpat(size, start, s, how)),
+        "without ALHE": (X, lambda s: wpat(size, plain, s, how)),
         "without FCMAE": (Z, lambda s: wpat(size, None, s, how)),
-        "without WPAT": (Z, lambda s: convnext(size, encoder(size, "enhanced"), s, how)),
+        "without WPAT": (Z, lambda s: convnext(size, start, s, how)),
     }
-    rows = []
-    for name, (images, make) in arms.items():
-        scores = [
-            fit_and_score(make(seed), images, y, some(y, train, size.labels, seed), test)
+    arms = {
+        name: [
+            (make(seed), images, y, some(y, train, size.labels, seed), test)
             for seed in size.seeds
             for train, test in splits(y, groups, gpu)
         ]
-        accuracy, f1 = zip(*scores, strict=True)
-        rows.append({"": name, "accuracy": interval(accuracy), "macro F1": interval(f1)})
-        print(rows[-1], flush=True)
-    return pd.DataFrame(rows)
+        for name, (images, make) in makers.items()
+    }
+    return pd.DataFrame(compared(arms, gpu))
 
 
 def transfer(size: Size, gpu: bool) -> pd.DataFrame:
@@ -208,7 +202,7 @@ def transfer(size: Size, gpu: bool) -> pd.DataFrame:
             folds = list(StratifiedKFold(4, shuffle=True, random_state=0).split(y, y))
         else:
             folds = list(GroupedFolds(4, random_state=0).split(y, y, groups))
-        forest = make_recipe("handcrafted-xgboost", random_state=0)
+        forest = make_recipe("handcrafted-xgboost", n_jobs=2, random_state=0)
         features = np.asarray(forest[1].fit_transform(X))
         net = make_recipe(
             "deep-small",
@@ -225,49 +219,38 @@ def transfer(size: Size, gpu: bool) -> pd.DataFrame:
             "from scratch": (X, net[1:]),
         }
         row = {"set": name, "images": len(y)}
-        row |= {arm: mean_score(model, A, y, folds) for arm, (A, model) in arms.items()}
+        row |= {arm: mean_score(model, A, y, folds, gpu) for arm, (A, model) in arms.items()}
         rows.append(row)
         print(row, flush=True)
     return pd.DataFrame(rows)
 
 
-def mean_score(model: Any, X: Any, y: Any, folds: Any) -> str:
+def mean_score(model: Any, X: Any, y: Any, folds: Any, gpu: bool) -> str:
     """Return balanced accuracy over folds."""
-    return interval(
-        [
-            balanced_accuracy_score(y[test], clone(model).fit(X[train], y[train]).predict(X[test]))
-            for train, test in folds
-        ]
-    )
+
+    def score(train: Any, test: Any) -> float:
+        guess = clone(model).fit(X[train], y[train]).predict(X[test])
+        return balanced_accuracy_score(y[test], guess)
+
+    return interval(Parallel(n_jobs=1 if gpu else 2)(delayed(score)(*fold) for fold in folds))
 
 
 def synthetic(size: Size, gpu: bool) -> pd.DataFrame:
     """Return whether an encoder of synthetic cells beats random weights on real ones."""
     X, y, groups = pbc(size)
     train, test = grouped_holdout(y, groups, 0.2, random_state=0)
+    tens = [(seed, some(y, train, 10, seed)) for seed in size.seeds]
     rows = []
     for kind in ("synthetic", "untrained"):
-        Z = embedded(size, kind, X)
-        row = {"encoder": kind}
-        for count in (10, None):
-            scores = [
-                fit_and_score(linear(), Z, y, some(y, train, count, seed), test)[0]
-                for seed in (size.seeds if count else (0,))
-            ]
-            row[f"linear, {count or 'all'} labels a class"] = interval(scores)
-        scores = [
-            fit_and_score(
-                wpat(size, encoder(size, kind), seed, size.few),
-                X,
-                y,
-                some(y, train, 10, seed),
-                test,
-            )[0]
-            for seed in size.seeds
-        ]
-        row["wpat, 10 labels a class"] = interval(scores)
-        rows.append(row)
-        print(row, flush=True)
+        Z, start = embedded(size, kind, X), encoder(size, kind)
+        arms = {
+            "linear, 10 labels a class": [(linear(), Z, y, r, test) for _, r in tens],
+            "linear, all labels": [(linear(), Z, y, train, test)],
+            "wpat, 10 labels a class": [
+                (wpat(size, start, s, size.few), X, y, r, test) for s, r in tens
+            ],
+        }
+        rows.append({"encoder": kind} | {r[""]: r["accuracy"] for r in compared(arms, gpu)})
     return pd.DataFrame(rows)
 
 
@@ -342,11 +325,11 @@ def main() -> None:
     size.folder.mkdir(parents=True, exist_ok=True)
     parts = dict(zip(PARTS, (probe, few, every, ablation, transfer, synthetic, cost), strict=True))
     for part in given.only:
-        cpu = time.process_time()
+        start = time.perf_counter()
         table = parts[part](size, gpu)
         text = describe(size, part, gpu) + "\n\n" + format_table(table)
-        text += f"\n\n{(time.process_time() - cpu) / 60:.1f} core-minutes, "
-        text += f"{torch.get_num_threads()} threads of {os.uname().machine}."
+        minutes = (time.perf_counter() - start) / 60
+        text += f"\n\n{minutes:.1f} minutes by the clock, {os.cpu_count()} cores."
         if given.no_write:
             print(text)
         else:
