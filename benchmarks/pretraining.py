@@ -261,6 +261,8 @@ def cost(size: Size, gpu: bool) -> pd.DataFrame:
     from hemaest.nets.fcmae import build_fcmae
 
     device = torch.device("cuda" if gpu else "cpu")
+    if not gpu:  # processor time is compared, and threads that wait for each other spend it too
+        torch.set_num_threads(1)
     n = 8192 if gpu else 256
     X = np.random.default_rng(0).integers(0, 255, (n, size.image, size.image, 3), dtype=np.uint8)
     model = pretrainer(size, max_epochs=3, batch_size=256 if gpu else 64)
