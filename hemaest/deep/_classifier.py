@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
+from hemaest.deep._correction import correct_once
 from hemaest.deep._labels import check_labels, check_weights, encode
 from hemaest.deep._owner import TURN, OwnsNet
 from hemaest.deep._split import hold_out
@@ -289,7 +290,7 @@ class ImageClassifier(
         weight = check_weights(sample_weight, len(X))
         if len(X) < 2:
             raise ValueError("n_samples=1: a net cannot learn from 1 sample; give at least 2.")
-        self._correct_once()
+        correct_once(self.resampler, self.class_weight, self.loss)
         warm = self.warm_start and hasattr(self, "net_")
         if warm and set(y.tolist()) - set(self.classes_.tolist()):
             raise ValueError(
@@ -310,20 +311,6 @@ class ImageClassifier(
         with TURN:
             self._fit_parts(X, y, groups, weight, classes, warm, holds_out)
         return self
-
-    def _correct_once(self) -> None:
-        """Refuse two corrections of the class balance."""
-        asked = {
-            "resampler": self.resampler,
-            "class_weight": self.class_weight,
-            "loss": self.loss if self.loss == "logit-adjusted" else None,
-        }
-        given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
-        if len(given) > 1:
-            raise ValueError(
-                f"{' and '.join(given)} both correct the class balance, which would correct it "
-                "twice; choose one."
-            )
 
     def _fit_parts(
         self,
@@ -390,16 +377,6 @@ class ImageClassifier(
         self.held_out_ = held_out
         self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
-
-    def _as_start(self) -> Start:
-        """Return what another net begins with: all but the last layer, whose classes were ours."""
-        from hemaest.deep._arrays import to_arrays, to_tensors
-        from hemaest.nets._weights import without_head
-
-        options = Start(**self._structure).fitting(self.backbone, self._net_options())
-        backbone = self.net_.module_.backbone
-        weights = without_head(backbone, to_tensors(to_arrays(backbone)))
-        return Start(weights, backbone=self.backbone, options=options)
 
     def partial_fit(
         self,

@@ -32,6 +32,15 @@ class OwnsNet(ImageEstimator):
     def _weights(self) -> "dict[str, Tensor]":
         return to_tensors(to_arrays(self.net_.module_))
 
+    def _as_start(self) -> Start:
+        """Return what another net begins with: all but the last layer, whose classes were ours."""
+        from hemaest.nets._weights import without_head
+
+        options = Start(**self._structure).fitting(self.backbone, self._net_options())
+        backbone = self.net_.module_.backbone
+        weights = without_head(backbone, to_tensors(to_arrays(backbone)))
+        return Start(weights, backbone=self.backbone, options=options)
+
     def _net_options(self) -> dict[str, Any]:
         """Return what the net is built with; a subclass with its own switches adds them."""
         return dict(self.backbone_options or {})
