@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hemaest.evaluation._comparison import NO_PATIENT
+
 PACKAGES = ("numpy", "scikit-learn", "scikit-image", "torch", "timm", "xgboost", "imbalanced-learn")
 
 Flag = dict[str, str]
@@ -202,10 +204,20 @@ def weights_used(estimator: Any) -> dict[str, Any]:
             found[name or "weights"] = _timm_weights(str(backbone))
         elif type(part).__name__ == "FrozenEstimator":
             found[name or "part"] = f"{type(part.estimator).__name__}, fitted before the split"
-        if params.get("extra_images") is not None:
-            pool = f"learns from {len(params['extra_images'])} images outside the folds too"
-            found[name or "pool"] = f"{type(part).__name__}, {pool}"
+    for name, part in _pools(estimator).items():
+        pool = f"learns from the same {len(part.extra_images)} extra images in every fold"
+        found[name] = f"{type(part).__name__}, {pool}"
     return found
+
+
+def _pools(estimator: Any) -> dict[str, Any]:
+    """Return the parts that learn from a pool of images beside those of ``fit``."""
+    return {
+        name or "pool": part
+        for name, part in parts(estimator)
+        if hasattr(part, "get_params")
+        and part.get_params(deep=False).get("extra_images") is not None
+    }
 
 
 def _timm_weights(backbone: str) -> dict[str, str]:
@@ -249,15 +261,20 @@ def claim_card(comparison: Any) -> ClaimCard:
             for name, estimator in estimators.items()
         },
         "Test used to choose": "no: epochs, parameters and thresholds were chosen inside training; "
-        + (
-            f"but {best['recipe']} was named best of {len(table)} recipes on these same folds"
-            if len(table) > 2
-            else "one recipe stood against the control"
-        ),
+        + _chosen_among(table, design.control),
         "Weights": {n: w for n, e in estimators.items() if (w := weights_used(e))} or "none",
         "Versions": {"hemaest": hemaest.__version__, **_versions()},
     }
     return ClaimCard(facts, _flags(comparison, estimators))
+
+
+def _chosen_among(table: Any, control: str | None) -> str:
+    """Say whether the best was picked from several by the scores that are shown."""
+    rivals = table["recipe"] != control
+    if rivals.sum() > 1:
+        best = table.iloc[0]["recipe"]
+        return f"but {best} was named best of {len(table)} recipes on these same folds"
+    return "one recipe stood alone" if rivals.all() else "one recipe stood against the control"
 
 
 def _fitted_where(estimator: Any, searched: bool) -> str:
@@ -265,6 +282,8 @@ def _fitted_where(estimator: Any, searched: bool) -> str:
     words = "all steps inside each training part"
     if frozen:
         words = f"{', '.join(frozen)} before the split, the rest inside each training part"
+    if pooled := list(_pools(estimator)):
+        words += f", {', '.join(pooled)} on extra images too"
     return words + (", parameters tuned there too" if searched else "")
 
 
@@ -302,17 +321,23 @@ def _flags(comparison: Any, estimators: dict[str, Any]) -> list[Flag]:
                     f"{name}: {part} was fitted before the split; if it saw test images, the score "
                     "is too high.",
                 )
+        for part, learner in _pools(estimator).items():
+            caution(
+                "learnt from extra images",
+                f"{name}: {part} learnt from {len(learner.extra_images)} extra images in every "
+                "fold; if test images are among them, the score is too high.",
+            )
     if design.unit == "image":
         caution(
             "split by image",
             "The split is image by image: images of one patient or photograph may lie on both "
             "sides, and such scores have been far too high before.",
         )
-    elif design.unit == "near-duplicate cluster":
+    elif design.unit in NO_PATIENT:
         caution(
             "no patients",
-            "No patient or smear is known. Near-duplicates were kept together, but images of one "
-            "patient may still lie on both sides.",
+            f"No patient or smear is known. What is of one {design.unit} was kept together, but "
+            "images of one patient may still lie on both sides.",
         )
     groups = comparison._codes[comparison._tested]
     if design.groups is not None and (n := len(np.unique(groups))) < 10:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from hemaest.images import check_images
 
 CONTROL = "color-logistic"
 SHARES = (0.5, 0.25)
+CALIBRATIONS = ("temperature", "isotonic", "sigmoid")
+# what loaders call groups, in words of the report
+LOADERS_WORDS: dict[str | None, str | None] = {"none": None, "near-duplicate": "near-duplicate cluster"}
 ALL_RECIPES_TAKE = frozenset({"max_epochs", "device", "memory", "n_jobs", "random_state"})
 
 
@@ -68,7 +72,8 @@ def compare(
     n_repeats : int, default=1
         How often to deal the folds anew, when `cv` is a number.
     group_source : str, optional
-        What a group is ("patient", "smear"), for the report.
+        What a group is ("patient", "smear"; a loader's ``group_source``), for the report. Where it
+        is not known and every image is a group of its own, the split is one by image.
     positive : sequence of labels, optional
         The labels that count as positive in a two-sided view (malignant against benign).
     search : bool or dict, default=False
@@ -115,14 +120,12 @@ def compare(
     >>> float(result.table.loc[0, "balanced accuracy"])
     0.5
     """
+    _check_options(n_repeats, calibrate, level)
     X = check_images(X, estimator="compare")
     known = _covariates(covariates, len(X))
-    y = np.asarray(y)
-    if y.shape != (len(X),):
-        raise ValueError(f"y has shape {y.shape}, but there are {len(X)} images: one label each.")
+    y = _labels(y, len(X))
     classes, true = np.unique(y, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(f"y holds one class only, {classes[0]!r}: there is nothing to tell apart.")
+    positives = _positive(positive, classes)
     seed = seed_of(random_state) if not isinstance(random_state, int) else random_state
     names = None if groups is None or isinstance(groups, str) else np.asarray(groups).astype(str)
     groups, unit = _groups(groups, group_source, X)
@@ -142,7 +145,8 @@ def compare(
         if cache_dir is None:
             return None
         how = (grids.get(name), calibrate, share)
-        key = fold_key(named[name], how, data, seed, *folds[f])
+        parts = folds[f] if validation is None else (*folds[f], validation)
+        key = fold_key(named[name], how, data, seed, *parts)
         of = "" if share == 1 else f"-of-{share:g}"
         return Path(cache_dir) / f"{name.replace('/', '-')}-{f}{of}-{key}.joblib"
 
@@ -183,12 +187,37 @@ def compare(
         data_hash=digest,
         searched=list(grids),
         control=CONTROL if CONTROL in named else None,
-        positive=_positive(positive, classes),
+        positive=positives,
         estimators=named,
         covariates=known,
         group_names=names,
     )
     return Comparison(results, true, classes, design, X, all_results)
+
+
+def _check_options(n_repeats: Any, calibrate: Any, level: Any) -> None:
+    """Refuse before any fit what would fail after it."""
+    if not isinstance(n_repeats, Integral) or n_repeats < 1:
+        raise ValueError(f"n_repeats={n_repeats!r} must be a whole number of at least 1.")
+    if calibrate not in (None, *CALIBRATIONS):
+        raise ValueError(f"calibrate={calibrate!r} must be None or one of {list(CALIBRATIONS)}.")
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
+        raise ValueError(f"level={level!r} must lie between 0 and 1, as .95 does.")
+
+
+def _labels(y: Any, n: int) -> NDArray[Any]:
+    """Return the labels, checked."""
+    y = np.asarray(y)
+    if y.shape != (n,):
+        raise ValueError(f"y has shape {y.shape}, but there are {n} images: one label each.")
+    if (missing := pd.isna(y)).any():
+        raise ValueError(
+            f"y has no label for {missing.sum()} of {n} images, the first at position "
+            f"{missing.argmax()}: leave these images out."
+        )
+    if len(np.unique(y)) < 2:
+        raise ValueError(f"y holds one class only, {y[0]!r}: there is nothing to tell apart.")
+    return y
 
 
 def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] | None, str]:
@@ -198,7 +227,11 @@ def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] |
             raise ValueError(f"groups={groups!r}: give one group for each image, 'image' or None.")
         return None, "image"
     if groups is not None:
-        return check_groups(groups, len(X)), source or "group"
+        codes = np.asarray(check_groups(groups, len(X)))
+        source = LOADERS_WORDS.get(source, source)
+        if source is None and len(np.unique(codes)) == len(X):
+            return None, "image"
+        return codes, source or "group"
     from hemaest._near_duplicates import near_duplicate_groups
 
     return check_groups(near_duplicate_groups(X), len(X)), "near-duplicate cluster"
@@ -255,8 +288,10 @@ def _folds(
         if len(cv) == 3:
             _refuse_torn([(cv.validation, cv.test)], groups)
         return cv.folds(), cv.validation, f"one split into {words} of {sizes} images"
-    if isinstance(cv, int):
-        folds = list(GroupedFolds(cv, n_repeats=n_repeats, random_state=seed).split(X, y, groups))
+    if isinstance(cv, Integral):
+        folds = list(
+            GroupedFolds(int(cv), n_repeats=n_repeats, random_state=seed).split(X, y, groups)
+        )
         times = f", dealt {n_repeats} times" if n_repeats > 1 else ""
         return folds, None, f"{cv} stratified folds{times}"
     with warnings.catch_warnings():  # a splitter that ignores groups is refused below, by its folds
@@ -293,7 +328,8 @@ def _covariates(table: Any, n: int) -> pd.DataFrame | None:
 def _positive(positive: Any, classes: NDArray[Any]) -> list[int]:
     if positive is None:
         return []
-    wanted = [positive] if isinstance(positive, str) else list(positive)
+    alone = isinstance(positive, str) or not np.iterable(positive)
+    wanted = [positive] if alone else list(positive)
     unknown = [p for p in wanted if p not in classes.tolist()]
     if unknown or len(wanted) >= len(classes):
         raise ValueError(

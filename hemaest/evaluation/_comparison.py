@@ -18,6 +18,8 @@ from hemaest.evaluation._folds import FoldResult
 from hemaest.evaluation._statistics import GroupedBootstrap, corrected_ttest, holm
 
 SCORE = "balanced accuracy"
+# groups that keep copies together and say nothing of patients
+NO_PATIENT = ("near-duplicate cluster", "photograph")
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Comparison(Shown):
         n_tested = len(self._tested)
         units = n_tested if d.groups is None else len(np.unique(d.groups[self._tested]))
         split = f"Split by {d.unit}: {units} {_plural(d.unit, units)}, {n_tested} images tested"
-        if d.unit == "near-duplicate cluster":
+        if d.unit in NO_PATIENT:
             split += " (no patient is known, so images of one patient may lie on both sides)"
         elif d.unit == "image":
             split += " (nothing keeps images of one patient together: scores may be inflated)"

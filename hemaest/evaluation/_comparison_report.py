@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hemaest.evaluation._audit_report import findings
+from hemaest.evaluation._comparison import NO_PATIENT
 from hemaest.evaluation._comparison_pictures import right_and_wrong, stains
 from hemaest.evaluation._residuals import in_words
 from hemaest.report import Report
@@ -90,7 +91,7 @@ def not_to_conclude(comparison: Any) -> list[str]:
     units = len(np.unique(comparison._codes[comparison._tested]))
     if design.unit == "image":
         lines.append("that new patients would score like this (images of one lie on both sides)")
-    elif design.unit == "near-duplicate cluster":
+    elif design.unit in NO_PATIENT:
         lines.append("that new patients would score like this (no patient is known here)")
     elif units < 30:
         lines.append(f"much from the last digits (there are only {units} {design.unit}s)")

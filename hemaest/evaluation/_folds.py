@@ -108,8 +108,8 @@ def run_fold(
     explain: bool = True,
 ) -> FoldResult:
     """Fit a clone on `train`, predict `test`; tune inside `train` when there is a grid."""
-    if cache is not None and cache.exists():
-        return joblib.load(cache)
+    if cache is not None and (kept := _kept(cache)) is not None:
+        return kept
     classes = np.unique(y)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -139,6 +139,21 @@ def run_fold(
         joblib.dump(result, unfinished)
         os.replace(unfinished, cache)
     return result
+
+
+def _kept(cache: Path) -> FoldResult | None:
+    """Return a finished fold, or None where there is none or its file is damaged."""
+    if not cache.exists():
+        return None
+    try:
+        return joblib.load(cache)
+    except Exception as error:
+        raise_if_interrupted(error)
+        warnings.warn(
+            f"{cache} cannot be read ({type(error).__name__}: {error}); the fold is fitted anew.",
+            stacklevel=2,
+        )
+        return None
 
 
 def _fit_and_predict(

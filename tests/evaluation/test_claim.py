@@ -85,7 +85,60 @@ def test_what_was_learnt_outside_the_folds_is_named():
     frozen = weights_used(WPATClassifier(pretrained=FrozenEstimator(start.fit(X))))
     assert list(frozen.values()) == ["FCMAEPretrainer, fitted before the split"]
     pooled = weights_used(Pipeline([("embed", FCMAEPretrainer(extra_images=X))]))
-    assert pooled["embed"] == "FCMAEPretrainer, learns from 2 images outside the folds too"
+    assert pooled["embed"] == "FCMAEPretrainer, learns from the same 2 extra images in every fold"
+
+
+def test_a_pool_beside_the_folds_is_flagged():
+    class Pooled(DummyClassifier):
+        def __init__(self, extra_images=None):
+            super().__init__()
+            self.extra_images = extra_images
+
+        @classmethod
+        def _get_param_names(cls):
+            return ["extra_images"]
+
+    X, y = np.zeros((12, 4, 4, 3), np.uint8), np.tile(["a", "b"], 6)
+    card = compare({"m": Pooled(X)}, X, y, np.arange(12) // 2, cv=2, control=False).claim()
+    flag = next(flag for flag in card.flags if flag["name"] == "learnt from extra images")
+    assert "12 extra images" in flag["text"] and "m" in flag["text"]
+    assert "on extra images too" in card.facts["Fitted where"]["m"]
+
+
+@pytest.mark.parametrize(
+    ("source", "each", "unit", "flag"),
+    [
+        ("none", 1, "image", "split by image"),
+        (None, 1, "image", "split by image"),
+        ("none", 2, "group", None),
+        ("near-duplicate", 2, "near-duplicate cluster", "no patients"),
+        ("photograph", 2, "photograph", "no patients"),
+        ("patient", 1, "patient", None),
+    ],
+)
+def test_what_a_loader_says_of_its_groups_is_understood(source, each, unit, flag):
+    X, y = np.zeros((24, 4, 4, 3), np.uint8), np.tile(["a", "a", "b", "b"], 6)
+    models = {"chance": DummyClassifier()}
+    groups = np.arange(24) // each
+    result = compare(models, X, y, groups, cv=3, group_source=source, control=False)
+    card = result.claim()
+    assert card.facts["Split unit"] == unit and result.summary().startswith(f"Split by {unit}:")
+    told = {f["name"] for f in card.flags} & {"split by image", "no patients"}
+    assert told == ({flag} if flag else set())
+
+
+def test_the_card_says_what_was_chosen_among():
+    X, y = np.zeros((12, 4, 4, 3), np.uint8), np.tile(["a", "b"], 6)
+
+    def chosen(*names, control=False):
+        models = {name: DummyClassifier() for name in names}
+        result = compare(models, X, y, np.arange(12) // 2, cv=2, control=control)
+        return result.claim().facts["Test used to choose"]
+
+    assert "one recipe stood alone" in chosen("a")
+    assert "named best of 2 recipes" in chosen("a", "b")
+    assert "one recipe stood against the control" in chosen("a", control=True)
+    assert "named best of 3 recipes" in chosen("a", "b", control=True)
 
 
 def test_card_of_a_comparison_says_what_was_frozen(tmp_path):

@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from hemaest.evaluation import compare, split
+from hemaest.groups import Split
 
 
 def means(X):
@@ -182,6 +183,29 @@ def test_cache_resumes_where_it_stopped(cells, tmp_path):
     assert len(log.read_text().split()) == 9
 
 
+def test_a_damaged_cache_file_costs_its_fold_only(cells, tmp_path):
+    X, y, groups = cells
+    log, cache = tmp_path / "log", tmp_path / "cache"
+    options = {"cv": 4, "control": False, "cache_dir": cache}
+    first = compare({"r": Recorder(str(log))}, X, y, groups, **options)
+    damaged = sorted(cache.iterdir())[1]
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    with pytest.warns(UserWarning, match=f"{damaged.name}.*fitted anew"):
+        again = compare({"r": Recorder(str(log))}, X, y, groups, **options)
+    assert len(log.read_text().split()) == 5
+    assert first.predictions.equals(again.predictions)
+
+
+def test_another_validation_part_is_other_work(cells, tmp_path):
+    X, y, groups = cells
+    train, validation, test = split(X, y, groups, random_state=0)
+    cache = tmp_path / "cache"
+    for chosen_on in (validation, validation[1:]):
+        parts = Split([train, chosen_on, test])
+        compare({"c": colour()}, X, y, groups, cv=parts, control=False, cache_dir=cache)
+    assert len(list(cache.iterdir())) == 2
+
+
 def test_search_tunes_inside_the_training_part(cells, tmp_path):
     X, y, groups = cells
     grid = {"logisticregression__C": [1e-6, 1.0]}
@@ -230,6 +254,11 @@ def test_wrong_input_is_explained(cells):
     model = {"c": DummyClassifier()}
     with pytest.raises(ValueError, match="one label each"):
         compare(model, X, y[:-1], groups)
+    with pytest.raises(ValueError, match=r"no label for 1 of 120 images, the first at position 5"):
+        compare(model, X, [None if i == 5 else label for i, label in enumerate(y)], groups)
+    for option in ({"level": 95}, {"calibrate": "platt"}, {"n_repeats": 0}):
+        with pytest.raises(ValueError, match=next(iter(option))):
+            compare(model, X, y, groups, **option)
     with pytest.raises(ValueError, match="one class only"):
         compare(model, X, np.zeros(len(X)), groups)
     with pytest.raises(ValueError, match="some, but not all"):
@@ -240,6 +269,14 @@ def test_wrong_input_is_explained(cells):
         compare({"c": 3}, X, y, groups)
     with pytest.raises(ValueError, match="would change none"):
         compare(model, X, y, groups, recipe_params={"image_size": 8})
+
+
+def test_numbers_of_numpy_and_single_labels_are_taken(cells):
+    X, _, groups = cells
+    y = np.arange(120) % 3
+    model = {"c": DummyClassifier()}
+    found = compare(model, X, y, groups, cv=np.int64(2), positive=np.int64(1), control=False)
+    assert found.design.positive == [1] and len(found.design.folds) == 2
 
 
 def test_page_and_card_say_the_same(result, tmp_path):
