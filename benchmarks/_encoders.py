@@ -31,6 +31,7 @@ class Size:
     few: dict[str, Any]
     ablation: dict[str, Any]
     all: dict[str, Any]
+    attention: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     labels: int | None = None
     transfer_epochs: int = 40
@@ -46,8 +47,10 @@ SMALL = Size(
     few={"max_epochs": 20, "batch_size": 16},
     ablation={"max_epochs": 8, "batch_size": 16},
     all={"max_epochs": 3, "batch_size": 32},
+    # as wide as usual it would be half of every step of so small a net
+    attention={"dim": 64, "heads": 2},
     labels=25,
-    transfer_epochs=12,
+    transfer_epochs=8,
     unlabelled=3000,
     name=" (small)",
 )
@@ -58,6 +61,7 @@ HOUR = replace(
     pretraining={**SMALL.pretraining, "max_epochs": 60},
     all={"max_epochs": 30, "batch_size": 32},
     ablation={"max_epochs": 40, "batch_size": 16},
+    attention={},
     unlabelled=None,
     name=" (an hour of CPU)",
 )
@@ -162,12 +166,13 @@ def from_scratch(size: Size) -> dict[str, Any]:
 
 def wpat(size: Size, start: Any, seed: int, how: dict[str, Any]) -> WPATClassifier:
     """Return the transformer, begun with a file or from scratch."""
+    options = {} if start else {"encoder_options": from_scratch(size)}
     return WPATClassifier(
         pretrained=start or False,
         image_size=size.image,
         random_state=seed,
         verbose=False,
-        backbone_options=None if start else {"encoder_options": from_scratch(size)},
+        backbone_options={**size.attention, **options},
         **how,
     )
 
