@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from hemaest.datasets._verify import failure_table, image_refs, reasons_unreadable
 from hemaest.groups import infer_groups
-from hemaest.images import EXTENSIONS, ImageRef, to_object_array
+from hemaest.images import EXTENSIONS, to_object_array
 
 # what file browsers and archives leave behind, besides names that begin with a dot
 DEBRIS = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -108,18 +108,30 @@ def image_bunch(
     groups: Any,
     group_source: str,
     descr: str,
+    verify: bool = False,
     **more: Any,
 ) -> Bunch:
-    """Return the Bunch that every loader returns."""
+    """Return the Bunch that every loader returns.
+
+    ``target``, ``groups`` and each entry of ``more`` hold one value for each file. With ``verify``
+    every file is read once, and what cannot be read is left out of all of them and listed.
+    """
+    names = relative_names(folder, files)
+    reasons = reasons_unreadable(files) if verify else [""] * len(files)
+    failures = failure_table(names, reasons)
+    kept = np.array([not reason for reason in reasons], dtype=bool)
+    if not kept.any():
+        raise ValueError(f"none of the images in {folder} can be read:\n{failures.to_string()}")
     return Bunch(
-        images=to_object_array([ImageRef(f) for f in files]),
-        target=np.asarray(target),
+        images=to_object_array(image_refs([f for f, k in zip(files, kept, strict=True) if k])),
+        target=np.asarray(target)[kept],
         class_names=dict(class_names),
-        groups=np.asarray(groups),
+        groups=np.asarray(groups)[kept],
         group_source=group_source,
-        filenames=relative_names(folder, files),
+        filenames=[name for name, k in zip(names, kept, strict=True) if k],
         DESCR=descr.strip(),
-        **more,
+        failures=failures,
+        **{name: np.asarray(values)[kept] for name, values in more.items()},
     )
 
 
@@ -146,9 +158,11 @@ def load_image_folder(
     groups : {"infer"}, regular expression, sequence or None, default="infer"
         What must stay together in a split. ``"infer"`` looks for a known rule in the file names;
         another string is a regular expression whose first group is taken; a sequence gives the
-        groups themselves, in the order of ``filenames``; None makes every image its own group.
+        groups themselves, one for each file (broken ones too) in the order of ``filenames``
+        without ``verify``; None makes every image its own group.
     verify : bool, default=False
-        Read every file once, leave out those that are broken, and list them in ``failures``.
+        Read every file once (some milliseconds each), leave out those that are broken, and list
+        them in ``failures``. Images are read again when they are used.
 
     Returns
     -------
@@ -173,22 +187,22 @@ def load_image_folder(
     files = [f for f in image_files(folder) if f.parent != folder]
     if not files:
         raise layout_error(folder, layout)
-    files, failures = _readable(folder, files) if verify else (files, _no_failures())
-    if not files:
-        raise ValueError(f"none of the images in {folder} can be read:\n{failures.to_string()}")
     names = relative_names(folder, files)
     target = [name.split("/", 1)[0] for name in names]
     found, source = _groups(groups, names)
-    return image_bunch(
+    bunch = image_bunch(
         folder,
         files,
         target,
         class_names={label: label for label in sorted(set(target))},
         groups=found,
         group_source=source,
-        descr=f"{len(files)} images of {len(set(target))} classes in {folder.name}/",
-        failures=failures,
+        descr="",
+        verify=verify,
     )
+    n_classes = len(set(bunch.target))
+    bunch.DESCR = f"{len(bunch.images)} images of {n_classes} classes in {folder.name}/"
+    return bunch
 
 
 def _groups(groups: Any, names: list[str]) -> tuple[NDArray[Any], str]:
@@ -203,32 +217,9 @@ def given_groups(groups: Any, names: list[str]) -> tuple[NDArray[Any], str]:
         rule = "auto" if groups == "infer" else groups
         return infer_groups(names, rule, return_source=True)
     if len(groups) != len(names):
-        raise ValueError(f"groups has {len(groups)} entries, but there are {len(names)} images.")
+        raise ValueError(
+            f"groups has {len(groups)} entries, but there are {len(names)} images: give one for "
+            "each file, those that cannot be read included, in the order of `filenames` as they "
+            "are with verify=False."
+        )
     return np.asarray(groups), "given"
-
-
-def _no_failures() -> pd.DataFrame:
-    return pd.DataFrame({"file": [], "reason": []}, dtype=str)
-
-
-def _readable(folder: Path, files: list[Path]) -> tuple[list[Path], pd.DataFrame]:
-    """Part the files that can be decoded from those that cannot, with the reason."""
-    with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(_failure, files))
-    broken = [(f, r) for f, r in zip(files, reasons, strict=True) if r]
-    table = pd.DataFrame(
-        {
-            "file": relative_names(folder, [f for f, _ in broken]),
-            "reason": [r for _, r in broken],
-        },
-        dtype=str,
-    )
-    return [f for f, r in zip(files, reasons, strict=True) if not r], table
-
-
-def _failure(file: Path) -> str:
-    try:
-        ImageRef(file).read()
-    except (ValueError, OSError) as error:
-        return str(error)
-    return ""
