@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -297,8 +297,8 @@ RULES: dict[str, _Rule] = {
     # C-NMC 2019: UID_<subject>_<image>_<cell>_<all|hem>
     "cnmc": _Rule("patient", r"(?:^|/)UID_(H?\d+)_\d+_\d+_(?:all|hem)$"),
     # Kaggle blood cells: about 350 photographs, each turned into many copies _<n>_<random>; n
-    # starts anew in every split and class folder
-    "kaggle": _Rule("photograph", r"(?:^|/)([^/]+/[^/]+)/_(\d+)_\d+$"),
+    # starts anew in every split and class folder (of which the names may hold the inner one only)
+    "kaggle": _Rule("photograph", r"(?:^|/)((?:[^/]+/)?[^/]+)/_(\d+)_\d+$"),
     # Raabin: crops are named after their smear, or after the day and time of the photograph; one
     # day is the finest unit that surely holds whole smears
     "raabin": _Rule("smear", r"(?:^|/)(?:(\d{8})_\d{6}_\d+|(\d+(?:-\d+)+)_\d+(?:_\d+)?)$"),
@@ -315,6 +315,7 @@ def infer_groups(
     rule: str = "auto",
     *,
     images: Any = None,
+    unmatched: Literal["raise", "own"] = "raise",
     return_source: bool = False,
 ) -> Any:
     """Read from file names which images belong together.
@@ -324,11 +325,15 @@ def infer_groups(
     filenames : sequence of str or path
         Paths, best relative to the folder of the data set: the folders may matter.
     rule : str, default="auto"
-        "auto" tries the known naming rules and takes the first that fits every file. A rule's name
+        "auto" tries the known naming rules and takes the first that fits every file, and warns
+        where one fits most of them only. A rule's name
         ("cnmc", "kaggle", "raabin", "named"), "folder" (the folder of the file) or a regular
         expression whose parts in parentheses name the group.
     images : sequence of images or None
         Where no rule fits, near-duplicates among these images become the groups.
+    unmatched : {"raise", "own"}, default="raise"
+        What to do with files that the named rule does not fit: refuse them, or make each a group of
+        its own, with a warning.
     return_source : bool, default=False
         Also return how the groups were known.
 
@@ -352,40 +357,17 @@ def infer_groups(
     """
     stems = [PurePath(str(name)).with_suffix("").as_posix() for name in filenames]
     if rule == "auto":
-        found: list[str | None] = []
-        source = "none"
-        for known in RULES.values():
-            found = [_apply(known.pattern, stem) for stem in stems]
-            if stems and None not in found:
-                source = known.source
-                break
-        else:
-            found = list(stems)
-            if images is not None:
-                from hemaest._near_duplicates import near_duplicate_groups
+        found, source = _by_any_rule(stems)
+        if source == "none" and images is not None:
+            from hemaest._near_duplicates import near_duplicate_groups
 
-                found = [str(g) for g in near_duplicate_groups(images)]
-                source = "near-duplicate"
+            found = [str(g) for g in near_duplicate_groups(images)]
+            source = "near-duplicate"
     elif rule == "folder":
         found = [PurePath(stem).parent.as_posix() for stem in stems]
         source = "folder"
     else:
-        pattern, source = RULES[rule].pattern if rule in RULES else rule, "file name"
-        if rule in RULES:
-            source = RULES[rule].source
-        try:
-            found = [_apply(pattern, stem) for stem in stems]
-        except re.error as error:
-            raise ValueError(
-                f"rule={rule!r} is neither 'auto', 'folder', {', '.join(map(repr, RULES))} nor a "
-                f"regular expression ({error})."
-            ) from None
-        lost = [stem for stem, group in zip(stems, found, strict=True) if group is None]
-        if lost:
-            raise ValueError(
-                f"rule={rule!r} does not fit {len(lost)} of {len(stems)} file names, the first "
-                f"being {lost[0]!r}. The rule is searched in the path without its ending."
-            )
+        found, source = _by_rule(stems, rule, unmatched)
     groups = np.asarray(found, dtype=str)
     if source not in ("none", "near-duplicate") and len(groups) > 1 and len(np.unique(groups)) == 1:
         warnings.warn(
@@ -394,6 +376,60 @@ def infer_groups(
             stacklevel=2,
         )
     return (groups, source) if return_source else groups
+
+
+def _by_any_rule(stems: list[str]) -> tuple[list[str], str]:
+    """Return the groups of the first known rule that fits all, or each file for itself."""
+    for known in RULES.values():
+        found = [_apply(known.pattern, stem) for stem in stems]
+        if stems and None not in found:
+            return [str(group) for group in found], known.source
+    for name, known in RULES.items():
+        lost = [stem for stem in stems if _apply(known.pattern, stem) is None]
+        if 2 * len(lost) < len(stems):
+            warnings.warn(
+                f"The rule {name!r} ({known.source}) fits all but {_some(lost)} of {len(stems)} "
+                "file names, so it is not used, and what belongs together may be torn apart. "
+                f"Rename or remove these files, use infer_groups(names, {name!r}, "
+                "unmatched='own'), or give the groups yourself.",
+                stacklevel=3,
+            )
+            break
+    return stems, "none"
+
+
+def _by_rule(stems: list[str], rule: str, unmatched: str) -> tuple[list[str], str]:
+    """Return the groups by one rule, a known one or a regular expression."""
+    if unmatched not in {"raise", "own"}:
+        raise ValueError(f"unmatched={unmatched!r}; it must be 'raise' or 'own'.")
+    known = RULES.get(rule, _Rule("file name", rule))
+    try:
+        found = [_apply(known.pattern, stem) for stem in stems]
+    except re.error as error:
+        raise ValueError(
+            f"rule={rule!r} is neither 'auto', 'folder', {', '.join(map(repr, RULES))} nor a "
+            f"regular expression ({error})."
+        ) from None
+    lost = [stem for stem, group in zip(stems, found, strict=True) if group is None]
+    if lost and unmatched == "raise":
+        raise ValueError(
+            f"rule={rule!r} does not fit {len(lost)} of {len(stems)} file names, the first "
+            f"being {lost[0]!r}. The rule is searched in the path without its ending."
+        )
+    if lost:
+        warnings.warn(
+            f"rule={rule!r} does not fit {_some(lost)} of {len(stems)} file names: each of these "
+            f"is a group of its own, whatever {known.source} it belongs to.",
+            stacklevel=3,
+        )
+    groups = [stem if group is None else group for stem, group in zip(stems, found, strict=True)]
+    return groups, "none" if len(lost) == len(stems) else known.source
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    """Return how many there are, and the first few."""
+    more = ", ..." if len(names) > limit else ""
+    return f"{len(names)} ({', '.join(map(repr, names[:limit]))}{more})"
 
 
 def _apply(pattern: str, stem: str) -> str | None:

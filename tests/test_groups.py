@@ -142,6 +142,11 @@ def test_check_groups_refuses_what_cannot_be_groups():
             ["TRAIN/EOSINOPHIL/0", "TRAIN/EOSINOPHIL/0", "TEST/EOSINOPHIL/0"],
             "photograph",
         ),
+        (
+            ["MONOCYTE/_1_2.jpeg", "EOSINOPHIL/_1_9.jpeg"],
+            ["MONOCYTE/1", "EOSINOPHIL/1"],
+            "photograph",
+        ),
         (["x/95-5-25-1_23_2.jpg", "y/95-5-25-1_24_1.jpg"], ["95-5-25-1"] * 2, "smear"),
         (["20190527_162951_0.jpg", "20190528_1_0.jpg"], None, "none"),
         (["patient_007/1.png", "Patient-7/2.png"], ["7", "7"], "patient"),
@@ -168,3 +173,24 @@ def test_rules_of_the_user():
         infer_groups(names, "(")
     with pytest.warns(UserWarning, match="cannot be split"):
         infer_groups(names[:2], "folder")
+
+
+def test_a_rule_that_fits_most_names_is_not_dropped_in_silence():
+    names = [
+        "UID_7_1_1_all.bmp",
+        "UID_7_2_1_all.bmp",
+        "UID_H3_1_1_hem.bmp",
+        "UID_7_2_1_all (2).bmp",
+    ]
+    with pytest.warns(UserWarning, match=r"'cnmc' \(patient\) fits all but 1 .*\(2\).* of 4"):
+        found, source = infer_groups(names, return_source=True)
+    assert source == "none" and len(set(found)) == 4
+    with pytest.warns(UserWarning, match=r"does not fit 1 \('UID_7_2_1_all \(2\)'\) of 4"):
+        found, source = infer_groups(names, "cnmc", unmatched="own", return_source=True)
+    assert source == "patient" and found.tolist() == ["7", "7", "H3", "UID_7_2_1_all (2)"]
+    with pytest.raises(ValueError, match="does not fit 1 of 4"):
+        infer_groups(names, "cnmc")
+    with pytest.raises(ValueError, match="'raise' or 'own'"):
+        infer_groups(names, "cnmc", unmatched="drop")
+    with pytest.warns(UserWarning, match="does not fit 2"):
+        assert infer_groups(["a", "b"], "cnmc", unmatched="own", return_source=True)[1] == "none"
