@@ -96,7 +96,7 @@ def chosen_kind(kind: str, card: dict[str, Any]) -> str:
 
 def listed(paths: list[Path]) -> list[Path]:
     """Return the image files that are meant, each once."""
-    from hemaest.datasets._folder import image_files
+    from hemaest.datasets._tree import image_files
 
     found: dict[Path, None] = {}
     for path in paths:

@@ -35,19 +35,22 @@ convolutional neural networks, Nature Machine Intelligence 1, 538-544; doi
 """
 
 
-def load_aml_matek(path: str | os.PathLike[str]) -> Bunch:
+def load_aml_matek(path: str | os.PathLike[str], *, verify: bool = False) -> Bunch:
     """Load the AML cytomorphology cells (15 classes).
 
     Parameters
     ----------
     path : str or path-like
         The folder with one folder for each class.
+    verify : bool, default=False
+        Read every file once (some milliseconds each), leave out those that are broken, and list
+        them in ``failures``.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``target`` (abbreviations), ``class_names`` (full words), ``groups``,
-        ``group_source``, ``filenames``, ``DESCR``.
+        ``group_source``, ``filenames``, ``DESCR``, ``failures``.
 
     Examples
     --------
@@ -56,4 +59,4 @@ def load_aml_matek(path: str | os.PathLike[str]) -> Bunch:
     ...
     FileNotFoundError: nowhere is no folder. Expected: folders by class with files such as ...
     """
-    return load_class_folders(path, CLASSES, layout=LAYOUT, descr=DESCR)
+    return load_class_folders(path, CLASSES, layout=LAYOUT, descr=DESCR, verify=verify)

@@ -43,7 +43,12 @@ neural networks on a large image data set, Blood 138, 1917-1927; doi 10.7937/TCI
 """
 
 
-def load_bone_marrow(path: str | os.PathLike[str], *, classes: Literal["21", "14"] = "21") -> Bunch:
+def load_bone_marrow(
+    path: str | os.PathLike[str],
+    *,
+    classes: Literal["21", "14"] = "21",
+    verify: bool = False,
+) -> Bunch:
     """Load the bone marrow cells (21 classes, or the 14 common ones).
 
     Parameters
@@ -52,12 +57,15 @@ def load_bone_marrow(path: str | os.PathLike[str], *, classes: Literal["21", "14
         The folder with one folder for each class.
     classes : {"21", "14"}, default="21"
         All, or the fourteen of which there are at least 2,700 images.
+    verify : bool, default=False
+        Read every file once (some milliseconds each), leave out those that are broken, and list
+        them in ``failures``.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``target`` (abbreviations), ``class_names`` (full words), ``groups``,
-        ``group_source``, ``filenames``, ``DESCR``.
+        ``group_source``, ``filenames``, ``DESCR``, ``failures``.
 
     Examples
     --------
@@ -72,5 +80,5 @@ def load_bone_marrow(path: str | os.PathLike[str], *, classes: Literal["21", "14
     """
     if classes not in {"21", "14"}:
         raise ValueError(f"classes={classes!r}; it must be '21' (all) or '14' (the common ones).")
-    chosen = CLASSES if classes == "21" else {name: CLASSES[name] for name in FOURTEEN}
-    return load_class_folders(path, chosen, layout=LAYOUT, descr=DESCR)
+    only = None if classes == "21" else FOURTEEN
+    return load_class_folders(path, CLASSES, layout=LAYOUT, descr=DESCR, only=only, verify=verify)

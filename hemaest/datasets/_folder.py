@@ -10,43 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from hemaest.datasets._tree import image_files, is_debris, subfolder as subfolder
 from hemaest.datasets._verify import failure_table, image_refs, reasons_unreadable
 from hemaest.groups import infer_groups
-from hemaest.images import EXTENSIONS, to_object_array
-
-# what file browsers and archives leave behind, besides names that begin with a dot
-DEBRIS = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
-
-def is_debris(path: Path) -> bool:
-    """Return whether a path is hidden or left behind by a file browser.
-
-    Examples
-    --------
-    >>> is_debris(Path("._cell.jpg")), is_debris(Path("cell.jpg"))
-    (True, False)
-    """
-    return path.name.startswith(".") or path.name.lower() in DEBRIS
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files below a folder, sorted, without hidden files and debris."""
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not is_debris(Path(f)))
-        paths = (Path(root) / name for name in sorted(names))
-        found += [p for p in paths if p.suffix.lower() in EXTENSIONS and not is_debris(p)]
-    return found
-
-
-def subfolder(folder: Path, *names: str) -> Path | None:
-    """Return the first folder of one of the names, at any depth, without regard to case."""
-    wanted = {name.lower().replace("-", "").replace("_", "") for name in names}
-    for root, folders, _ in os.walk(folder):
-        for name in sorted(folders):
-            if name.lower().replace("-", "").replace("_", "") in wanted:
-                return Path(root) / name
-    return None
+from hemaest.images import to_object_array
 
 
 def existing_folder(path: str | os.PathLike[str], layout: str) -> Path:
@@ -85,18 +52,6 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
             f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}."
         )
     return table
-
-
-def groups_of_duplicates(dup_group: Sequence[str], filenames: Sequence[str]) -> tuple[Any, str]:
-    """Return groups from a column of duplicate clusters; an empty one is a group of its own.
-
-    Examples
-    --------
-    >>> groups_of_duplicates(["", "7", "7"], ["a", "b", "c"])
-    (array(['a', '7', '7'], dtype='<U1'), 'near-duplicate')
-    """
-    groups = np.array([d or f for d, f in zip(dup_group, filenames, strict=True)])
-    return groups, "near-duplicate" if any(dup_group) else "none"
 
 
 def image_bunch(

@@ -20,7 +20,8 @@ DESCR = """
 About 12,400 pictures of 320 x 240 pixels, made by turning and mirroring about 350 photographs
 (those of the BCCD set). TRAIN and TEST come from different photographs, TEST from only 71; a random
 split of TRAIN puts copies of one photograph on both sides. All copies of a photograph are one group
-here.
+here. TEST_SIMPLE holds the photographs of TEST again, not turned: it is loaded by its name only,
+and is no set of its own beside TEST.
 Licence: MIT.
 
 Mooney P. (2018), Blood cell images, Kaggle.
@@ -31,6 +32,7 @@ def load_kaggle_wbc(
     path: str | os.PathLike[str],
     *,
     subset: Literal["all", "train", "test", "test_simple"] = "all",
+    verify: bool = False,
 ) -> Bunch:
     """Load the Kaggle blood cell pictures (four types), copies of one photograph as one group.
 
@@ -39,13 +41,16 @@ def load_kaggle_wbc(
     path : str or path-like
         The folder that holds TRAIN and TEST, at any depth.
     subset : {"all", "train", "test", "test_simple"}, default="all"
-        Which part.
+        Which part. ``"all"`` is train and test: TEST_SIMPLE shows the photographs of TEST again.
+    verify : bool, default=False
+        Read every file once (some milliseconds each), leave out those that are broken, and list
+        them in ``failures``.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``target``, ``class_names``, ``groups`` (photographs), ``group_source``,
-        ``subset``, ``filenames``, ``DESCR``.
+        ``subset``, ``filenames``, ``DESCR``, ``failures``.
 
     Examples
     --------
@@ -64,7 +69,9 @@ def load_kaggle_wbc(
         CLASSES,
         layout=LAYOUT,
         descr=DESCR,
-        groups=lambda names: infer_groups(names, "kaggle", return_source=True),
+        groups=lambda names: infer_groups(names, "kaggle", unmatched="own", return_source=True),
         parts=PARTS,
         chosen=subset,
+        repeated=("test_simple",),
+        verify=verify,
     )

@@ -1,7 +1,6 @@
 """The Barcelona set of peripheral blood cells."""
 
 import os
-from pathlib import Path
 from typing import Literal
 
 from sklearn.utils import Bunch
@@ -9,11 +8,14 @@ from sklearn.utils import Bunch
 from hemaest.datasets._class_folders import files_of_classes
 from hemaest.datasets._folder import (
     existing_folder,
-    groups_of_duplicates,
     image_bunch,
     layout_error,
-    read_table,
     relative_names,
+)
+from hemaest.datasets._label_table import (
+    groups_of_duplicates,
+    read_label_table,
+    refuse_unknown_labels,
 )
 
 TYPES = {
@@ -55,7 +57,12 @@ automatic recognition systems, Data in Brief 30, 105474.
 """
 
 
-def load_pbc(path: str | os.PathLike[str], *, level: Literal["type", "subtype"] = "type") -> Bunch:
+def load_pbc(
+    path: str | os.PathLike[str],
+    *,
+    level: Literal["type", "subtype"] = "type",
+    verify: bool = False,
+) -> Bunch:
     """Load the Barcelona peripheral blood cells (8 types, 11 fine types).
 
     Parameters
@@ -65,12 +72,15 @@ def load_pbc(path: str | os.PathLike[str], *, level: Literal["type", "subtype"] 
         dup_group) is used; without it, labels come from folders and file names.
     level : {"type", "subtype"}, default="type"
         The folder's label (``ig``) or the file name's (``MMY``).
+    verify : bool, default=False
+        Read every file once (some milliseconds each), leave out those that are broken, and list
+        them in ``failures``.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``target``, ``class_names`` (full words), ``groups``, ``group_source``,
-        ``filenames``, ``DESCR``.
+        ``filenames``, ``DESCR``, ``failures``.
 
     Examples
     --------
@@ -88,7 +98,7 @@ def load_pbc(path: str | os.PathLike[str], *, level: Literal["type", "subtype"] 
     folder = existing_folder(path, LAYOUT)
     labels = folder / "labels.csv"
     if labels.is_file():
-        table = read_table(labels, ["file", "label", "subtype", "dup_group"])
+        table = read_label_table(labels, ["file", "label", "subtype", "dup_group"])
         files = [folder / name for name in table["file"]]
         target = table["label" if level == "type" else "subtype"].tolist()
         groups, source = groups_of_duplicates(table["dup_group"], table["file"])
@@ -100,7 +110,7 @@ def load_pbc(path: str | os.PathLike[str], *, level: Literal["type", "subtype"] 
     if not files:
         raise layout_error(folder, LAYOUT)
     names = TYPES if level == "type" else SUBTYPES
-    _refuse_unknown(files, target, names, folder)
+    refuse_unknown_labels(relative_names(folder, files), target, names)
     return image_bunch(
         folder,
         files,
@@ -109,15 +119,5 @@ def load_pbc(path: str | os.PathLike[str], *, level: Literal["type", "subtype"] 
         groups=groups,
         group_source=source,
         descr=DESCR,
+        verify=verify,
     )
-
-
-def _refuse_unknown(
-    files: list[Path], target: list[str], names: dict[str, str], folder: Path
-) -> None:
-    for file, label in zip(files, target, strict=True):
-        if label not in names:
-            raise ValueError(
-                f"{file.relative_to(folder)} has the label {label!r}; known in this set are "
-                f"{', '.join(names)}."
-            )

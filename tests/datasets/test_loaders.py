@@ -352,9 +352,11 @@ def test_leukemia_folders_say_when_they_are_at_image_level(tmp_path):
     put(tmp_path / "cll" / "p1_1.png")
     put(tmp_path / "CML" / "p1_2.png")
     put(tmp_path / "notes" / "x.png")
-    plain = load_leukemia_folders(tmp_path)
+    with pytest.warns(UserWarning, match=r"1 image.*notes/ \(1\)"):
+        plain = load_leukemia_folders(tmp_path)
     assert_common(plain)
     assert plain.target.tolist() == ["CML", "CLL"] and plain.group_source == "none"
+    (tmp_path / "notes" / "x.png").unlink()
     given = load_leukemia_folders(tmp_path, groups=["ann", "bob"])
     assert given.groups.tolist() == ["ann", "bob"] and given.group_source == "given"
 

@@ -1,0 +1,81 @@
+"""Walking a folder of images: sorted, through links, without debris."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hemaest.images import EXTENSIONS
+
+# what file browsers and archives leave behind, besides names that begin with a dot
+DEBRIS = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+def is_debris(path: Path) -> bool:
+    """Return whether a path is hidden or left behind by a file browser.
+
+    Examples
+    --------
+    >>> is_debris(Path("._cell.jpg")), is_debris(Path("cell.jpg"))
+    (True, False)
+    """
+    return path.name.startswith(".") or path.name.lower() in DEBRIS
+
+
+def folder_key(name: str) -> str:
+    """Return what names of folders are compared by: letters and digits, without case.
+
+    Examples
+    --------
+    >>> folder_key("Test-A") == folder_key("test a")
+    True
+    """
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder with its subfolders and files, as ``os.walk`` does.
+
+    Names are sorted and debris is left out; links to folders are followed, but not those that
+    lead back to a folder on the way. Subfolders taken out of the yielded list are not entered.
+    """
+    for root, folders, names in os.walk(top, followlinks=True):
+        here = Path(root)
+        folders[:] = sorted(
+            f for f in folders if not is_debris(Path(f)) and not _leads_back(top, here / f)
+        )
+        yield here, folders, sorted(name for name in names if not is_debris(Path(name)))
+
+
+def _leads_back(top: Path, path: Path) -> bool:
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    steps = path.parent.relative_to(top).parts
+    on_the_way = (top.joinpath(*steps[:i]) for i in range(len(steps) + 1))
+    return any(above.resolve().is_relative_to(target) for above in on_the_way)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files below a folder, sorted, without hidden files and debris."""
+    return [
+        here / name
+        for here, _, names in walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in EXTENSIONS
+    ]
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """Return the one folder of these names, at any depth; None where there is none."""
+    wanted = {folder_key(name) for name in names}
+    found: list[Path] = []
+    for here, folders, _ in walk(folder):
+        found += [here / name for name in folders if folder_key(name) in wanted]
+        folders[:] = [name for name in folders if folder_key(name) not in wanted]
+    if len(found) > 1:
+        where = ", ".join(f"{f.relative_to(folder).as_posix()}/" for f in found)
+        raise ValueError(
+            f"{folder} holds {len(found)} folders that could be {names[0]}: {where}. Give the "
+            "folder around the one that is meant, or move the others away."
+        )
+    return found[0] if found else None
