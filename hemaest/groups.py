@@ -371,7 +371,7 @@ def infer_groups(
     groups = np.asarray(found, dtype=str)
     if source not in ("none", "near-duplicate") and len(groups) > 1 and len(np.unique(groups)) == 1:
         warnings.warn(
-            f"rule={rule!r} puts all {len(groups)} files into one group {groups[0]!r}: such data "
+            f"rule={rule!r} puts all {len(groups)} files into one group '{groups[0]}': such data "
             "cannot be split.",
             stacklevel=2,
         )

@@ -1,6 +1,7 @@
 """Folders of images: listing, labels from folder names, one Bunch for all loaders."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def image_bunch(
     reasons = reasons_unreadable(files) if verify else [""] * len(files)
     failures = failure_table(names, reasons)
     kept = np.array([not reason for reason in reasons], dtype=bool)
-    if not kept.any():
+    if files and not kept.any():
         raise ValueError(f"none of the images in {folder} can be read:\n{failures.to_string()}")
     return Bunch(
         images=to_object_array(image_refs([f for f, k in zip(files, kept, strict=True) if k])),
@@ -139,9 +140,17 @@ def load_image_folder(
     """
     layout = "one subfolder for each class, with images inside: FOLDER/<class>/<image>.jpg"
     folder = existing_folder(path, layout)
-    files = [f for f in image_files(folder) if f.parent != folder]
+    files = image_files(folder)
+    loose = [f.name for f in files if f.parent == folder]
+    files = [f for f in files if f.parent != folder]
     if not files:
         raise layout_error(folder, layout)
+    if loose:
+        warnings.warn(
+            f"{len(loose)} image(s) lie in {folder} itself, in no folder of a class, and are left "
+            f"out: {', '.join(loose[:3])}{', ...' if len(loose) > 3 else ''}.",
+            stacklevel=2,
+        )
     names = relative_names(folder, files)
     target = [name.split("/", 1)[0] for name in names]
     found, source = _groups(groups, names)

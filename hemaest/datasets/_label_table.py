@@ -34,6 +34,12 @@ def read_label_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
             f"{blank[0] + 1} below the header; fill it in or remove it."
         )
     table["file"] = [posixpath.normpath(name.strip()) for name in table["file"]]
+    outside = table["file"][table["file"].str.startswith(("/", "../"))]
+    if len(outside):
+        raise ValueError(
+            f"{path} names {len(outside)} file(s) outside its folder, the first being "
+            f"{outside.iloc[0]}; names are relative to the folder of the table."
+        )
     once = table.drop_duplicates()
     _refuse_contradictions(path, once)
     if len(once) < len(table):

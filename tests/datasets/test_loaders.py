@@ -62,10 +62,12 @@ def test_debris_is_passed_over(folder):
     put(folder / "blast" / "._p0-0.png")
     put(folder / "__MACOSX" / "blast" / "p0-0.png")
     put(folder / ".cache" / "x.png")
-    put(folder / "top.png")
     (folder / "blast" / "Thumbs.db").write_bytes(b"\0")
     (folder / "blast" / "notes.txt").write_text("a note")
     assert len(load_image_folder(folder).images) == 6
+    put(folder / "top.png")
+    with pytest.warns(UserWarning, match=r"1 image\(s\) lie in .* itself.*: top\.png"):
+        assert len(load_image_folder(folder).images) == 6
 
 
 def test_broken_files_are_listed_and_the_rest_goes_on(folder):
