@@ -25,8 +25,6 @@ def read_label_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """
     columns = list(columns)
     table = read_table(path, columns)[columns]
-    if table.empty:
-        raise ValueError(f"{path} holds no row; remove it, and labels come from the folders.")
     blank = np.flatnonzero(table["file"].str.strip() == "")
     if len(blank):
         raise ValueError(

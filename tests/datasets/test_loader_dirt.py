@@ -207,7 +207,6 @@ def test_a_row_written_twice_gives_one_image(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("", "holds no row"),
         ("Pre/a.jpg,Pre,\n,Pre,\n", "names no file in 1 of 2 rows, the first being row 2"),
         ("Pre/../../b.jpg,Pre,\n", r"1 file\(s\) outside its folder, the first being \.\./b\.jpg"),
         ("Pre/a.jpg,Prae,\n", r"Pre/a\.jpg has the label 'Prae'; known in this set are Benign"),
