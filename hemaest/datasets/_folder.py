@@ -45,14 +45,45 @@ def layout_error(folder: Path, layout: str) -> FileNotFoundError:
 
 
 def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """Return a CSV file as strings, empty where nothing stands; name missing columns."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    """Return a CSV file as strings without spaces around them, empty where nothing stands.
+
+    A file that is no such table, or lacks one of the columns, is named with what is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "labels.csv"
+    >>> _ = path.write_text("file, label\\n1.png, blast \\n")
+    >>> read_table(path, ["label"])["label"].tolist()
+    ['blast']
+    """
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
+        )
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(f"{path} is empty; copy it again.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not written in UTF-8 ({error}); save it as UTF-8.") from error
+    except pd.errors.ParserError as error:
+        raise ValueError(
+            f"{path} cannot be read as a table with commas ({str(error).strip()}); put texts that "
+            "hold commas in quotes, or save it as CSV again."
+        ) from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(
+            f"{path} has more cells in its rows than names in its header; mend the header."
+        )
+    table.columns = table.columns.str.strip()
     missing = [c for c in columns if c not in table.columns]
     if missing:
         raise ValueError(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}."
+            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}. "
+            "The first row must hold the names, with commas between them."
         )
-    return table
+    if table.empty:
+        raise ValueError(f"{path} has a header but no rows; copy it again.")
+    return table.fillna("").apply(lambda column: column.str.strip())
 
 
 def image_bunch(
