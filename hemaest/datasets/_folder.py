@@ -45,7 +45,7 @@ def layout_error(folder: Path, layout: str) -> FileNotFoundError:
 
 
 def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """Return a CSV file as strings without spaces around them, empty where nothing stands.
+    r"""Return a CSV file as strings without spaces around them, empty where nothing stands.
 
     A file that is no such table, or lacks one of the columns, is named with what is wrong.
 
@@ -53,7 +53,7 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "labels.csv"
-    >>> _ = path.write_text("file, label\\n1.png, blast \\n")
+    >>> _ = path.write_text("file, label\n1.png, blast \n")
     >>> read_table(path, ["label"])["label"].tolist()
     ['blast']
     """

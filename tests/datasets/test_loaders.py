@@ -7,7 +7,6 @@ from PIL import Image
 
 from hemaest.datasets import (
     load_aml_matek,
-    load_bccd,
     load_bone_marrow,
     load_cnmc,
     load_image_folder,
@@ -219,44 +218,6 @@ def test_segmentation_wbc_names_what_is_missing(wbc):
     (wbc / "class_labels_of_dataset_1.csv").unlink()
     with pytest.raises(FileNotFoundError, match="expected layout"):
         load_segmentation_wbc(wbc)
-
-
-# fields
-
-
-@pytest.fixture
-def fields(tmp_path):
-    for i in range(4):
-        put(tmp_path / "images" / f"BloodImage_0000{i}.jpg", size=(64, 48))
-    (tmp_path / "boxes.csv").write_text(
-        "filename,cell_type,xmin,xmax,ymin,ymax\n"
-        "BloodImage_00000.jpg,WBC,1,20,5,30\nBloodImage_00000.jpg,RBC,30,40,10,20\n"
-        "BloodImage_00002.jpg,WBC,3,9,4,8\n"
-    )
-    (tmp_path / "field_labels.csv").write_text(
-        ",Image,Category\n,0,NEUTROPHIL\n"
-        ',1,"NEUTROPHIL, EOSINOPHIL"\n,2,\n,3,MONOCYTE\n,9,BASOPHIL\n'
-    )
-    return tmp_path
-
-
-def test_bccd(fields):
-    bunch = load_bccd(fields)
-    assert set(bunch) >= COMMON
-    assert bunch.target.tolist() == ["NEUTROPHIL", "NEUTROPHIL, EOSINOPHIL", "", "MONOCYTE"]
-    # inclusive pixels counted from 1 become half-open ones counted from 0
-    np.testing.assert_array_equal(bunch.boxes[0], [[0, 4, 20, 30], [29, 9, 40, 20]])
-    assert bunch.box_labels[0].tolist() == ["WBC", "RBC"]
-    assert bunch.boxes[1].shape == (0, 4)
-    single = load_bccd(fields, fields="single")
-    assert single.target.tolist() == ["NEUTROPHIL", "MONOCYTE"]
-    assert [box.shape for box in single.boxes] == [(2, 4), (0, 4)]
-
-
-def test_bccd_says_what_it_expects(fields):
-    (fields / "boxes.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"boxes\.csv.*\n?.*"):
-        load_bccd(fields)
 
 
 # sets of class folders, with their dirt
