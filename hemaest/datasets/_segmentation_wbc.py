@@ -1,125 +1,199 @@
 """Single white cells with expert masks, from two laboratories."""
 
 import os
+import re
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from hemaest.datasets._folder import (
     existing_folder,
     image_bunch,
+    image_files,
     layout_error,
+    read_table,
     relative_names,
+    subfolder,
 )
+from hemaest.datasets._masks import mask_of
+from hemaest.datasets._names import some, tables_named
+from hemaest.datasets._verify import failure_table
 from hemaest.images import to_object_array
 
 CLASSES = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
 LAYOUT = (
-    "dataset1/ and dataset2/ with NNN_image and NNN_mask files beside each other, and "
-    "class_labels_of_dataset_1.csv and class_labels_of_dataset_2.csv"
+    "'Dataset 1' and 'Dataset 2' with images NNN.bmp and masks NNN.png, or dataset1 and dataset2 "
+    "with NNN_image and NNN_mask files; 'Class Labels of Dataset 1.csv' and '... 2.csv' beside "
+    "them (columns 'image ID' and 'class' or 'class label')"
 )
-# masks hold 0, 128 (cytoplasm) and 255 (nucleus); a few hold stray values between
-CYTOPLASM_FROM, NUCLEUS_FROM = 60, 200
+FILE = re.compile(r"(\d+)(?:_(image|mask))?")
 DESCR = """
 White blood cells with nucleus and cytoplasm outlined by experts. Dataset 1: 300 cells of about
 120 x 120 pixels, Jiangxi Tecom, quickly stained, yellow. Dataset 2: 100 cells of 300 x 300 pixels,
-CellaVision blog, purple. A method tuned to one fails on the other. Licence: see the authors' page.
+CellaVision blog, purple. A method tuned to one fails on the other.
+Licence: not known; the set's README names none. Its authors ask those who publish with dataset 1 to
+acknowledge Jiangxi Tecom Science Corporation, with dataset 2 the CellaVision blog.
 
 Zheng X. et al. (2018), Fast and robust segmentation of white blood cell images by self-supervised
-learning, Micron 107, 55-71.
+learning, Micron 107, 55-71; github.com/zxaoyou/segmentation_WBC.
 """
 
 
 def load_segmentation_wbc(
-    path: str | os.PathLike[str], *, dataset: Literal["both", 1, 2] = "both"
+    path: str | os.PathLike[str],
+    *,
+    dataset: Literal["both", 1, 2] = "both",
+    verify: bool = False,
 ) -> Bunch:
-    """Load the white cells with expert masks of nucleus and cytoplasm.
+    r"""Load the white cells with expert masks of nucleus and cytoplasm.
 
     Parameters
     ----------
     path : str or path-like
-        The folder that holds dataset1, dataset2 and the tables of labels.
+        The folder of the set: as it comes from GitHub (``Dataset 1/001.bmp`` with its mask
+        ``Dataset 1/001.png``), or with ``dataset1/001_image.png`` and ``dataset1/001_mask.png``;
+        and the tables of labels.
     dataset : {"both", 1, 2}, default="both"
         Which laboratory's.
+    verify : bool, default=False
+        Read every file once (some milliseconds each), leave out those that are broken, and list
+        them in ``failures``; so with masks that are broken, absent, empty or of another size,
+        which are an error otherwise.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``masks`` (object array of cell maps: 1 cytoplasm, 2 nucleus), ``target`` (1 to
         5), ``class_names``, ``lab`` (1 or 2), ``groups``, ``group_source``, ``filenames``,
-        ``DESCR``.
+        ``DESCR``, ``failures``.
 
     Examples
     --------
-    >>> load_segmentation_wbc("nowhere")
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: nowhere is no folder. Expected: dataset1/ and dataset2/ ...
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / "Dataset 2").mkdir()
+    >>> Image.new("RGB", (30, 30)).save(folder / "Dataset 2" / "001.bmp")
+    >>> Image.new("L", (30, 30), 255).save(folder / "Dataset 2" / "001.png")
+    >>> _ = (folder / "Class Labels of Dataset 2.csv").write_text("image ID,class\n1,4\n")
+    >>> load_segmentation_wbc(folder, dataset=2).class_names
+    {4: 'eosinophil'}
     """
     if dataset not in {"both", 1, 2}:
         raise ValueError(f"dataset={dataset!r}; it must be 'both', 1 or 2.")
     folder = existing_folder(path, LAYOUT)
-    files: list[Path] = []
-    masks: list[NDArray[np.uint8]] = []
-    target: list[int] = []
-    lab: list[int] = []
-    for number in (1, 2) if dataset == "both" else (dataset,):
-        labels = _labels(folder, number)
-        for image, mask in _pairs(folder, number):
-            key = int(image.name.split("_")[0])
-            if key not in labels:
-                raise ValueError(f"{image} has no row in class_labels_of_dataset_{number}.csv.")
-            files.append(image)
-            masks.append(read_mask(mask))
-            target.append(labels[key])
-            lab.append(number)
-    if not files:
-        raise layout_error(folder, LAYOUT)
-    return image_bunch(
+    parts = [_part(folder, number) for number in ((1, 2) if dataset == "both" else (dataset,))]
+    cells = pd.concat(parts, ignore_index=True)
+    masks, reasons = _masks(cells, verify)
+    names = relative_names(folder, cells["image"])
+    kept = [i for i, reason in enumerate(reasons) if not reason]
+    failures = failure_table(names, reasons)
+    if not kept:
+        raise ValueError(f"none of the masks in {folder} can be used:\n{failures.to_string()}")
+    cells = cells.iloc[kept]
+    bunch = image_bunch(
         folder,
-        files,
-        target,
-        class_names={label: CLASSES.get(label, str(label)) for label in sorted(set(target))},
-        groups=relative_names(folder, files),
+        cells["image"].tolist(),
+        cells["label"].to_numpy(),
+        class_names={label: CLASSES[label] for label in sorted(set(cells["label"]))},
+        groups=[names[i] for i in kept],
         group_source="none",
         descr=DESCR,
-        masks=to_object_array(masks),
-        lab=np.array(lab),
+        verify=verify,
+        masks=to_object_array([masks[i] for i in kept]),
+        lab=cells["lab"].to_numpy(),
     )
+    bunch.failures = pd.concat([failures, bunch.failures], ignore_index=True)
+    return bunch
 
 
-def _labels(folder: Path, number: int) -> dict[int, int]:
-    """Return image id -> class; the two tables name their columns differently."""
-    import pandas as pd
-
-    file = folder / f"class_labels_of_dataset_{number}.csv"
-    if not file.is_file():
+def _part(folder: Path, number: int) -> pd.DataFrame:
+    """Return one laboratory's cells in the order of their numbers: image, mask, label, lab."""
+    root = subfolder(folder, f"dataset{number}", f"dataset {number}")
+    tables = tables_named(folder, f"class labels of dataset {number}.csv")
+    if root is None or not tables:
         raise layout_error(folder, LAYOUT)
-    table = pd.read_csv(file)
-    return {int(i): int(c) for i, c in zip(table.iloc[:, 0], table.iloc[:, 1], strict=True)}
+    images, masks = _images_and_masks(root)
+    if not images:
+        raise layout_error(root, LAYOUT)
+    labels = _labels(tables[0])
+    unlabelled = [file.name for key, file in images.items() if key not in labels]
+    if unlabelled:
+        raise ValueError(
+            f"{len(unlabelled)} image(s) in {root} have no row in {tables[0].name}: "
+            f"{some(unlabelled)}. Add their rows, or take the images away."
+        )
+    _warn_of(f"mask(s) in {root} have no image", [masks[k].name for k in masks.keys() - images])
+    _warn_of(f"row(s) of {tables[0].name} have no image", sorted(labels.keys() - images))
+    rows = [(file, masks.get(key), labels[key], number) for key, file in images.items()]
+    return pd.DataFrame(rows, columns=["image", "mask", "label", "lab"])
 
 
-def _pairs(folder: Path, number: int) -> list[tuple[Path, Path]]:
-    pairs = []
-    for image in sorted((folder / f"dataset{number}").glob("[0-9]*_image.*")):
-        mask = image.with_name(image.name.replace("_image.", "_mask."))
-        if not mask.is_file():
-            mask = mask.with_suffix(".png")
-        if not mask.is_file():
-            raise FileNotFoundError(f"{image} has no mask beside it (expected {mask.name}).")
-        pairs.append((image, mask))
-    return pairs
+def _images_and_masks(root: Path) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Part images and masks, by number; without a word in its name, a PNG is a mask."""
+    images: dict[int, Path] = {}
+    masks: dict[int, Path] = {}
+    others = []
+    for file in image_files(root):
+        found = FILE.fullmatch(file.stem.lower())
+        is_mask = found and (found[2] or {".png": "mask"}.get(file.suffix.lower())) == "mask"
+        side = masks if is_mask else images
+        if found is None or int(found[1]) in side:
+            others.append(file.name)
+        else:
+            side[int(found[1])] = file
+    _warn_of(f"file(s) in {root} are named otherwise or are second copies", sorted(others))
+    return dict(sorted(images.items())), masks
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Return a cell map (1 cytoplasm, 2 nucleus) from a mask of 0, 128 and 255."""
-    from PIL import Image
+def _warn_of(what: str, names: list[Any]) -> None:
+    if names:
+        warnings.warn(f"{len(names)} {what} and are left out: {some(names)}.", stacklevel=4)
 
-    with Image.open(path) as image:
-        values = np.asarray(image.convert("L"))
-    labels = (values >= CYTOPLASM_FROM).astype(np.uint8)
-    labels[values >= NUCLEUS_FROM] = 2
-    return labels
+
+def _labels(file: Path) -> dict[int, int]:
+    """Return image number -> class; the two published tables name their columns differently."""
+    table = read_table(file, ["image ID"])
+    column = next((name for name in ("class", "class label") if name in table), None)
+    if column is None:
+        raise ValueError(
+            f"{file} lacks the column 'class' (or 'class label'); it has {', '.join(table)}."
+        )
+    numbers = table[["image ID", column]].apply(pd.to_numeric, errors="coerce")
+    sound = (
+        (numbers["image ID"] % 1 == 0)
+        & numbers[column].isin(CLASSES)
+        & ~numbers["image ID"].duplicated()
+    )
+    if not sound.all():
+        rows = [f"{i!r}: {c!r}" for i, c in table.loc[~sound, ["image ID", column]].to_numpy()]
+        allowed = ", ".join(f"{label} ({name})" for label, name in CLASSES.items())
+        raise ValueError(
+            f"{len(rows)} row(s) of {file} do not hold an image's number, once, and its class, "
+            f"{allowed}: {some(rows)}. Mend these rows."
+        )
+    return dict(numbers.astype(int).itertuples(index=False, name=None))
+
+
+def _masks(cells: pd.DataFrame, verify: bool) -> tuple[list[NDArray[np.uint8] | None], list[str]]:
+    """Return the masks, and why one cannot be used; an error at the first without `verify`."""
+    masks: list[NDArray[np.uint8] | None] = []
+    reasons = []
+    for image, mask in zip(cells["image"], cells["mask"], strict=True):
+        try:
+            masks.append(mask_of(image, mask))
+            reasons.append("")
+        except (ValueError, FileNotFoundError) as error:
+            if not verify:
+                raise type(error)(
+                    f"{error} To leave it out and have it listed in `failures`, load with "
+                    "verify=True."
+                ) from error
+            masks.append(None)
+            reasons.append(str(error))
+    return masks, reasons

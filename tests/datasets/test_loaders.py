@@ -1,6 +1,5 @@
 """Loaders on small trees laid out as the real sets are, with the real sets' dirt."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -14,7 +13,6 @@ from hemaest.datasets import (
     load_leukemia_folders,
     load_pbc,
     load_raabin,
-    load_segmentation_wbc,
     load_taleqani,
 )
 from hemaest.images import ImageRef, check_images
@@ -177,47 +175,6 @@ def test_a_table_that_names_an_absent_file_is_an_error(tmp_path):
     table.to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
         load_taleqani(tmp_path)
-
-
-# segmentation
-
-
-@pytest.fixture
-def wbc(tmp_path):
-    for number, size in ((1, (12, 10)), (2, (30, 30))):
-        for i in (1, 2):
-            put(tmp_path / f"dataset{number}" / f"00{i}_image.png", size=size)
-            mask = np.zeros(size[::-1], np.uint8)
-            # stray values as the real masks hold them
-            mask[2:8, 2:8], mask[3:6, 3:6], mask[0, 0], mask[1, 1] = 128, 255, 3, 61
-            mask[3, 3] = 204
-            Image.fromarray(mask).save(tmp_path / f"dataset{number}" / f"00{i}_mask.png")
-        table = pd.DataFrame({"image ID": [1, 2], "class": [1, 4]})
-        table.to_csv(tmp_path / f"class_labels_of_dataset_{number}.csv", index=False)
-    return tmp_path
-
-
-def test_segmentation_wbc(wbc):
-    bunch = load_segmentation_wbc(wbc)
-    assert_common(bunch)
-    assert bunch.target.tolist() == [1, 4, 1, 4]
-    assert bunch.class_names == {1: "neutrophil", 4: "eosinophil"}
-    assert bunch.lab.tolist() == [1, 1, 2, 2]
-    mask = bunch.masks[0]
-    assert mask.shape == (10, 12) and set(np.unique(mask)) == {0, 1, 2}
-    assert (mask == 2).sum() == 9 and (mask > 0).sum() == 37
-    assert len(load_segmentation_wbc(wbc, dataset=2).images) == 2
-
-
-def test_segmentation_wbc_names_what_is_missing(wbc):
-    with pytest.raises(ValueError, match="'both', 1 or 2"):
-        load_segmentation_wbc(wbc, dataset=3)
-    (wbc / "dataset1" / "002_mask.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"002_image\.png has no mask beside it"):
-        load_segmentation_wbc(wbc)
-    (wbc / "class_labels_of_dataset_1.csv").unlink()
-    with pytest.raises(FileNotFoundError, match="expected layout"):
-        load_segmentation_wbc(wbc)
 
 
 # sets of class folders, with their dirt
