@@ -15,12 +15,12 @@ from hemaest.datasets._bccd_boxes import CORNERS, by_field, read_boxes
 from hemaest.datasets._folder import (
     existing_folder,
     image_bunch,
-    image_files,
     layout_error,
     read_table,
     relative_names,
 )
 from hemaest.datasets._names import some, tables_named
+from hemaest.datasets._tree import image_files
 from hemaest.images import to_object_array
 
 CLASSES = {
@@ -144,7 +144,7 @@ def _boxes_of(numbers: Iterable[int], boxes: pd.DataFrame) -> dict[str, np.ndarr
 def _field_labels(folder: Path) -> dict[int, str]:
     """Return field -> label in capitals; the Kaggle edition holds its table twice."""
     labels: dict[int, str] = {}
-    for file in tables_named(folder, "field_labels.csv", "labels.csv"):
+    for file in tables_named(folder, "field_labels", "labels"):
         table = read_table(file, ["Image", "Category"])
         unnamed = []
         for row, image, label in zip(table.index, table["Image"], table["Category"], strict=True):

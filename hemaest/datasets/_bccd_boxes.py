@@ -53,7 +53,7 @@ def read_boxes(folder: Path) -> pd.DataFrame | None:
 
     A table ``boxes.csv`` goes before annotations. Boxes that enclose nothing are left out.
     """
-    tables = tables_named(folder, "boxes.csv")
+    tables = tables_named(folder, "boxes")
     annotations = by_field(files_with(folder, ".xml"))
     if tables:
         table = read_table(tables[0], COLUMNS)[COLUMNS]

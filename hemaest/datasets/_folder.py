@@ -82,7 +82,7 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
             "The first row must hold the names, with commas between them."
         )
     if table.empty:
-        raise ValueError(f"{path} has a header but no rows; copy it again.")
+        raise ValueError(f"{path} holds no row below its header; copy it again, or remove it.")
     return table.fillna("").apply(lambda column: column.str.strip())
 
 

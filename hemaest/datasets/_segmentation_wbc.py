@@ -14,14 +14,13 @@ from sklearn.utils import Bunch
 from hemaest.datasets._folder import (
     existing_folder,
     image_bunch,
-    image_files,
     layout_error,
     read_table,
     relative_names,
-    subfolder,
 )
 from hemaest.datasets._masks import mask_of
 from hemaest.datasets._names import some, tables_named
+from hemaest.datasets._tree import image_files, subfolder
 from hemaest.datasets._verify import failure_table
 from hemaest.images import to_object_array
 
@@ -114,8 +113,8 @@ def load_segmentation_wbc(
 
 def _part(folder: Path, number: int) -> pd.DataFrame:
     """Return one laboratory's cells in the order of their numbers: image, mask, label, lab."""
-    root = subfolder(folder, f"dataset{number}", f"dataset {number}")
-    tables = tables_named(folder, f"class labels of dataset {number}.csv")
+    root = subfolder(folder, f"dataset{number}")
+    tables = tables_named(folder, f"class labels of dataset {number}")
     if root is None or not tables:
         raise layout_error(folder, LAYOUT)
     images, masks = _images_and_masks(root)

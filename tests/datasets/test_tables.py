@@ -38,7 +38,7 @@ def test_a_mark_of_byte_order_is_no_part_of_the_first_name(table):
     [
         ("", "is empty; copy it again"),
         ("\n \n", "is empty; copy it again"),
-        ("file,label\n", "a header but no rows"),
+        ("file,label\n", "holds no row below its header"),
         ("file,label\nä,x\n".encode("latin-1"), "not written in UTF-8.*save it as UTF-8"),
         ("file,label\n1,x\n".encode("utf-16"), "not written in UTF-8"),
         ("file,label\n1,x\n2,y,z\n", "cannot be read as a table with commas.*line 3"),
