@@ -236,28 +236,6 @@ def test_copies_of_one_kaggle_photograph_are_one_group(tmp_path):
     assert set(train.groups) <= set(both.groups)
 
 
-def test_cnmc_subjects_from_names_and_from_the_table(tmp_path):
-    put(tmp_path / "C-NMC_training_data" / "fold_0" / "all" / "UID_1_2_1_all.bmp")
-    put(tmp_path / "C-NMC_training_data" / "fold_1" / "all" / "UID_1_7_2_all.BMP")
-    put(tmp_path / "C-NMC_training_data" / "fold_1" / "hem" / "UID_H9_1_1_hem.bmp")
-    prelim = tmp_path / "C-NMC_test_prelim_phase_data"
-    put(prelim / "1.bmp")
-    put(prelim / "2.bmp")
-    (prelim / "C-NMC_test_prelim_phase_data_labels.csv").write_text(
-        "Patient_ID,new_names,labels\nUID_57_29_1_all.bmp,1.bmp,1\nUID_H9_3_1_hem.bmp,2.bmp,0\n"
-    )
-    bunch = load_cnmc(tmp_path)
-    assert_common(bunch)
-    assert bunch.target.tolist() == ["all", "all", "hem", "all", "hem"]
-    assert bunch.groups.tolist() == ["1", "1", "H9", "57", "H9"]
-    assert bunch.group_source == "patient"
-    assert bunch.subset.tolist() == ["train"] * 3 + ["prelim"] * 2
-    assert len(load_cnmc(tmp_path, subset="train").images) == 3
-    (prelim / "2.bmp").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 images .* first being 2\.bmp"):
-        load_cnmc(tmp_path)
-
-
 def test_aml_matek_reads_rgba_tiffs(tmp_path):
     path = tmp_path / "MYO" / "MYO_0001.tiff"
     path.parent.mkdir()

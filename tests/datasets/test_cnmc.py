@@ -1,0 +1,107 @@
+"""C-NMC 2019 in the layouts of TCIA and Kaggle, with its table of the preliminary phase."""
+
+import pytest
+from PIL import Image
+
+from hemaest.datasets import load_cnmc
+from hemaest.images import check_images
+
+HEADER = "Patient_ID,new_names,labels\n"
+
+
+def put(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 10), (200, 150, 180)).save(path)
+    return path
+
+
+def training(root):
+    put(root / "fold_0" / "all" / "UID_1_2_1_all.bmp")
+    put(root / "fold_1" / "all" / "UID_1_7_2_all.BMP")
+    put(root / "fold_1" / "hem" / "UID_H9_1_1_hem.bmp")
+
+
+@pytest.fixture
+def prelim(tmp_path):
+    """The preliminary phase alone."""
+    folder = tmp_path / "C-NMC_test_prelim_phase_data"
+    put(folder / "1.bmp")
+    put(folder / "2.bmp")
+    table = folder / "C-NMC_test_prelim_phase_data_labels.csv"
+    table.write_text(HEADER + "UID_57_29_1_all.bmp,1.bmp,1\nUID_H9_3_1_hem.bmp,2.bmp,0\n")
+    return table
+
+
+def test_subjects_from_names_and_from_the_table(prelim, tmp_path):
+    training(tmp_path / "C-NMC_training_data")
+    bunch = load_cnmc(tmp_path)
+    check_images(bunch.images)
+    assert bunch.target.tolist() == ["all", "all", "hem", "all", "hem"]
+    assert bunch.groups.tolist() == ["1", "1", "H9", "57", "H9"]
+    assert bunch.group_source == "patient"
+    assert bunch.subset.tolist() == ["train"] * 3 + ["prelim"] * 2
+    assert len(load_cnmc(tmp_path, subset="train").images) == 3
+    assert len(load_cnmc(tmp_path / "C-NMC_training_data").images) == 3
+    with pytest.raises(ValueError, match="'all', 'train' or 'prelim'"):
+        load_cnmc(tmp_path, subset="test")
+
+
+def test_the_kaggle_edition_keeps_its_table_beside_the_images_folder(prelim, tmp_path):
+    training(tmp_path / "C-NMC_Leukemia" / "training_data")
+    validation = tmp_path / "C-NMC_Leukemia" / "validation_data"
+    validation.mkdir()
+    prelim.parent.rename(validation / prelim.parent.name)
+    (validation / prelim.parent.name / prelim.name).rename(validation / prelim.name)
+    put(tmp_path / "C-NMC_Leukemia" / "testing_data" / "C-NMC_test_final_phase_data" / "1.bmp")
+    assert load_cnmc(tmp_path).subset.tolist() == ["train"] * 3 + ["prelim"] * 2
+
+
+def test_the_preliminary_phase_alone(prelim, tmp_path):
+    assert load_cnmc(tmp_path).target.tolist() == ["all", "hem"]
+
+
+def test_names_and_labels_are_compared_without_case_and_extension(prelim, tmp_path):
+    (prelim.parent / "1.bmp").rename(prelim.parent / "1.BMP")
+    (prelim.parent / "2.bmp").unlink()
+    put(prelim.parent / "2.png")
+    prelim.write_text(HEADER + "UID_57_29_1_all.bmp, 1.bmp , ALL\nUID_H9_3_1_hem.bmp,2.bmp,0 \n")
+    bunch = load_cnmc(tmp_path)
+    assert bunch.target.tolist() == ["all", "hem"]
+    assert [name.split("/")[-1] for name in bunch.filenames] == ["1.BMP", "2.png"]
+
+
+def test_images_that_no_row_names_are_counted(prelim, tmp_path):
+    put(prelim.parent / "1.png")
+    put(prelim.parent / "7.bmp")
+    with pytest.warns(UserWarning, match=r"2 image\(s\) .* no row of the table.*: 1\.png, 7\.bmp"):
+        bunch = load_cnmc(tmp_path)
+    assert [name.split("/")[-1] for name in bunch.filenames] == ["1.bmp", "2.bmp"]
+
+
+def test_a_label_of_neither_class_is_named(prelim, tmp_path):
+    prelim.write_text(HEADER + "UID_57_29_1_all.bmp,1.bmp,blast\nUID_H9_3_1_hem.bmp,2.bmp,\n")
+    with pytest.raises(ValueError, match=r"2 label\(s\) .* none of 1, 0, all, hem: 1\.bmp 'blast'"):
+        load_cnmc(tmp_path)
+    prelim.write_text("")
+    with pytest.raises(ValueError, match=r"labels\.csv is empty"):
+        load_cnmc(tmp_path)
+
+
+def test_absent_and_broken_images_are_errors_or_failures(prelim, tmp_path):
+    (prelim.parent / "2.bmp").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 images .* first being '2\.bmp'.*verify=True"):
+        load_cnmc(tmp_path)
+    training(tmp_path / "C-NMC_training_data")
+    broken = tmp_path / "C-NMC_training_data" / "fold_0" / "all" / "UID_1_2_1_all.bmp"
+    broken.write_bytes(b"")
+    bunch = load_cnmc(tmp_path, verify=True)
+    assert bunch.groups.tolist() == ["1", "H9", "57"]
+    assert bunch.subset.tolist() == ["train", "train", "prelim"]
+    assert [name.split("/")[-1] for name in bunch.failures["file"]] == [broken.name, "2.bmp"]
+
+
+def test_a_file_without_a_subject_is_a_group_of_its_own(tmp_path):
+    training(tmp_path)
+    put(tmp_path / "fold_0" / "all" / "UID_1_2_1_all - Copy.bmp")
+    with pytest.warns(UserWarning, match="Copy"):
+        assert len(set(load_cnmc(tmp_path).groups)) == 3
