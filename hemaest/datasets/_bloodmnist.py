@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -25,6 +26,7 @@ MD5 = {
     128: "adace1e0ed228fccda1f39692059dd4c",
     224: "b718ff6835fcbdb22ba9eacccd7b2601",
 }
+SCHEMES = ("http", "https")
 PARTS = ("train", "val", "test")
 DESCR = """
 17,092 peripheral blood cells of 8 types: the Barcelona set, cut to its middle and reduced to
@@ -55,7 +57,7 @@ def fetch_bloodmnist(
     data_home : str or path-like, optional
         Where the file is kept; by default the user's cache folder.
     source : str
-        Address of the folder to fetch from; another one serves as a mirror.
+        Address (http or https) of the folder to fetch from; another one serves as a mirror.
     md5 : str, optional
         Checksum to expect instead of the published one, for a mirror that holds another file.
 
@@ -88,7 +90,7 @@ def fetch_bloodmnist(
     return Bunch(
         images=images,
         target=target,
-        class_names=CLASSES,
+        class_names=dict(CLASSES),
         groups=np.array(places),
         group_source="none",
         subset=parts,
@@ -108,8 +110,9 @@ def fetch(
     import pooch
     import requests
 
-    folder = Path(data_home) if data_home is not None else pooch.os_cache("hemaest")
-    keeper = pooch.create(folder, source.rstrip("/") + "/", registry={name: f"md5:{md5}"})
+    _check_address(source)
+    folder = _cache_folder(data_home)
+    keeper = pooch.create(folder, source.rstrip("/") + "/", registry={name: f"md5:{md5.lower()}"})
     keeper.retry_if_failed = 2
     pooch.get_logger().setLevel("ERROR")
     try:
@@ -119,8 +122,36 @@ def fetch(
             f"{name} could not be fetched from {source}: {error}. Without a network, put the file "
             f"into {folder} yourself, or give data_home= the folder that holds it."
         ) from error
+    except OSError as error:
+        raise OSError(
+            f"{name} could not be kept in data_home={folder}: {error}. Give data_home= a folder "
+            "that you may write to, with room for the file."
+        ) from error
     except ValueError as error:
         raise ValueError(
-            f"{name} from {source} has another checksum than the published one and was not kept: "
-            f"{error}"
+            f"{name} from {source} was not kept, because its checksum is not the expected one: the "
+            "transfer was cut off, so try again; or the address holds another file, which needs "
+            f"its own md5=. {error}"
         ) from error
+
+
+def _check_address(source: str) -> None:
+    if urlsplit(source).scheme not in SCHEMES:
+        raise ValueError(
+            f"source={source!r} is no address; it must begin with {' or '.join(SCHEMES)}://. For a "
+            "file on this machine give data_home= the folder that holds it."
+        )
+
+
+def _cache_folder(data_home: str | os.PathLike[str] | None) -> Path:
+    """Return where files are kept: the given folder, by default the user's cache."""
+    import pooch
+
+    if data_home is None:
+        return Path(pooch.os_cache("hemaest"))
+    folder = Path(data_home).expanduser()
+    if os.path.isfile(folder):
+        raise NotADirectoryError(
+            f"data_home={folder} is a file; it must be a folder, or the name of one to make."
+        )
+    return folder

@@ -31,6 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     cut = 0
     requests = 0
+    tells_length = True
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -40,7 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        if self.server.tells_length:
+            self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         if self.server.requests <= self.server.cut:
             self.wfile.write(CONTENT[: len(CONTENT) // 2])
@@ -93,7 +95,7 @@ def test_nothing_half_written_stays(server, tmp_path):
 
 
 def test_a_wrong_checksum_is_refused_and_not_kept(server, tmp_path):
-    with pytest.raises(ValueError, match="another checksum"):
+    with pytest.raises(ValueError, match="checksum is not the expected one"):
         fetch_bloodmnist(source=address(server), data_home=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -110,3 +112,42 @@ def test_sizes_and_parts_are_named(tmp_path):
         fetch_bloodmnist(size=100, data_home=tmp_path)
     with pytest.raises(ValueError, match="'train', 'val', 'test'"):
         fetch_bloodmnist(subset="validation", data_home=tmp_path)
+
+
+def test_a_download_cut_off_without_a_length_is_told_from_a_wrong_file(server, tmp_path):
+    server.cut, server.tells_length = 99, False
+    with pytest.raises(ValueError, match="the transfer was cut off, so try again; or .* md5="):
+        fetch_bloodmnist(source=address(server), md5=MD5, data_home=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    server.cut = server.requests + 1
+    assert len(fetch_bloodmnist(source=address(server), md5=MD5, data_home=tmp_path).images) == 10
+
+
+@pytest.mark.parametrize("source", ["file:///mirror", "/mirror/files", "zenodo.org/x", ""])
+def test_an_address_that_is_none_is_refused_at_once(source, tmp_path):
+    with pytest.raises(ValueError, match=r"is no address; it must begin with http or https://"):
+        fetch_bloodmnist(source=source, data_home=tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_named(server, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(NotADirectoryError, match="data_home=.*file is a file; it must be a folder"):
+        fetch_bloodmnist(source=address(server), md5=MD5, data_home=tmp_path / "file")
+    with pytest.raises(
+        OSError, match=r"could not be kept in data_home=.*file.below.*Give data_home="
+    ):
+        fetch_bloodmnist(source=address(server), md5=MD5, data_home=tmp_path / "file" / "below")
+    assert server.requests == 0
+
+
+def test_a_checksum_may_be_written_in_capitals(server, tmp_path):
+    fetch_bloodmnist(source=address(server), md5=MD5.upper(), data_home=tmp_path)
+    assert server.requests == 1
+
+
+def test_names_of_classes_belong_to_the_bunch(server, tmp_path):
+    bunch = fetch_bloodmnist(source=address(server), md5=MD5, data_home=tmp_path)
+    bunch.class_names[0] = "changed"
+    again = fetch_bloodmnist(source=address(server), md5=MD5, data_home=tmp_path)
+    assert again.class_names[0] == "basophil"
