@@ -144,27 +144,23 @@ def _boxes_of(numbers: Iterable[int], boxes: pd.DataFrame) -> dict[str, np.ndarr
 def _field_labels(folder: Path) -> dict[int, str]:
     """Return field -> label in capitals; the Kaggle edition holds its table twice."""
     labels: dict[int, str] = {}
+    unnamed, contradicted = [], []
     for file in tables_named(folder, "field_labels", "labels"):
         table = read_table(file, ["Image", "Category"])
-        unnamed = []
-        for row, image, label in zip(table.index, table["Image"], table["Category"], strict=True):
+        for image, label in zip(table["Image"], table["Category"].str.upper(), strict=True):
             found = re.fullmatch(r"(?:bloodimage_)?(\d+)(?:\.\w+)?", image.lower())
-            if not found:
-                unnamed.append(f"{label or 'blank'} (row {row + 2})")
-                continue
-            number, label = int(found[1]), label.upper()
-            if labels.setdefault(number, label) != label:
-                raise ValueError(
-                    f"{file} gives field {number} the label {label!r}, after {labels[number]!r} "
-                    "in an earlier row or table; keep one of them."
-                )
-        if unnamed:
-            warnings.warn(
-                f"{len(unnamed)} label(s) of {file} are left out, because their Image is no number "
-                f"of a field: {some(unnamed)}.",
-                stacklevel=3,
-            )
+            if found is None:
+                unnamed.append(f"{label or 'blank'} of {image!r}")
+            elif label and labels.setdefault(int(found[1]), label) != label:
+                contradicted.append(f"{label} of {image}, {labels[int(found[1])]} before")
+    _warn_of("whose Image is no number of a field", unnamed)
+    _warn_of("that contradict an earlier one", contradicted)
     return labels
+
+
+def _warn_of(what: str, labels: list[str]) -> None:
+    if labels:
+        warnings.warn(f"{len(labels)} label(s) {what} are left out: {some(labels)}.", stacklevel=4)
 
 
 def _of_one_type(folder: Path, images: dict[int, Path], labels: dict[int, str]) -> dict[int, Path]:
@@ -175,7 +171,7 @@ def _of_one_type(folder: Path, images: dict[int, Path], labels: dict[int, str]) 
             "labels.csv (of the Kaggle edition) or field_labels.csv, with the columns Image and "
             f"Category. Put it there, or load fields='all'.\nExpected: {LAYOUT}"
         )
-    given = {number: labels[number] for number in images if labels.get(number)}
+    given = {number: labels[number] for number in images if number in labels}
     unknown = [
         f"{label} ({images[number].name})"
         for number, label in given.items()

@@ -28,7 +28,8 @@ CLASSES = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: 
 LAYOUT = (
     "'Dataset 1' and 'Dataset 2' with images NNN.bmp and masks NNN.png, or dataset1 and dataset2 "
     "with NNN_image and NNN_mask files; 'Class Labels of Dataset 1.csv' and '... 2.csv' beside "
-    "them (columns 'image ID' and 'class' or 'class label')"
+    "them (columns 'image ID' and 'class' or 'class label'); dataset=1 or dataset=2 asks for one "
+    "of them only"
 )
 FILE = re.compile(r"(\d+)(?:_(image|mask))?")
 DESCR = """
