@@ -19,6 +19,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
+from hemaest._words import some
+
 __all__ = ["GroupedFolds", "Split", "grouped_holdout", "infer_groups", "split"]
 
 
@@ -388,9 +390,9 @@ def _by_any_rule(stems: list[str]) -> tuple[list[str], str]:
         lost = [stem for stem in stems if _apply(known.pattern, stem) is None]
         if 2 * len(lost) < len(stems):
             warnings.warn(
-                f"The rule {name!r} ({known.source}) fits all but {_some(lost)} of {len(stems)} "
-                "file names, so it is not used, and what belongs together may be torn apart. "
-                f"Rename or remove these files, use infer_groups(names, {name!r}, "
+                f"The rule {name!r} ({known.source}) fits all but {len(lost)} of {len(stems)} "
+                f"file names ({some(lost)}), so it is not used, and what belongs together may be "
+                f"torn apart. Rename or remove these files, use infer_groups(names, {name!r}, "
                 "unmatched='own'), or give the groups yourself.",
                 stacklevel=3,
             )
@@ -418,18 +420,12 @@ def _by_rule(stems: list[str], rule: str, unmatched: str) -> tuple[list[str], st
         )
     if lost:
         warnings.warn(
-            f"rule={rule!r} does not fit {_some(lost)} of {len(stems)} file names: each of these "
-            f"is a group of its own, whatever {known.source} it belongs to.",
+            f"rule={rule!r} does not fit {len(lost)} of {len(stems)} file names ({some(lost)}): "
+            f"each of these is a group of its own, whatever {known.source} it belongs to.",
             stacklevel=3,
         )
     groups = [stem if group is None else group for stem, group in zip(stems, found, strict=True)]
     return groups, "none" if len(lost) == len(stems) else known.source
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    """Return how many there are, and the first few."""
-    more = ", ..." if len(names) > limit else ""
-    return f"{len(names)} ({', '.join(map(repr, names[:limit]))}{more})"
 
 
 def _apply(pattern: str, stem: str) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from hemaest._words import some
 from hemaest.datasets._bccd_boxes import CORNERS, by_field, read_boxes
 from hemaest.datasets._folder import (
     existing_folder,
@@ -19,7 +20,7 @@ from hemaest.datasets._folder import (
     read_table,
     relative_names,
 )
-from hemaest.datasets._names import some, tables_named
+from hemaest.datasets._names import tables_named
 from hemaest.datasets._tree import image_files
 from hemaest.images import to_object_array
 

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
+from hemaest._words import some
 from hemaest.datasets._folder import read_table
-from hemaest.datasets._names import files_with, some, tables_named
+from hemaest.datasets._names import files_with, tables_named
 
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 COLUMNS = ["filename", "cell_type", *CORNERS]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from hemaest._words import some
 from hemaest.datasets._folder import existing_folder, image_bunch, layout_error, relative_names
 from hemaest.datasets._tree import folder_key, image_files, subfolder
 
@@ -45,12 +46,11 @@ def _labels_of_folders(classes: Mapping[str, str], synonyms: Mapping[str, str]) 
     return {f"{name}s": label for name, label in names.items()} | names
 
 
-def _warn_of(elsewhere: Counter[str], classes: Mapping[str, str], limit: int = 8) -> None:
-    shown = [f"{name}/ ({count})" for name, count in elsewhere.most_common(limit)]
-    more = f" and {len(elsewhere) - limit} more" if len(elsewhere) > limit else ""
+def _warn_of(elsewhere: Counter[str], classes: Mapping[str, str]) -> None:
+    folders = [f"{name}/ ({count})" for name, count in elsewhere.most_common()]
     warnings.warn(
         f"{elsewhere.total()} image(s) lie in no folder of a class and are left out: "
-        f"{', '.join(shown)}{more}. Classes are {', '.join(classes)}: rename a folder that is one "
+        f"{some(folders, limit=8)}. Classes are {', '.join(classes)}: rename a folder that is one "
         "of them.",
         stacklevel=4,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from hemaest._words import some
 from hemaest.datasets._class_folders import files_of_classes
 from hemaest.datasets._folder import (
     existing_folder,
@@ -17,7 +18,7 @@ from hemaest.datasets._folder import (
     layout_error,
     read_table,
 )
-from hemaest.datasets._names import some, tables_named
+from hemaest.datasets._names import tables_named
 from hemaest.datasets._tree import image_files, subfolder, walk
 from hemaest.groups import infer_groups
 

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from hemaest.datasets._tree import image_files, is_debris, subfolder as subfolder
+from hemaest._words import some
+from hemaest.datasets._tree import image_files, is_debris
 from hemaest.datasets._verify import failure_table, image_refs, reasons_unreadable
 from hemaest.groups import infer_groups
 from hemaest.images import to_object_array
@@ -25,15 +26,14 @@ def existing_folder(path: str | os.PathLike[str], layout: str) -> Path:
     return folder
 
 
-def describe_content(folder: Path, limit: int = 8) -> str:
+def describe_content(folder: Path) -> str:
     """Return the first few names in a folder, for an error about its layout."""
     names = sorted(
         p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if not is_debris(p)
     )
     if not names:
         return "nothing (the folder is empty)"
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return some(names, limit=8)
 
 
 def layout_error(folder: Path, layout: str) -> FileNotFoundError:
@@ -179,7 +179,7 @@ def load_image_folder(
     if loose:
         warnings.warn(
             f"{len(loose)} image(s) lie in {folder} itself, in no folder of a class, and are left "
-            f"out: {', '.join(loose[:3])}{', ...' if len(loose) > 3 else ''}.",
+            f"out: {some(loose)}.",
             stacklevel=2,
         )
     names = relative_names(folder, files)

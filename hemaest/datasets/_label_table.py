@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hemaest._words import some
 from hemaest.datasets._folder import read_table
 
 
@@ -43,8 +44,7 @@ def read_label_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     if len(once) < len(table):
         again = table.loc[table.duplicated(), "file"].unique()
         warnings.warn(
-            f"{path} lists {len(again)} file(s) more than once, each taken once: "
-            f"{', '.join(again[:3])}{', ...' if len(again) > 3 else ''}.",
+            f"{path} lists {len(again)} file(s) more than once, each taken once: {some(again)}.",
             stacklevel=3,
         )
     return once.reset_index(drop=True)

@@ -1,6 +1,5 @@
-"""Tables and other files beside the images, by name; and names in messages."""
+"""Tables and other files beside the images, by name."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from hemaest.datasets._tree import folder_key, walk
@@ -21,15 +20,3 @@ def tables_named(folder: Path, *names: str) -> list[Path]:
     """Return the CSV files of these names at any depth; letters and digits are compared."""
     wanted = {folder_key(name) for name in names}
     return [file for file in files_with(folder, ".csv") if folder_key(file.stem) in wanted]
-
-
-def some(names: Sequence[object], limit: int = 5) -> str:
-    """Return the first few names for a message.
-
-    Examples
-    --------
-    >>> some(["a", "b", "c"], limit=2)
-    'a, b and 1 more'
-    """
-    shown = ", ".join(map(str, names[:limit]))
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

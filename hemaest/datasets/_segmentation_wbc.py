@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from hemaest._words import some
 from hemaest.datasets._folder import (
     existing_folder,
     image_bunch,
@@ -19,7 +20,7 @@ from hemaest.datasets._folder import (
     relative_names,
 )
 from hemaest.datasets._masks import mask_of
-from hemaest.datasets._names import some, tables_named
+from hemaest.datasets._names import tables_named
 from hemaest.datasets._tree import image_files, subfolder
 from hemaest.datasets._verify import failure_table
 from hemaest.images import to_object_array

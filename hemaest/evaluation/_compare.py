@@ -26,7 +26,10 @@ CONTROL = "color-logistic"
 SHARES = (0.5, 0.25)
 CALIBRATIONS = ("temperature", "isotonic", "sigmoid")
 # what loaders call groups, in words of the report
-LOADERS_WORDS: dict[str | None, str | None] = {"none": None, "near-duplicate": "near-duplicate cluster"}
+LOADERS_WORDS: dict[str | None, str | None] = {
+    "none": None,
+    "near-duplicate": "near-duplicate cluster",
+}
 ALL_RECIPES_TAKE = frozenset({"max_epochs", "device", "memory", "n_jobs", "random_state"})
 
 
