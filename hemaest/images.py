@@ -18,6 +18,7 @@ __all__ = ["ImageRef", "check_images", "read_image"]
 
 MAX_PIXELS = 100_000_000
 MAX_LABEL = 254
+GREY, RGB = 1, 2  # what tiff files say of their colours (PhotometricInterpretation)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 Channels = Literal["any", "rgb", "map"]
@@ -113,7 +114,12 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     if _stat(name)[1] == 0:
         raise ValueError(f"{name} is empty (0 bytes); remove it or copy it again.")
     is_tiff = Path(name).suffix.lower() in {".tif", ".tiff"}
-    pixels = (_read_tiff if is_tiff else _read_with_pillow)(name, max_pixels)
+    try:
+        pixels = (_read_tiff if is_tiff else _read_with_pillow)(name, max_pixels)
+    except Exception as error:  # decoders raise many kinds for broken files
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{name} is broken and cannot be decoded: {error}") from error
     return _to_rgb8(pixels, name)
 
 
@@ -149,9 +155,10 @@ def _read_with_pillow(name: str, max_pixels: int) -> NDArray[Any]:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is larger than any limit allows: {error}") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is no image that can be read (JPEG, PNG, BMP, TIFF).") from error
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{name} is broken and cannot be decoded: {error}") from error
+        raise ValueError(
+            f"{name} is no image that can be read; save it as RGB in a JPEG, PNG, BMP, WebP or "
+            "TIFF file."
+        ) from error
 
 
 def _read_tiff(name: str, max_pixels: int) -> NDArray[Any]:
@@ -162,8 +169,10 @@ def _read_tiff(name: str, max_pixels: int) -> NDArray[Any]:
         with tifffile.TiffFile(name) as tiff:
             page = tiff.pages[0]
             _refuse_size(name, page.imagewidth, page.imagelength, max_pixels)  # type: ignore[union-attr]
-            if page.compression in {6, 7} or page.photometric in {3, 5}:  # type: ignore[union-attr]
-                # JPEG inside, palettes and CMYK: what Pillow reads and tifffile needs a codec for
+            photometric = int(page.photometric)  # type: ignore[union-attr]
+            if page.compression in {6, 7} or photometric not in {GREY, RGB}:  # type: ignore[union-attr]
+                # JPEG inside needs a codec in tifffile, which leaves palettes, CMYK, YCbCr and
+                # CIELab as they are stored; Pillow turns them into RGB
                 return _read_with_pillow(name, max_pixels)
             pixels = page.asarray()
             tag = page.tags.get("Orientation")  # type: ignore[union-attr]
@@ -171,12 +180,10 @@ def _read_tiff(name: str, max_pixels: int) -> NDArray[Any]:
                 pixels = np.moveaxis(pixels, 0, -1)
             return _upright(pixels, int(tag.value) if tag is not None else 1)
     except ValueError as error:
-        if name in str(error):
+        if str(error).startswith(name):
             raise
         # a compression that tifffile has no codec for
         return _read_with_pillow(name, max_pixels)
-    except Exception as error:  # tifffile raises many kinds for broken files
-        raise ValueError(f"{name} is broken and cannot be decoded: {error}") from error
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -214,6 +214,24 @@ def test_palettes_and_print_colours_are_read(tmp_path, picture):
     assert read_image(tmp_path / "print.jpg").shape == (8, 8, 3)
 
 
+@pytest.mark.parametrize("mode", ["LAB", "YCbCr", "CMYK"])
+def test_colours_that_a_tiff_stores_otherwise_come_back_as_rgb(tmp_path, mode):
+    blue = Image.new("RGB", (16, 16), (20, 30, 220))
+    blue.convert(mode).save(tmp_path / "cell.tif")
+    read = read_image(tmp_path / "cell.tif")
+    # 8 bits of another colour space hold RGB to within a few steps
+    np.testing.assert_allclose(read.astype(int), np.asarray(blue).astype(int), atol=6)
+
+
+@pytest.mark.parametrize("photometric", [0, 9, 10, 34892])  # white is 0, ICC and ITU Lab, raw
+def test_colours_that_nobody_turns_into_rgb_are_refused(tmp_path, picture, photometric):
+    path = tmp_path / "rare.tif"
+    tifffile.imwrite(path, picture, photometric=photometric, planarconfig="contig")
+    refused(path, "save it as RGB")
+    tifffile.imwrite(path, picture.astype(np.uint16) * 257, photometric="cielab")
+    refused(path, "save it as RGB")
+
+
 def refused(path, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_image(path)
@@ -245,14 +263,30 @@ def test_files_that_are_no_colour_picture(tmp_path):
     refused(tmp_path / "float.tif", "float32")
 
 
-def huge_png(path, side):
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+def png_chunk(kind, data):
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
+
+def huge_png(path, side):
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    data = png_chunk(b"IHDR", header)
+    data += png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+
+
+def test_a_header_or_a_palette_that_is_damaged(tmp_path, picture):
+    png = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", b"short")
+    (tmp_path / "header.png").write_bytes(png)
+    refused(tmp_path / "header.png", "broken and cannot be decoded: Truncated IHDR")
+    path = tmp_path / "palette.tif"
+    Image.fromarray(picture).quantize(4).save(path)
+    with tifffile.TiffFile(path) as tiff:
+        tag = tiff.pages[0].tags["ColorMap"]
+    content = bytearray(path.read_bytes())
+    content[tag.offset + 4 : tag.offset + 8] = struct.pack("<I", 1000)  # values, not 768
+    path.write_bytes(content + bytes(2000))
+    refused(path, "broken and cannot be decoded: invalid palette size")
 
 
 @pytest.mark.parametrize("side", [11_000, 30_000])
