@@ -293,7 +293,7 @@ def check_images(
     ValueError: X has shape (2, 4, 4)...
     """
     where = _where(estimator)
-    if isinstance(X, np.ndarray) and X.dtype != object:
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         X = _check_dense(X, where)
         shape = X.shape[1:] if len(X) else None
         items: Any = X
@@ -349,15 +349,17 @@ def _check_dtype(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 def _as_ragged(X: Any, where: str) -> NDArray[Any]:
     if isinstance(X, np.ndarray):
         if X.ndim != 1:
-            raise ValueError(f"{where}X is an object array of shape {X.shape}; it must be 1-D.")
-        return X
-    if isinstance(X, (str, os.PathLike, ImageRef)) or not hasattr(X, "__len__"):
+            kind = "an object array" if X.dtype == object else "an array of paths"
+            raise ValueError(f"{where}X is {kind} of shape {X.shape}; it must be 1-D.")
+        if X.dtype == object and not any(isinstance(item, (str, os.PathLike)) for item in X):
+            return X
+    elif isinstance(X, (str, os.PathLike, ImageRef)) or not hasattr(X, "__len__"):
         raise TypeError(
             f"{where}X is {type(X).__name__}; images come as an array (n, height, width, channels) "
             "or as a sequence of images. One image alone goes in as [image]; "
             "a folder goes through hemaest.datasets.load_image_folder."
         )
-    if not hasattr(X, "__getitem__") or hasattr(X, "toarray"):
+    elif not hasattr(X, "__getitem__") or hasattr(X, "toarray"):
         raise TypeError(f"{where}X is {type(X).__name__}, which is no sequence of images.")
     items = X.tolist() if hasattr(X, "tolist") else list(X)
     return to_object_array([ImageRef(i) if isinstance(i, (str, os.PathLike)) else i for i in items])

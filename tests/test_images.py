@@ -6,6 +6,7 @@ import zlib
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
@@ -44,6 +45,23 @@ def test_paths_become_references(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.png")
     X = check_images([str(tmp_path / "a.png"), tmp_path / "a.png"])
     assert X[0] == X[1] == ImageRef(tmp_path / "a.png")
+
+
+def test_paths_become_references_in_whatever_holds_them(tmp_path, picture):
+    path = tmp_path / "a.png"
+    Image.fromarray(picture).save(path)
+    expected = [ImageRef(path)] * 2
+    for paths in ([str(path)] * 2, [path] * 2, [str(path), ImageRef(path)]):
+        given = to_object_array(paths)
+        assert check_images(given).tolist() == expected
+        assert given.tolist() == paths  # the input is not changed
+        assert check_images(pd.Series(paths)).tolist() == expected
+    assert check_images(np.array([str(path)] * 2)).tolist() == expected
+    assert check_images(np.array([str(path)] * 2, dtype=np.dtypes.StringDType())).shape == (2,)
+    with pytest.raises(ValueError, match=r"array of paths of shape \(1, 2\); it must be 1-D"):
+        check_images(np.array([[str(path)] * 2]))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        check_images(np.array(["nowhere.png"]))
 
 
 @pytest.mark.parametrize(
