@@ -18,6 +18,11 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import Any
 
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
 from hemaest._safe_pickle import Packer, Unpacker, UntrustedError
 
 __all__ = ["info", "load", "save"]
@@ -44,7 +49,8 @@ def save(
     Parameters
     ----------
     estimator : fitted estimator
-        A pipeline, a classifier, a segmenter, a normalizer.
+        A pipeline, a classifier, a segmenter, a normalizer. What has nothing to learn (a
+        :class:`~hemaest.preprocessing.Resize`, a sampler) is saved as it is.
     path : str or path-like
         The file to write, by custom ending in ``.hemaest``. It is replaced only when the new one
         is complete.
@@ -60,6 +66,13 @@ def save(
     -------
     path : Path
         Of the written file.
+
+    Raises
+    ------
+    NotFittedError
+        When the estimator was never fitted.
+    OSError
+        When nothing can be written to the path; a file that was there stays.
 
     Notes
     -----
@@ -81,6 +94,13 @@ def save(
     True
     """
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it: {target / 'm.hemaest'}.")
+    if not _is_fitted(estimator):
+        raise NotFittedError(
+            f"this {type(estimator).__name__} was never fitted, so there is nothing to keep: call "
+            "its fit before save."
+        )
     stream = io.BytesIO()
     packer = Packer(stream)
     try:
@@ -107,16 +127,10 @@ def save(
         "claim": _claim(claim),
     }
     content = _zipped(card, stream.getvalue(), packer.weights)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+        _write(content, target)
+    except OSError as error:
+        raise type(error)(f"{path} cannot be written: {error.strerror}.") from error
     return target
 
 
@@ -199,6 +213,56 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     ['blast']
     """
     return _opened(path, with_estimator=False)[0]
+
+
+def _is_fitted(estimator: Any) -> bool:
+    """Return whether an estimator was fitted, or has nothing to learn.
+
+    Of a pipeline scikit-learn asks the last step alone; one that ends in a frozen step, or in one
+    that learns nothing, is then fitted where a step before it is.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> known = FrozenEstimator(DummyClassifier().fit([[0], [1]], [0, 1]))
+    >>> model = make_pipeline(StandardScaler(), known)
+    >>> _is_fitted(known), _is_fitted(model), _is_fitted(model.fit([[0], [1]], [0, 1]))
+    (True, False, True)
+    """
+    if not _has_tags_and_fit(estimator):
+        return True
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    learning = [step for _, step in getattr(estimator, "steps", ()) if _learns(step)]
+    return not learning or any(map(_is_fitted, learning))
+
+
+def _learns(step: Any) -> bool:
+    if isinstance(step, FrozenEstimator) or not _has_tags_and_fit(step):
+        return False
+    return bool(get_tags(step).requires_fit)
+
+
+def _has_tags_and_fit(estimator: Any) -> bool:
+    return hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__")
+
+
+def _write(content: bytes, target: Path) -> None:
+    """Write a file that is there only when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, target)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
 
 
 def _zipped(card: Any, pickled: bytes, weights: list[Any]) -> bytes:

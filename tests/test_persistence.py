@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 from public import QUICK, estimator_classes, make
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -18,6 +19,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     StackingClassifier,
 )
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -29,9 +31,12 @@ from sklearn.svm import SVC
 
 from hemaest import persistence
 from hemaest._safe_pickle import is_safe
+from hemaest.balance import ImageSampler
 from hemaest.features import ColorFeatures
 from hemaest.persistence import info, load, save
+from hemaest.preprocessing import Resize
 from hemaest.recipes import ImagePipeline, make_recipe
+from hemaest.stain import MacenkoNormalizer, StainAugmenter
 
 MODELS = {
     "forest": RandomForestClassifier(5, random_state=0),
@@ -238,6 +243,60 @@ def test_what_cannot_be_saved_is_told(cells, tmp_path):
     with pytest.raises(ValueError, match="lambdas"):
         save(model, tmp_path / "model.hemaest")
     assert list(tmp_path.iterdir()) == []
+
+
+def unfitted_models(cells):
+    frozen = FrozenEstimator(fitted(LogisticRegression(), cells)[-1])
+    return {
+        "recipe": make_recipe("color-logistic"),
+        "transformer": MacenkoNormalizer(),
+        "nothing to learn at the end": ImagePipeline([("s", MacenkoNormalizer()), ("r", Resize())]),
+        "a frozen end": ImagePipeline([("features", ColorFeatures()), ("classify", frozen)]),
+        "inside": ImagePipeline([("inner", make_pipeline(ColorFeatures(), frozen))]),
+        "frozen, but never fitted": FrozenEstimator(LogisticRegression()),
+    }
+
+
+def test_what_was_never_fitted_is_not_saved(cells, tmp_path):
+    for name, model in unfitted_models(cells).items():
+        with pytest.raises(NotFittedError, match="never fitted.*call its fit"):
+            save(model, tmp_path / "m.hemaest")
+        assert list(tmp_path.iterdir()) == [], name
+
+
+def test_what_has_nothing_to_learn_is_saved_as_it_is(tmp_path):
+    for model in (Resize(), ImagePipeline([("r", Resize())]), ImageSampler(), StainAugmenter()):
+        assert type(load(save(model, tmp_path / "m.hemaest"))) is type(model)
+
+
+class Halves(TransformerMixin, BaseEstimator):
+    """A transformer that does not say that it has nothing to learn, as many are."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X / 2
+
+
+def test_an_own_step_without_tags_keeps_no_fitted_pipeline_from_being_saved(cells, tmp_path):
+    X, y, _ = cells
+    model = make_pipeline(ColorFeatures(), Halves(), LogisticRegression(max_iter=5000)).fit(X, y)
+    again = load(save(model, tmp_path / "m.hemaest"), trusted=True)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_a_path_that_cannot_be_written_is_named(cells, tmp_path):
+    model = fitted(LogisticRegression(), cells)
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file in it") as caught:
+        save(model, tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    (tmp_path / "file").write_text("no folder")
+    path = tmp_path / "file" / "m.hemaest"
+    with pytest.raises(OSError, match="cannot be written") as caught:
+        save(model, path)
+    assert str(path) in str(caught.value) and ".part" not in str(caught.value)
+    assert save(model, tmp_path / "new" / "folder" / "m.hemaest").is_file()
 
 
 def test_another_version_is_told(saved, monkeypatch):
