@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import hemaest
+from hemaest.cli._checks import new_file, new_folder, rule
 from hemaest.cli._complete import complete_recipes
 
 app = typer.Typer(
@@ -41,7 +42,16 @@ class Normalizer(StrEnum):
 
 
 Groups = Annotated[
-    str, typer.Option(help="'infer' from file names, 'image', or a regular expression.")
+    str,
+    typer.Option(callback=rule, help="'infer' from file names, 'image', or a regular expression."),
+]
+
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        callback=new_folder, help="Keep finished folds here; a second run goes on from them."
+    ),
 ]
 
 
@@ -92,12 +102,10 @@ def compare(
     look: Annotated[
         bool, typer.Option("--audit/--no-audit", help="Look for copies and shortcuts as well.")
     ] = True,
-    report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path(
-        "hemaest-report.html"
-    ),
-    cache: Annotated[
-        Path | None, typer.Option(help="Keep finished folds here; a second run goes on from them.")
-    ] = None,
+    report: Annotated[
+        Path, typer.Option(callback=new_file, help="Where the HTML report goes.")
+    ] = Path("hemaest-report.html"),
+    cache: Cache = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of cells, folds and models.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
@@ -129,9 +137,9 @@ def audit(
         Path | None, typer.Option(help="A folder of test images laid out the same way.")
     ] = None,
     groups: Groups = "infer",
-    report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path(
-        "hemaest-audit.html"
-    ),
+    report: Annotated[
+        Path, typer.Option(callback=new_file, help="Where the HTML report goes.")
+    ] = Path("hemaest-audit.html"),
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of samples and folds.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -157,9 +165,9 @@ def train(
             autocompletion=complete_recipes,
         ),
     ] = "handcrafted-xgboost",
-    model: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")] = Path(
-        "model.hemaest"
-    ),
+    model: Annotated[
+        Path, typer.Option("--output", "-o", callback=new_file, help="The model file to write.")
+    ] = Path("model.hemaest"),
     kind: Annotated[
         Trained, typer.Option("--input", help="Pictures of one cell each, or whole fields.")
     ] = Trained.cell,
@@ -174,9 +182,7 @@ def train(
     folds: Annotated[
         int, typer.Option(min=0, help="Folds that measure the recipe first; 0: do not measure.")
     ] = 3,
-    cache: Annotated[
-        Path | None, typer.Option(help="Keep finished folds here; a second run goes on from them.")
-    ] = None,
+    cache: Cache = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
     seed: Annotated[int, typer.Option(help="Seed of cells, folds and model.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
@@ -204,10 +210,16 @@ def predict(
         Shown, typer.Option("--input", help="What the pictures show; auto: as in training.")
     ] = Shown.auto,
     csv: Annotated[
-        Path | None, typer.Option(help="Write all predictions here; a second run goes on from it.")
+        Path | None,
+        typer.Option(
+            callback=new_file, help="Write all predictions here; a second run goes on from it."
+        ),
     ] = None,
     annotate: Annotated[
-        Path | None, typer.Option(help="Draw the pictures with what was found into this folder.")
+        Path | None,
+        typer.Option(
+            callback=new_folder, help="Draw the pictures with what was found into this folder."
+        ),
     ] = None,
     count: Annotated[bool, typer.Option("--count", help="Print the differential count.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,

@@ -39,13 +39,19 @@ def resumable(cache: Path | None) -> Iterator[None]:
 def load_folder(folder: Path, groups: str) -> Cells:
     """Return a folder's readable images; the broken ones are listed once, in a table."""
     from hemaest.datasets import load_image_folder
+    from hemaest.datasets._folder import given_groups
 
     try:
-        found = load_image_folder(folder, groups=None if groups == "image" else groups, verify=True)
+        found = load_image_folder(folder, groups=None, verify=True)
     except FileNotFoundError as error:
         stop(str(error), WRONG_USAGE)
     except ValueError as error:
         stop(str(error), NOTHING_DONE)
+    if groups != "image":
+        try:
+            found.groups, found.group_source = given_groups(groups, found.filenames)
+        except ValueError as error:
+            stop(f"--groups: {error}", WRONG_USAGE)
     if len(found.failures):
         say(f"{len(found.failures)} of the files cannot be read and are left out:")
         say(format_table(found.failures))

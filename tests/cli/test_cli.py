@@ -83,6 +83,45 @@ def test_wrong_usage_ends_with_2(tmp_path, arguments, code, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--report", "here"], "--report: here is a folder; name a file in it"),
+        (["audit", "here", "--report", "here"], "--report: here is a folder"),
+        (["compare", "--report", "file/r.html"], "--report: file/r.html cannot be written"),
+        (["compare", "--cache", "file"], "--cache: file cannot be written"),
+        (["train", "-o", "file/new/m.hemaest"], "--output: file/new/m.hemaest cannot be"),
+        (["predict", "m", "here", "--csv", "file/p.csv"], "--csv: file/p.csv cannot be written"),
+        (["predict", "m", "here", "--annotate", "file"], "--annotate: file cannot be written"),
+        (["compare", "--groups", "(("], "--groups: '((' is neither 'infer', 'image' nor"),
+    ],
+)
+def test_what_cannot_be_written_or_meant_is_told_before_the_work(tmp_path, arguments, message):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").write_text("kept")
+    done = hemaest_command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message) and len(done.stderr.splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "here"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_is_not_there_yet_is_made_only_when_it_is_needed(folder, tmp_path):
+    report = tmp_path / "new" / "place" / "audit.html"
+    done = hemaest_command("audit", "nowhere", "--report", report, cwd=tmp_path)
+    assert done.returncode == 2 and not (tmp_path / "new").exists()
+    done = hemaest_command("audit", folder, "--report", report, "-j", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert report.read_text().startswith("<!doctype html>")
+
+
+def test_a_rule_that_fits_no_name_is_wrong_usage(folder, tmp_path):
+    done = hemaest_command("compare", folder, "--groups", "donor(.)", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "rule='donor(.)' does not fit 24 of 24 file names" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_nothing_done_ends_with_1(tmp_path):
     broken = tmp_path / "images" / "blast"
     broken.mkdir(parents=True)
