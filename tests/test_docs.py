@@ -2,10 +2,12 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 from public import public_names
 
+GUIDE = sorted((Path(__file__).parents[1] / "docs" / "guide").glob("*.rst"))
 PUBLIC = {
     f"{module}.{name}": item
     for module, name, item in public_names()
@@ -45,3 +47,9 @@ def test_parameters_are_documented_in_order(name):
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_every_public_name_has_an_example(name):
     assert ">>>" in (inspect.getdoc(PUBLIC[name]) or ""), name
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_all_python_of_the_guide_is_run(page):
+    """Doctests are run; a block of code is not, and its names may be found nowhere."""
+    assert "code-block:: python" not in page.read_text(), page.name
