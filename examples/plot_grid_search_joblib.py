@@ -20,6 +20,7 @@ from tempfile import mkdtemp
 import joblib
 import matplotlib.pyplot as plt
 import pandas as pd
+import sklearn
 from sklearn.model_selection import GridSearchCV, GroupKFold, GroupShuffleSplit
 
 from hemaest.datasets import make_cells
@@ -43,6 +44,10 @@ train, test = next(GroupShuffleSplit(test_size=0.25, random_state=0).split(X, y,
 # --------------------------------
 # The last step of the pipeline is itself a parameter of the grid. A net is cloned and trained anew
 # in each fold; so are the segmenter and the features in front of the trees.
+#
+# By itself ``GridSearchCV`` gives ``groups`` to its splitter only. With metadata routing they also
+# reach what splits inside a model, such as a net's early stopping, so that no patient is torn
+# apart there either.
 
 cnn = ImageClassifier(
     "cellnet", image_size=48, max_epochs=6, batch_size=16, device="cpu", random_state=0
@@ -68,7 +73,8 @@ grid = [
 search = GridSearchCV(
     ImagePipeline([("model", cnn)]), grid, scoring="balanced_accuracy", cv=GroupKFold(3), refit=True
 )
-search.fit(X[train], y[train], groups=patients[train])
+with sklearn.config_context(enable_metadata_routing=True):
+    search.fit(X[train], y[train], groups=patients[train])
 
 table = pd.DataFrame(search.cv_results_)
 table["model"] = [

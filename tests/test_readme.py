@@ -11,12 +11,13 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_readme_runs_as_pasted(capsys):
     blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     session: dict = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), session)
     scores = session["scores"]
     assert len(scores) == 3 and scores.mean() > 0.8
+    assert len(session["search"].cv_results_["params"]) == 2
     assert "accuracy on patients never seen" in capsys.readouterr().out
 
 

@@ -22,7 +22,8 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
     """Gives an estimator that splits inside (it has ``cv``) a list of group-aware folds.
 
     StackingClassifier, GridSearchCV and CalibratedClassifierCV pass no groups on; they all take a
-    ready list of folds.
+    ready list of folds. Around it, a search of scikit-learn's hands the groups to this ``fit`` only
+    under metadata routing.
 
     Parameters
     ----------

@@ -94,6 +94,15 @@ class ImagePipeline(TakesGroups, Pipeline):
     verbose : bool, default=False
         Whether to print the time of each step.
 
+    Notes
+    -----
+    The groups that ``GridSearchCV(...).fit(X, y, groups=g)`` and ``cross_validate(..., groups=g)``
+    take go to the splitter only: the folds outside tear no group, those inside the steps (early
+    stopping, a stack, the quotas of :class:`~hemaest.balance.ACDBGAN`) know of none, and a step
+    cannot tell that from data without groups. Give ``params={"groups": g}`` to ``cross_validate``,
+    and fit a search under scikit-learn's metadata routing, as below.
+    :func:`~hemaest.evaluation.compare` hands groups on by itself, with ``search=`` too.
+
     Examples
     --------
     >>> import numpy as np
@@ -112,6 +121,16 @@ class ImagePipeline(TakesGroups, Pipeline):
     ...     pipeline, X, y, groups=patients, cv=GroupKFold(3), params={"groups": patients}
     ... )
     >>> scores.mean()
+    np.float64(1.0)
+
+    A search whose folds inside the steps know the groups as well:
+
+    >>> import sklearn
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> search = GridSearchCV(pipeline, {"classify__C": [0.1, 1.0]}, cv=GroupKFold(3))
+    >>> with sklearn.config_context(enable_metadata_routing=True):
+    ...     search = search.fit(X, y, groups=patients)
+    >>> search.best_score_
     np.float64(1.0)
     """
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import sklearn
 from imblearn.over_sampling import SMOTE, RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
+from sklearn import model_selection
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
@@ -20,10 +22,12 @@ from sklearn.svm import SVC
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest.base import TakesGroups
+from hemaest.evaluation import compare
 from hemaest.features import ColorFeatures
 from hemaest.images import to_object_array
 from hemaest.preprocessing import Resize
 from hemaest.recipes import ImagePipeline, make_recipe
+from hemaest.recipes._inner_folds import InnerFolds
 from hemaest.recipes._pipeline import regroup, rows_kept
 
 FORMS = ("dense", "ragged", "files", "list")
@@ -100,6 +104,70 @@ def test_grid_search_in_two_processes(forms, cells, form, routing):
     search.fit(forms[form], y, groups=groups)
     assert search.best_score_ == 1.0
     np.testing.assert_array_equal(search.predict(forms[form]), y)
+
+
+@pytest.fixture
+def heard():
+    """What reaches each fit of a Listener: its groups, and how many images it was given."""
+    Listener.heard = []
+    return Listener.heard
+
+
+class Listener(Witness):
+    """Tells of the groups that every clone of it was given, since a search keeps but one."""
+
+    heard: ClassVar[list] = []
+
+    def __init__(self, scale=1):
+        self.scale = scale
+
+    def fit(self, X, y, groups=None, sample_indices=None):
+        self.heard.append((groups, len(X)))
+        return super().fit(X, y, groups, sample_indices)
+
+
+def test_a_grid_search_hands_groups_on_under_metadata_routing(cells, heard, routing):
+    X, y, groups = cells
+    search = GridSearchCV(
+        ImagePipeline([("end", Listener())]), {"end__scale": [1, 2]}, cv=GroupKFold(3)
+    )
+    search.fit(X, y, groups=groups)
+    assert [n for _, n in heard] == [16] * 6 + [24]  # three folds of two settings, and the best
+    for given, n in heard:
+        assert (given is None) if not routing else (len(given) == n)
+    if routing:
+        np.testing.assert_array_equal(heard[-1][0], groups)
+
+
+def test_a_search_of_compare_hands_groups_on_by_itself(cells, heard):
+    X, y, groups = cells
+    model = {"a": ImagePipeline([("end", Listener())])}
+    grid = {"a": {"end__scale": [1, 2]}}
+    compare(model, X, y, groups, cv=3, search=grid, control=False)
+    assert len(heard) > 3 and all(len(given) == n for given, n in heard)
+
+
+def test_inner_folds_of_a_stack_tear_no_group_in_a_search_and_in_cross_validate(cells):
+    X, y, groups = cells
+    stack = InnerFolds(
+        StackingClassifier([("svm", SVC())], LogisticRegression()), n_folds=2, random_state=0
+    )
+    model = ImagePipeline(
+        [("features", ColorFeatures()), ("scale", StandardScaler()), ("s", stack)]
+    )
+
+    def torn(fitted, own):
+        return [set(own[train]) & set(own[test]) for train, test in fitted[-1].folds_]
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        search = GridSearchCV(model, {"s__n_folds": [2]}, cv=GroupKFold(3))
+        assert torn(search.fit(X, y, groups=groups).best_estimator_, groups) == [set(), set()]
+        found = model_selection.cross_validate(
+            model, X, y, cv=GroupKFold(3), params={"groups": groups},
+            return_estimator=True, return_indices=True,
+        )  # fmt: skip
+    for fitted, train in zip(found["estimator"], found["indices"]["train"], strict=True):
+        assert torn(fitted, groups[train]) == [set(), set()]
 
 
 @pytest.mark.parametrize("form", FORMS)
