@@ -99,8 +99,8 @@ class ImagePipeline(TakesGroups, Pipeline):
     The groups that ``GridSearchCV(...).fit(X, y, groups=g)`` and ``cross_validate(..., groups=g)``
     take go to the splitter only: the folds outside tear no group, those inside the steps (early
     stopping, a stack, the quotas of :class:`~hemaest.balance.ACDBGAN`) know of none, and a step
-    cannot tell that from data without groups. Give ``params={"groups": g}`` to ``cross_validate``,
-    and fit a search under scikit-learn's metadata routing, as below.
+    cannot tell that from data without groups. Give ``cross_validate`` ``params={"groups": g}`` as
+    well, and fit a search under scikit-learn's metadata routing, as below.
     :func:`~hemaest.evaluation.compare` hands groups on by itself, with ``search=`` too.
 
     Examples
