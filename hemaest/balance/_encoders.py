@@ -2,18 +2,26 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from hemaest.balance._judges import embed
-from hemaest.deep import ImageClassifier
-from hemaest.deep._batches import Squares, ordered
+from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier
+from hemaest.deep._batches import ordered
 from hemaest.images import as_array
 from hemaest.preprocessing._resize import fit_inside
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENCODERS = ("auto", "inception", "fitted")
+# what has a net whose maps can be looked at
+OURS = (ImageClassifier, DeepEmbedding, FCMAEPretrainer)
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 # kinds of cells that are looked for where no labels are given
 N_CLUSTERS = 8
@@ -21,9 +29,9 @@ N_CLUSTERS = 8
 
 @dataclass
 class FittedEncoder:
-    """A small classifier of ours: what its last layer sees, and its maps for fine likeness."""
+    """A fitted net of ours: its embedding, and its maps for fine likeness."""
 
-    model: ImageClassifier
+    model: Any
     name: str
 
     def features(self, images: NDArray[Any]) -> NDArray[np.float64]:
@@ -39,17 +47,34 @@ class FittedEncoder:
         """Return the feature maps of all stages, each place a unit vector."""
         import torch
 
-        from hemaest.deep._batches import to_floats
+        from hemaest.deep._batches import Squares, to_floats
 
-        net = self.model.net_
-        squares = torch.from_numpy(
-            Squares(images, self.model.image_size).take(np.arange(len(images)))
-        )
+        net = net_of(self.model).eval()
+        squares = Squares(images, self.model.image_size).take(np.arange(len(images)))
         with torch.inference_mode():
-            x = net.module_.normalize(to_floats(squares, net.torch_device))
-            stages = net.module_.backbone.forward_intermediates(x, intermediates_only=True)
+            x = to_floats(torch.from_numpy(squares), net.mean.device)
+            stages = stage_maps(net.backbone, net.normalize(x))
             units = [torch.nn.functional.normalize(stage.float(), dim=1) for stage in stages]
         return [unit.cpu().numpy() for unit in units]
+
+
+def net_of(model: Any) -> Any:
+    """Return the normalized net inside a fitted estimator of ours."""
+    if isinstance(model, DeepEmbedding):
+        return model.module_
+    module = model.net_.module_
+    return module.encoder if isinstance(model, FCMAEPretrainer) else module
+
+
+def stage_maps(net: Any, x: "Tensor") -> "list[Tensor]":
+    """Return the map after each stage of a convolutional net, or after the blocks of another."""
+    if hasattr(net, "forward_intermediates"):
+        return net.forward_intermediates(x, intermediates_only=True)
+    net = getattr(net, "encoder", net)  # of a WPAT
+    maps = [net.stem(x)]
+    for stage in net.stages:
+        maps.append(stage(maps[-1]))
+    return maps[1:]
 
 
 @dataclass
@@ -92,7 +117,7 @@ def has_inception() -> bool:
 def make_encoder(
     encoder: Any,
     images: NDArray[Any],
-    labels: ArrayLike | None,
+    labels: NDArray[Any],
     *,
     image_size: int,
     device: str,
@@ -102,12 +127,12 @@ def make_encoder(
 
     Parameters
     ----------
-    encoder : {"auto", "inception", "fitted"} or fitted classifier
+    encoder : {"auto", "inception", "fitted"} or fitted estimator
         ``"auto"`` takes Inception where its weights are at hand.
     images : array
         Checked real images to fit on.
-    labels : array-like or None
-        Where there are none, clusters of small pictures take their place.
+    labels : array
+        Where they are all one, clusters of small pictures take their place.
     image_size : int
         Of an encoder of ours.
     device : str
@@ -116,11 +141,12 @@ def make_encoder(
         Of an encoder of ours.
     """
     if not isinstance(encoder, str):
-        return FittedEncoder(encoder, f"the given {type(encoder).__name__}")
+        model = check_encoder(encoder)
+        return FittedEncoder(model, f"the given {type(model).__name__}")
     if encoder == "inception" or (encoder == "auto" and has_inception()):
         return Inception()
     what = f"{len(images)} real images and their labels"
-    if labels is None or len(np.unique(np.asarray(labels))) < 2:
+    if len(np.unique(labels)) < 2:
         labels = clusters(images, random_state)
         what = f"{len(images)} real images and {N_CLUSTERS} clusters of them"
     model = ImageClassifier(
@@ -137,6 +163,19 @@ def make_encoder(
     )
     name = f"a small net of hemaest at {image_size} px, fitted on {what}"
     return FittedEncoder(model.fit(images, labels), name)
+
+
+def check_encoder(encoder: Any) -> Any:
+    """Return a given encoder, out of its freezer; raise where it is no fitted net of ours."""
+    model = encoder.estimator if isinstance(encoder, FrozenEstimator) else encoder
+    if not isinstance(model, OURS):
+        allowed = ", ".join(kind.__name__ for kind in OURS)
+        raise TypeError(
+            f"encoder is a {type(model).__name__}; it must be one of {', '.join(ENCODERS)}, or a "
+            f"fitted one of {allowed} or of what is made of these."
+        )
+    check_is_fitted(model)
+    return model
 
 
 def clusters(images: NDArray[Any], random_state: Any) -> NDArray[np.intp]:

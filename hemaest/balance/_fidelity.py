@@ -1,4 +1,4 @@
-"""Figures that compare two sets of points: how alike, how varied, how much copied."""
+"""Figures that compare two sets of points: how alike, how varied."""
 
 import warnings
 from typing import Any
@@ -7,11 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from hemaest.balance._judges import nearest
-
 NEIGHBOURS = 5
-# real cells that lie nearer to a training image than this share of them say what a copy is
-COPY_QUANTILE = 0.01
 
 Points = NDArray[np.float64]
 
@@ -102,22 +98,6 @@ def support(real: Points, synthetic: Points, k: int = NEIGHBOURS) -> dict[str, f
         "density": float(inside.sum(axis=0).mean() / k),
         "coverage": float(inside.any(axis=1).mean()),
     }
-
-
-def copied(real: Points, synthetic: Points, training: Points) -> NDArray[np.bool_]:
-    """Return which synthetic points are nearer to training than real ones are.
-
-    The limit is the 1st percentile of the distances from real points to their nearest training
-    point.
-
-    Examples
-    --------
-    >>> real, training = np.array([[0.0], [4.0]]), np.array([[1.0], [6.0]])
-    >>> copied(real, np.array([[1.01], [3.0]]), training)
-    array([ True, False])
-    """
-    limit = np.quantile(nearest(real, training), COPY_QUANTILE)
-    return nearest(synthetic, training) < limit
 
 
 def pairs(n: int, rng: np.random.Generator, most: int = 200) -> NDArray[np.intp]:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from hemaest.balance._copies import Nearness, copy_limit, nearness
 from hemaest.balance._fidelity import (
-    copied,
     frechet_distance,
     kernel_distance,
     pairs,
@@ -15,6 +15,11 @@ from hemaest.balance._fidelity import (
     structural_similarity,
     support,
 )
+
+# of a class, for the variety of pairs
+MOST_IMAGES = 200
+# no label can be this one
+ALL = object()
 
 
 class Sides:
@@ -45,19 +50,32 @@ class Sides:
         self.genuine = genuine
         self.features = [encoder.features(images) for images in sets[:2]]
         self.points = [encoder.invariant(images) for images in sets]
+        self.classes = sorted(set(labels[0].tolist()) | set(labels[1].tolist()))
+        self.near = {label: self._nearness(label) for label in self.classes}
+        self.limit, self.by_chance = copy_limit(self.near.values())
+
+    @property
+    def n_seen(self) -> int:
+        """How many real images are training images too."""
+        return sum(near.n_seen for near in self.near.values())
 
     def rows(self, side: int, label: Any) -> NDArray[np.intp]:
-        """Return the rows of one class of a set; all of them where it has none of that name."""
+        """Return the rows of one class of a set; all of them for ``ALL``."""
         labels = self.labels[side]
-        if isinstance(label, str) and label == "all":
-            return np.arange(len(labels))
-        return np.flatnonzero(labels == label)
+        return np.arange(len(labels)) if label is ALL else np.flatnonzero(labels == label)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return the figures of each class, and of all together where there are several."""
+        rows = [{"class": label} | self.row(label) for label in self.classes]
+        if len(rows) == 1:
+            return rows
+        name = "all" if "all" not in self.classes else "all together"
+        return [*rows, {"class": name} | self.row(ALL)]
 
     def row(self, label: Any) -> dict[str, Any]:
         """Return the figures of one class."""
         real, synthetic = self.rows(0, label), self.rows(1, label)
         found: dict[str, Any] = {
-            "class": label,
             "real": len(real),
             "synthetic": len(synthetic),
         }
@@ -69,32 +87,31 @@ class Sides:
         found |= dict(zip(("KID", "KID low", "KID high"), kid, strict=True))
         found |= support(one, other)
         found |= self._variety((real, synthetic))
-        found["memorized"] = self.memorized(label)
+        found["memorized"] = self._memorized(label)
+        found["memorized by chance"] = self.by_chance
         return found
 
     def _variety(self, rows: tuple[NDArray[np.intp], NDArray[np.intp]]) -> dict[str, float]:
         found = {}
         for name, side in (("real", 0), ("synthetic", 1)):
             rng = np.random.default_rng([self.seed, side])
-            images = self.sets[side][rows[side][:200]]
+            # labels may be sorted: the first rows may be those of one class
+            images = self.sets[side][rng.permutation(rows[side])[:MOST_IMAGES]]
             chosen = pairs(len(images), rng)
             found[f"SSIM {name}"] = structural_similarity(images, chosen)
             found[f"distance {name}"] = perceptual_distance(self.encoder.maps(images), chosen)
         return found
 
-    def memorized(self, label: Any) -> float:
-        """Return the share of copies, each class against its own training images."""
-        if isinstance(label, str) and label == "all" and len(np.unique(self.labels[1])) > 1:
-            classes, counts = np.unique(self.labels[1], return_counts=True)
-            shares = [self.memorized(c) for c in classes]
-            known = ~np.isnan(shares)
-            return float(np.average(np.array(shares)[known], weights=counts[known]))
+    def _nearness(self, label: Any) -> Nearness:
         real, synthetic, training = (self.rows(side, label) for side in range(3))
         real = real[self.genuine[real]]
-        if min(len(real), len(training)) < 2:
-            return float("nan")
-        flags = copied(self.points[0][real], self.points[1][synthetic], self.points[2][training])
-        return float(flags.mean())
+        return nearness(self.points[0][real], self.points[1][synthetic], self.points[2][training])
+
+    def _memorized(self, label: Any) -> float:
+        """Return the share of copies, each class against its own training images."""
+        near = self.near.values() if label is ALL else [self.near[label]]
+        flags = np.concatenate([n.copies(self.limit) for n in near])
+        return float(flags.mean()) if len(flags) else float("nan")
 
     def pictures(self, label: Any, n: int) -> tuple[NDArray[np.uint8], ...]:
         """Return some real and synthetic cells, and the training cell nearest to each of those."""
@@ -102,7 +119,8 @@ class Sides:
             rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
             for rows in (self.rows(0, label), self.rows(1, label))
         )
-        among = self.rows(2, label)
-        apart = cdist(self.points[1][synthetic], self.points[2][among])
-        near = among[apart.argmin(axis=1)] if len(among) else among
+        near = self.rows(2, label)
+        if len(near):
+            apart = cdist(self.points[1][synthetic], self.points[2][near])
+            near = near[apart.argmin(axis=1)]
         return self.sets[0][real], self.sets[1][synthetic], self.sets[2][near]
