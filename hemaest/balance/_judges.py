@@ -45,7 +45,8 @@ class Judges:
     ----------
     members : list of Judge
     recall : float array
-        Of each class, over the inner folds.
+        Of each class, over the inner folds; NaN where no judge had learnt it, as when all its
+        images are of one patient.
     far : float array
         Of each class: what 95 of 100 unseen real cells stay within.
     near : float
@@ -95,8 +96,22 @@ def inner_folds(X: NDArray[Any], y: NDArray[Any], groups: Any, n_folds: int, see
     codes = copy_codes(X)
     given = check_groups(groups, len(X))
     joined = codes if given is None else join_groups(given, codes)
-    n_folds = min(n_folds, len(np.unique(joined)))
+    n_groups = len(np.unique(joined))
+    if n_groups < 2:
+        what = "copies of one image" if given is None else "of one group, or copies of one image"
+        raise ValueError(
+            f"all {len(X)} images are {what}, and the inner folds of a GAN tear none apart: give "
+            "finer groups, or set adaptive=False and realism_filter=False."
+        )
+    n_folds = min(n_folds, n_groups)
     return list(GroupedFolds(n_folds, random_state=seed).split(None, y, joined))
+
+
+def seeded_clone(encoder: Any, seed: int) -> Any:
+    """Return an unfitted copy, seeded where it takes a seed and has none."""
+    copy = clone(encoder)
+    params = copy.get_params(deep=False)
+    return copy.set_params(random_state=seed) if params.get("random_state", 0) is None else copy
 
 
 def fit_judges(
@@ -114,7 +129,7 @@ def fit_judges(
     Parameters
     ----------
     encoder : classifier with ``transform`` and ``image_size``
-        Cloned.
+        Cloned; one in a ``FrozenEstimator`` stays as it is.
     X, y, classes : arrays
         Checked images, their labels, and the sorted labels.
     groups : array-like or None
@@ -130,18 +145,20 @@ def fit_judges(
     seen = np.zeros(len(classes))
     found: list[list[NDArray[np.float64]]] = [[] for _ in classes]
     for train, held in inner_folds(X, y, groups, n_folds, seed):
-        fitted = clone(encoder).set_params(random_state=seed).fit(X[train], y[train])
+        fitted = seeded_clone(encoder, seed).fit(X[train], y[train])
         judge = Judge(fitted, embed(fitted, X[train]), target[train])
         members.append(judge)
-        right = encode(fitted.predict(X[held]), classes) == target[held]
-        np.add.at(hits, target[held], right)
-        np.add.at(seen, target[held], 1)
-        for code in np.unique(target[held]):
-            if (judge.target == code).any():
-                found[code].append(judge.distances(X[held][target[held] == code], code))
+        # what a judge has not learnt, it cannot recognize
+        known = held[np.isin(target[held], judge.target)]
+        if len(known):
+            np.add.at(hits, target[known], fitted.predict(X[known]) == y[known])
+            np.add.at(seen, target[known], 1)
+        for code in np.unique(target[known]):
+            found[code].append(judge.distances(X[known][target[known] == code], code))
     joined = [np.concatenate(f) if f else np.empty(0) for f in found]
     everything = np.concatenate(joined)
     general = np.quantile(everything, FAR) if len(everything) else np.inf
     far = np.array([np.quantile(d, FAR) if len(d) >= 5 else general for d in joined])
     near = float(np.quantile(everything, NEAR)) if len(everything) else 0.0
-    return Judges(members, hits / np.maximum(seen, 1), far, near)
+    recall = np.where(seen > 0, hits / np.maximum(seen, 1), np.nan)
+    return Judges(members, recall, far, near)

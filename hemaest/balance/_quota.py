@@ -18,18 +18,20 @@ def deficits(counts: ArrayLike, target: float = 1.0) -> NDArray[np.intp]:
 
 
 def need(recall: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
-    """Return how much each class needs help, 0 to 1: its misses among those of the worst class.
+    """Return how much each class needs help: 1 where half is missed or more, near 0 where nothing.
 
-    A recall from few images is drawn toward one half, so that no class is trusted for 5 hits of 5.
+    A recall from few images is drawn toward one half, so that no class is trusted for 5 hits of 5;
+    one that is not known (NaN) counts as one half.
 
     Examples
     --------
-    >>> need([1.0, 0.5], [998, 998]).round(3)
-    array([0.002, 1.   ])
+    >>> need([1.0, 0.9, 0.5, np.nan], [998, 998, 998, 10]).round(3)
+    array([0.002, 0.202, 1.   , 1.   ])
     """
-    counts = np.asarray(counts, dtype=float)
-    misses = ((1 - np.asarray(recall)) * counts + 1) / (counts + 2)
-    return misses / misses.max()
+    counts, recall = np.asarray(counts, dtype=float), np.asarray(recall, dtype=float)
+    known = np.where(np.isnan(recall), 0.5, recall)
+    misses = ((1 - known) * counts + 1) / (counts + 2)
+    return np.minimum(1.0, 2 * misses)
 
 
 def quotas(
@@ -42,21 +44,18 @@ def quotas(
     counts : int array
         Images of each class.
     recall : float array, optional
-        What was recognized of each class on inner folds; the need is measured among the classes
-        that lack images. By default every deficit is filled.
+        What was recognized of each class on inner folds: the deficit is filled to the share that
+        :func:`need` gives. By default it is filled.
     target : float, default=1.0
         Share of the largest class to fill up to.
 
     Examples
     --------
-    >>> quotas([100, 10, 10]), quotas([100, 10, 10], [0.9, 0.8, 0.2])
-    (array([ 0, 90, 90]), array([ 0, 30, 90]))
+    >>> quotas([100, 10, 10]), quotas([100, 10, 10], [0.9, 1.0, 0.2])
+    (array([ 0, 90, 90]), array([ 0, 15, 90]))
     """
     counts = np.asarray(counts)
     lacking = deficits(counts, target)
-    if recall is None or not lacking.any():
+    if recall is None:
         return lacking
-    short = lacking > 0
-    share = np.zeros(len(counts))
-    share[short] = need(np.asarray(recall)[short], counts[short])
-    return np.ceil(lacking * share).astype(np.intp)
+    return np.ceil(lacking * need(recall, counts)).astype(np.intp)
