@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, check_scalar
 
 from hemaest._seeds import seed_of
 from hemaest.balance._quota import quotas
@@ -66,13 +66,14 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     target : float, default=1.0
         Share of the largest class up to which the others are filled.
     adaptive : bool, default=True
-        Whether recall on inner folds scales the quota; else every deficit is filled.
+        Whether recall on inner folds scales the quota: a deficit is filled where half of the class
+        or more is missed, and less and less as more is recognized. Else every deficit is filled.
     realism_filter : bool, default=True
         Whether to drop what is too far from real cells, and copies.
     encoder : classifier or None, default=None
-        Unfitted, with ``transform`` and ``image_size``, such as an
-        :class:`~hemaest.deep.ImageClassifier`: it measures recall and distances. By default a
-        small net.
+        With ``transform`` and ``image_size``, such as an :class:`~hemaest.deep.ImageClassifier`:
+        it measures recall and distances. Unfitted, it is fitted on each inner fold; one that was
+        fitted on other images goes in as ``FrozenEstimator``. By default a small net.
     inner_folds : int, default=3
         Folds of the two above.
     min_images : int, default=8
@@ -99,7 +100,8 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     counts_ : int array
         Images of each class.
     recall_ : float array or None
-        Of each class on the inner folds.
+        Of each class on the inner folds; NaN, and then the whole deficit is filled, where a class
+        was never on both sides of one, as when all its images are of one patient.
     quota_ : int array
         How many images ``fit_resample`` makes of each class.
     learnt_ : bool array
@@ -222,13 +224,12 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         return self
 
     def _fit(self, X: NDArray[Any], y: Any, groups: Any) -> tuple[NDArray[Any], int]:
-        from hemaest.balance._gan_fit import few_squares, fit_generator
+        from hemaest.balance._gan_fit import begun, few_squares, fit_generator
         from hemaest.nets._gan import stages
 
         stages(self.image_size)
         y = check_labels(y, len(X), self)
         check_groups(groups, len(X))
-        seed = seed_of(self.random_state)
         self.classes_, self.counts_ = np.unique(y, return_counts=True)
         self.learnt_ = self.counts_ >= self.min_images
         if not self.learnt_.any():
@@ -239,14 +240,19 @@ class ACDBGAN(TakesGroups, ImageEstimator):
                 "oversampling."
             )
         self._warn_of_few()
+        target = encode(y, self.classes_)
+        # a run that was begun goes on with its own seed, in all that follows
+        checkpoint, seed = begun(self, X, target, groups, seed_of(self.random_state))
         self.judges_ = self._fit_judges(X, y, groups, seed)
         self.recall_ = self.judges_.recall if self.judges_ is not None else None
         self.quota_ = quotas(self.counts_, self.recall_ if self.adaptive else None, self.target)
         self.filtered_: dict[Any, dict[str, int]] = {}
-        target = encode(y, self.classes_)
         self._few = few_squares(X, target, ~self.learnt_, self.image_size)
-        self.weights_, self._history, self._seed = fit_generator(self, X, target, groups, seed)
+        fit_generator(self, X, target, checkpoint, seed)
         return y, seed
+
+    def _adopt(self, weights: dict[str, NDArray[Any]], history: list[dict[str, float]]) -> None:
+        self.weights_, self._history = weights, history
 
     def _warn_of_few(self) -> None:
         few = [
@@ -262,8 +268,16 @@ class ACDBGAN(TakesGroups, ImageEstimator):
             )
 
     def _fit_judges(self, X: NDArray[Any], y: NDArray[Any], groups: Any, seed: int) -> Any:
-        asked = self.realism_filter or self.adaptive
-        if not asked or len(self.classes_) < 2:
+        if not (self.realism_filter or self.adaptive):
+            return None
+        if len(self.classes_) < 2:
+            if self.realism_filter:
+                warnings.warn(
+                    f"there is only one class, {self.classes_.tolist()[0]!r}, and no realism "
+                    "filter without a second that its judges tell from it: what is drawn is not "
+                    "filtered. Give the other classes too, or set realism_filter=False.",
+                    stacklevel=4,
+                )
             return None
         from hemaest.balance._judges import fit_judges
 
@@ -304,11 +318,11 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         Parameters
         ----------
         n : int
-            How many. The filter may let fewer through; a warning then says so.
+            How many, 0 or more. The filter may let fewer through; a warning then says so.
         label : label
             One of ``classes_``.
         filtered : bool, optional
-            Whether the realism filter looks at them; by default as ``realism_filter`` says.
+            Whether the realism filter looks at them; by default where one was fitted.
         random_state : int, RandomState or None
             The estimator's own where None.
 
@@ -317,14 +331,19 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         images : uint8 array of shape (n, image_size, image_size, 3)
         """
         check_is_fitted(self, "weights_")
+        check_scalar(n, "n", Integral, min_val=0)
         code = int(encode(np.asarray([label]), self.classes_)[0])
-        filtered = self.realism_filter if filtered is None else filtered
         if filtered and self.judges_ is None:
             raise ValueError(
-                "filtered=True, but no filter was fitted; set realism_filter=True before fit."
+                "filtered=True, but no filter was fitted; set realism_filter=True before fit, and "
+                "give two classes or more."
             )
+        filtered = self._filters() if filtered is None else filtered
         seed = seed_of(self.random_state if random_state is None else random_state)
         return self._make(n, code, filtered, seed)[0]
+
+    def _filters(self) -> bool:
+        return self.realism_filter and self.judges_ is not None
 
     def _make(
         self, n: int, code: int, filtered: bool, seed: int
@@ -332,12 +351,15 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         """Return images of a class and the rows that they are copies of, -1 where of none."""
         from hemaest.balance._gan_fit import augmented_copies, drawer
 
+        nothing = np.empty((0, self.image_size, self.image_size, 3), np.uint8)
+        if not n:
+            return nothing, np.empty(0, np.intp)
         if not self.learnt_[code]:
             return augmented_copies(*self._few[code], n, [seed, code])
         draw = drawer(self, code, [seed, code])
         if not filtered:
             return draw(n), np.full(n, SYNTHETIC)
-        kept: list[NDArray[np.uint8]] = [np.empty((0, self.image_size, self.image_size, 3), "u1")]
+        kept = [nothing]
         tally = {"drawn": 0, "too far": 0, "copies": 0, "kept": 0}
         for _ in range(MOST_ROUNDS):
             missing = n - tally["kept"]
@@ -392,8 +414,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
                 "or give images[..., :3]."
             )
         y, seed = self._fit(X, y, groups)
-        filtered = self.realism_filter and self.judges_ is not None
-        return self._fill(X, y, self.quota_, filtered, seed)
+        return self._fill(X, y, self.quota_, self._filters(), seed)
 
     def _fill(
         self, X: NDArray[Any], y: NDArray[Any], quota: NDArray[Any], filtered: bool, seed: int

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length
 
 from hemaest._seeds import seed_of
 from hemaest.base import Interval, StrOptions
+from hemaest.deep._labels import check_labels
 
 SYNTHETIC = -1
 METHODS = ("oversample", "smote", "borderline-smote", "adasyn", "smote-tomek")
@@ -78,8 +78,13 @@ class FeatureSampler(BaseEstimator):
         """
         self._validate_params()
         table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
-        y = np.asarray(y)
-        check_consistent_length(table, y)
+        y = check_labels(y, len(table), self)
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"all {len(y)} labels are {classes.tolist()[0]!r}; a sampler fills up one class to "
+                "the size of another, so give two classes or more."
+            )
         if self.method == "oversample":
             made, labels, rows = self._copies(table, y)
         else:
@@ -116,13 +121,22 @@ class FeatureSampler(BaseEstimator):
         classes, counts = np.unique(y, return_counts=True)
         wanted = {}
         for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
+            usable = int((whole & (y == label)).sum())
+            if not usable:
+                raise ValueError(self._none_whole(label, count))
             if count == counts.max():
                 continue
-            usable = int((whole & (y == label)).sum())
             if usable <= self.n_neighbors:
                 raise ValueError(self._too_few(label, count, usable))
             wanted[label] = usable + int(counts.max()) - count
         return wanted
+
+    def _none_whole(self, label: Any, count: int) -> str:
+        return (
+            f"all {count} rows of class {label!r} have NaN, and {self.method} measures distances: "
+            "fill them in (SimpleImputer), leave out the columns that are missing, or take "
+            "balance='oversample' or 'weights'."
+        )
 
     def _too_few(self, label: Any, count: int, usable: int) -> str:
         here = f"{count} rows" if usable == count else f"{count} rows, {usable} of them without NaN"

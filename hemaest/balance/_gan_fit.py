@@ -22,7 +22,6 @@ from hemaest.nets._gan import Discriminator, Generator
 if TYPE_CHECKING:
     from hemaest.balance._acdbgan import ACDBGAN
 
-Weights = dict[str, NDArray[Any]]
 PICTURES_PER_CLASS = 8
 
 
@@ -61,35 +60,40 @@ def make_run(gan: "ACDBGAN", n_classes: int, seed: int) -> Run:
     return Run(generator, discriminator, settings, device, precision)
 
 
-def fit_generator(
+def begun(
     gan: "ACDBGAN", X: NDArray[Any], target: NDArray[np.int64], groups: Any, seed: int
-) -> tuple[Weights, list[dict[str, float]], int]:
-    """Train on the classes that have enough images; return weights, history and the seed."""
+) -> tuple[str | None, int]:
+    """Return the checkpoint of a run, and the seed it was begun with if it was."""
+    if gan.checkpoint_dir is None:
+        return None, seed
+    named: Any = gan
+    checkpoint = checkpoint_file(named, X, target, groups, None, None)
+    return checkpoint, seed_in(checkpoint, default=seed)
+
+
+def fit_generator(
+    gan: "ACDBGAN", X: NDArray[Any], target: NDArray[np.int64], checkpoint: str | None, seed: int
+) -> None:
+    """Train on the classes that have enough images; the estimator adopts what was learnt."""
     rows = np.flatnonzero(gan.learnt_[target])
-    checkpoint = None
-    if gan.checkpoint_dir is not None:
-        named: Any = gan
-        checkpoint = checkpoint_file(named, X, target, groups, None, None)
-        seed = seed_in(checkpoint, default=seed)
     run = make_run(gan, len(gan.classes_), seed)
     watch = None if gan.picture_dir is None else painter(Path(gan.picture_dir), gan.learnt_, seed)
     squares = Squares(X[rows], gan.image_size, keep=True)
-    diverged = None
     try:
         interrupted = train(
             run, squares, target[rows], checkpoint=checkpoint, watch=watch, show=gan.verbose
         )
-    except TrainingDiverged as error:
-        diverged, interrupted = error, False
-    if diverged is not None:
-        raise diverged
+    except TrainingDiverged:
+        # the weights from before are worth having
+        gan._adopt(to_arrays(run.average.module), run.history)
+        raise
+    gan._adopt(to_arrays(run.average.module), run.history)
     if interrupted:
         warnings.warn(
             f"training of the GAN was interrupted at step {run.step} of {gan.max_steps}; what was "
             "learnt until then is kept.",
             stacklevel=5,
         )
-    return to_arrays(run.average.module), run.history, seed
 
 
 def painter(folder: Path, learnt: NDArray[np.bool_], seed: int) -> Callable[[Run], None]:

@@ -262,9 +262,10 @@ def _steps(run: Run, squares: Squares, target: NDArray[np.int64]) -> Iterator[No
 def _check_finite(run: Run) -> None:
     row = run.history[-1]
     if not all(math.isfinite(value) for value in row.values()):
+        before = run.history[-2]["step"] if len(run.history) > 1 else 0
         raise TrainingDiverged(
-            f"the losses of the GAN are no longer finite at step {run.step}; the weights from "
-            f"before are kept. Try a lower lr (now {run.settings.lr:g}) or precision='float32'."
+            f"the losses of the GAN are no longer finite at step {run.step}; the weights of step "
+            f"{before:g} are kept. Try a lower lr (now {run.settings.lr:g}) or precision='float32'."
         )
 
 

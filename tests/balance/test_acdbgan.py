@@ -10,9 +10,11 @@ from sklearn.model_selection import cross_val_score
 from skorch.callbacks import Callback
 
 from hemaest import persistence
+from hemaest._seeds import seed_of
 from hemaest.balance import ACDBGAN
 from hemaest.balance._gan_fit import make_run
 from hemaest.balance._gan_training import generate, train
+from hemaest.balance._judges import seeded_clone
 from hemaest.balance._quota import deficits, need, quotas
 from hemaest.deep import ImageClassifier
 from hemaest.deep._batches import Squares
@@ -206,7 +208,71 @@ def test_the_filter_drops_copies_and_what_is_no_cell(discs, judged):
 def test_recall_says_who_needs_help(discs, judged):
     assert judged.recall_.shape == (2,) and (judged.recall_ >= 0).all()
     assert (judged.recall_ <= 1).all()
-    assert judged.quota_.tolist() == [0, 18]
+    np.testing.assert_array_equal(judged.quota_, quotas([30, 12], judged.recall_))
+    assert judged.quota_[0] == 0 < judged.quota_[1] <= 18
+
+
+def test_a_class_of_one_patient_has_no_recall_and_gets_all_it_lacks(discs):
+    X, y, groups = discs
+    of_one = np.where(y == "rare", 99, groups)
+    gan = tiny(adaptive=True).fit(X, y, of_one)
+    assert np.isnan(gan.recall_).tolist() == [False, True]
+    assert gan.quota_.tolist() == [0, 18]
+
+
+def test_inner_folds_need_two_groups(discs):
+    X, y, _ = discs
+    with pytest.raises(ValueError, match="all 42 images are of one group.*give finer groups"):
+        tiny(adaptive=True).fit(X, y, np.zeros(42))
+    tiny().fit(X, y, np.zeros(42))
+
+
+class Unseeded(Folded):
+    """An encoder whose result is no matter of chance."""
+
+    def __init__(self, image_size=16):
+        self.image_size = image_size
+
+
+@pytest.mark.parametrize("encoder", ["unseeded", "frozen"])
+def test_an_encoder_need_not_take_a_seed(discs, encoder):
+    X, y, groups = discs
+    frozen = FrozenEstimator(clone(ENCODER).set_params(random_state=0).fit(X, y))
+    given = Unseeded() if encoder == "unseeded" else frozen
+    gan = tiny(adaptive=True, realism_filter=True, encoder=given).fit(X, y, groups)
+    assert np.isfinite(gan.recall_).all()
+    if encoder == "frozen":
+        np.testing.assert_array_equal(
+            gan.judges_.members[0].encoder.transform(X), frozen.transform(X)
+        )
+
+
+def test_a_seed_of_the_encoder_s_own_is_kept():
+    assert seeded_clone(Folded(), 5).random_state == 5
+    assert seeded_clone(Folded(random_state=3), 5).random_state == 3
+
+
+def test_one_class_is_drawn_without_a_filter_and_told(discs):
+    X, y, _ = discs
+    gan = tiny(realism_filter=True, adaptive=True)
+    with pytest.warns(UserWarning, match="only one class, 'common'.*not filtered"):
+        gan.fit(X[:30], y[:30])
+    assert gan.sample(2, "common").shape == (2, 16, 16, 3)
+    with pytest.raises(ValueError, match="no filter was fitted"):
+        gan.sample(2, "common", filtered=True)
+
+
+def test_how_many_to_draw_is_a_whole_number(discs, judged):
+    X, y, _ = discs
+    with pytest.warns(UserWarning, match="too few"):
+        few = tiny().fit(X[:33], y[:33])
+    for gan in (judged, few):
+        for label in gan.classes_:
+            assert gan.sample(0, label).shape == (0, 16, 16, 3)
+    with pytest.raises(ValueError, match="n == -1, must be >= 0"):
+        judged.sample(-1, "rare")
+    with pytest.raises(TypeError, match="n must be an instance of int"):
+        judged.sample(2.5, "rare")
 
 
 def test_what_the_filter_leaves_is_told(judged):
@@ -227,12 +293,16 @@ def test_what_the_filter_leaves_is_told(judged):
 def test_deficit_and_need():
     assert quotas([100, 40, 90], target=0.5).tolist() == [0, 10, 0]
     np.testing.assert_array_equal(quotas([50, 9, 9]), deficits([50, 9, 9]))
-    even = quotas([100, 10, 10], [0.99, 0.4, 0.4])
-    assert even.tolist() == [0, 90, 90]
-    worse = quotas([100, 10, 10], [0.99, 0.9, 0.1])
-    assert 0 < worse[1] < worse[2] == 90
-    shares = need(np.linspace(0, 1, 5), np.full(5, 20))
-    assert (np.diff(shares) < 0).all() and shares[0] == 1 and shares[-1] > 0
+    # what counts is the class's own recall, not that of the worst
+    assert quotas([100, 10], [1.0, 0.0]).tolist() == [0, 90]
+    assert quotas([100, 10, 10], [0.99, 0.4, np.nan]).tolist() == [0, 90, 90]
+    well = quotas([100, 10], [1.0, 1.0])[1]
+    assert 0 < well < 20 and quotas([100, 10, 10], [1, 1, 0])[1] == well
+    shares = need(np.linspace(0, 1, 21), np.full(21, 20))
+    assert (np.diff(shares) <= 0).all() and (np.diff(shares[10:]) < 0).all()
+    assert (shares[:11] == 1).all() and 0 < shares[-1] < 0.1
+    # five hits of five are less sure than fifty of fifty
+    assert need(1.0, 5) > need(1.0, 50)
 
 
 def test_few_images_get_augmented_copies_with_a_warning(discs):
@@ -326,6 +396,23 @@ def test_the_estimator_goes_on_from_its_checkpoint(discs, tmp_path):
     assert joblib.hash(first.weights_) != joblib.hash(other.weights_)
 
 
+def test_all_that_is_drawn_is_of_the_seed_that_the_run_was_begun_with(discs, tmp_path):
+    X, y, groups = discs
+    options = {
+        "checkpoint_dir": tmp_path / "state",
+        "random_state": None,
+        "adaptive": True,
+        "encoder": None,
+        "inner_folds": 2,
+        "min_images": 8,
+    }
+    first, again = tiny(**options), tiny(**options)
+    made = [gan.fit_resample(X, y, groups)[0] for gan in (first, again)]
+    np.testing.assert_array_equal(first.recall_, again.recall_)
+    np.testing.assert_array_equal(*made)
+    assert len(made[0]) > len(X)
+
+
 def test_pictures_and_history(discs, tmp_path):
     from PIL import Image
 
@@ -398,5 +485,10 @@ def test_a_loss_that_is_not_finite_is_told(discs):
     from hemaest.deep._net import TrainingDiverged
 
     X, y, _ = discs
-    with pytest.raises(TrainingDiverged, match="no longer finite"):
-        tiny(lr=1e30, max_steps=12).fit(X, y)
+    gan = tiny(lr=1e30, max_steps=12, report_every=4)
+    with pytest.raises(TrainingDiverged, match="no longer finite at step 4; the weights of step 0"):
+        gan.fit(X, y)
+    untrained = make_run(gan, 2, seed_of(0)).average.module
+    for name, weight in untrained.state_dict().items():
+        np.testing.assert_array_equal(gan.weights_[name], weight.numpy())
+    assert gan.sample(2, "rare").shape == (2, 16, 16, 3) and len(gan.history_) == 1

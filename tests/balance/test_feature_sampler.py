@@ -91,6 +91,43 @@ def test_nan_counts_in_that_number(rows):
         FeatureSampler().fit_resample(X, y)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (None, "requires y to be passed"),
+        (lambda y: y[:5], "89 images but 5 labels"),
+        (lambda y: np.where(y == "basophil", np.nan, 1.0), "contains NaN"),
+        (lambda y: np.linspace(0, 1.7, 89), "Unknown label type"),
+        (lambda y: ["basophil"] * 89, "all 89 labels are 'basophil'.*two classes or more"),
+    ],
+)
+def test_labels_are_checked_alike_by_all(rows, method, labels, words):
+    X, y = rows
+    with pytest.raises(ValueError, match=words):
+        FeatureSampler(method).fit_resample(X, labels and labels(y))
+
+
+@pytest.mark.parametrize("label", ["neutrophil", "basophil"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_without_a_whole_row(rows, method, label):
+    X, y = rows
+    X = X.mask(pd.Series(y == label), np.nan)
+    sampler = FeatureSampler(method, random_state=0)
+    if method == "oversample":
+        assert len(sampler.fit_resample(X, y)[0]) == 180
+        return
+    with pytest.raises(ValueError, match=f"rows of class '{label}' have NaN.*'oversample'"):
+        sampler.fit_resample(X, y)
+
+
+def test_labels_in_a_column_are_taken_with_a_warning(rows):
+    X, y = rows
+    with pytest.warns(UserWarning, match="column-vector"):
+        _, y_new = FeatureSampler("oversample").fit_resample(X, y[:, None])
+    assert y_new.shape == (180,)
+
+
 def test_adasyn_without_a_border_says_what_to_take(rows):
     X, y = rows
     keep = y != "monocyte"
