@@ -1,5 +1,6 @@
 """A scikit-learn classifier of images over any net, with a skorch net inside."""
 
+import copy
 import warnings
 from numbers import Integral, Real
 from pathlib import Path
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
+from hemaest.deep._arrays import to_arrays
 from hemaest.deep._correction import correct_once
 from hemaest.deep._labels import check_labels, check_weights, encode
 from hemaest.deep._owner import TURN, OwnsNet
@@ -328,7 +330,7 @@ class ImageClassifier(
         checkpoint = None
         seed = seed_of(self.random_state)
         if self.checkpoint_dir is not None:
-            old = self._weights() if warm else None
+            old = to_arrays(self.net_.module_) if warm else None
             checkpoint = checkpoint_file(self, X, y, groups, weight, old)
             seed = seed_in(checkpoint, default=seed)
         held_out = None
@@ -354,7 +356,9 @@ class ImageClassifier(
             # the parameters may have changed since: a new net around the old weights
             start = Start(**self._structure)
             net, _ = self._build(len(classes), seed, weights=self._weights(), start=start)
-            net.history, report = self.net_.history, self.pretrained_report_
+            # a copy: the old net stays as it is if this fit fails
+            net.history = copy.deepcopy(self.net_.history)
+            report = self.pretrained_report_
         else:
             # what was held out is not looked at even without its labels
             start = start_from(self.pretrained, train[0], device=self.device, seed=seed)

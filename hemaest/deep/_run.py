@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import compute_sample_weight
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from hemaest.deep._batches import (
     to_floats,
 )
 from hemaest.deep._callbacks import BestWeights, Checkpoint, Progress, Stop
+from hemaest.deep._fingerprint import fingerprint_of_settings
 from hemaest.deep._net import ClassifierNet
 from hemaest.deep._norms import batch_norms, measure_norms
 from hemaest.images import rgb, to_object_array
@@ -117,38 +117,19 @@ def run_callbacks(
     return callbacks
 
 
-# what changes nothing in the result, or must not count (a seed that was drawn is in the file)
-_NO_MATTER = {
-    "checkpoint_dir",
-    "picture_dir",
-    "device",
-    "verbose",
-    "callbacks",
-    "random_state",
-    "tta",
-}
-
-
 def checkpoint_file(
     estimator: "OwnsNet", X: Any, y: Any, groups: Any, weight: Any, start: Any
 ) -> str:
     """Return the file of a run, named by all that decides its result, so that folds keep apart."""
-    given = estimator.get_params(deep=True)
-    params = {k: _name(v) for k, v in given.items() if k not in _NO_MATTER}
-    if isinstance(estimator.random_state, Integral):
-        params["random_state"] = str(estimator.random_state)
-    run = (type(estimator).__name__, sorted(params.items()), X, y, groups, weight, start)
+    given = estimator.get_params(deep=False)
+    if not isinstance(estimator.random_state, Integral):
+        # the seed that was drawn is in the file
+        given.pop("random_state")
+    settings = fingerprint_of_settings(given)
+    run = (type(estimator).__name__, settings, X, y, groups, weight, start)
     folder = str(estimator.checkpoint_dir)
     os.makedirs(folder, exist_ok=True)
     return os.path.join(folder, f"{joblib.hash(run)}.ckpt")
-
-
-def _name(value: Any) -> str:
-    """Return what a parameter is called in every process; a function has an address in its repr."""
-    if isinstance(value, np.ndarray | list | FrozenEstimator):
-        # a repr leaves out most of an array, and all that was learnt
-        return str(joblib.hash(value))
-    return getattr(value, "__qualname__", None) or repr(value)
 
 
 def seed_in(path: str, default: int) -> int:

@@ -197,6 +197,50 @@ def test_an_unseeded_run_goes_on_with_the_seed_it_began_with(data, tmp_path):
     assert weights(small(random_state=None, checkpoint_dir=tmp_path).fit(X, y)) == weights(first)
 
 
+def test_functions_and_weights_that_changed_make_another_run(data, tmp_path):
+    X, y, _ = data
+
+    def proba(**changes):
+        return small(max_epochs=1, **changes).fit(X, y).predict_proba(X)
+
+    for augment in (lambda x, g: x, lambda x, g: 1 - x):
+        kept = proba(augment=augment, checkpoint_dir=tmp_path / "runs")
+        np.testing.assert_array_equal(kept, proba(augment=augment))
+    path = tmp_path / "weights.pth"
+    for seed in (1, 2):
+        start = small(max_epochs=0, random_state=seed).fit(X, y).net_.module_.backbone
+        torch.save(start.state_dict(), path)
+        kept = proba(pretrained=path, checkpoint_dir=tmp_path / "runs")
+        np.testing.assert_array_equal(kept, proba(pretrained=path))
+    assert len(list(tmp_path.glob("runs/*.ckpt"))) == 4
+
+
+def test_a_killed_warm_fit_goes_on_and_spoils_nothing(data, tmp_path):
+    X, y, _ = data
+
+    class Killed(BaseException):
+        pass
+
+    def kill(net):
+        raise Killed
+
+    options = {"warm_start": True, "max_epochs": 2}
+    expected = small(**options).fit(X, y).fit(X, y)
+    model = small(**options, checkpoint_dir=tmp_path).fit(X, y)
+    good, history = weights(model), model.history_
+    # killed in the second epoch of the second fit
+    model.set_params(callbacks=[At(4, 1, kill)])
+    with pytest.raises(Killed):
+        model.fit(X, y)
+    assert weights(model) == good and model.history_.equals(history)
+    seen = []
+    model.set_params(callbacks=[At(4, 1, seen.append), At(3, 1, seen.append)]).fit(X, y)
+    assert len(seen) == 1
+    assert weights(model) == weights(expected)
+    columns = ["epoch", "train_loss", "lr"]
+    assert model.history_[columns].equals(expected.history_[columns])
+
+
 def test_ctrl_c_keeps_the_best_weights(data):
     X, y, groups = data
 
