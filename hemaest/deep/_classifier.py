@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.deep._arrays import to_arrays
-from hemaest.deep._correction import correct_once
+from hemaest.deep._correction import correct_once, needs_no_shares, weight_of_classes
 from hemaest.deep._labels import check_labels, check_weights, encode
 from hemaest.deep._owner import TURN, OwnsNet
 from hemaest.deep._split import hold_out
-from hemaest.deep._start import Start, refuse_bare_fitted, start_from
+from hemaest.deep._start import Start, check_pretrained, refuse_bare_fitted, start_from
 
 if TYPE_CHECKING:
     from hemaest.deep._batches import Examples
@@ -86,7 +86,8 @@ class ImageClassifier(
         Factor on the learning rate from one layer to the one below, for fine-tuning; ``"auto"``
         is 0.75 for pretrained weights and none for random ones.
     freeze_epochs : int, default=0
-        Epochs in which only the last layer learns; around an encoder, all but the encoder.
+        Epochs in which only the last layer learns; around an encoder, all but the encoder. They
+        are counted from the beginning of each fit, and of a stream.
     warmup : float, default=0.05
         Share of the run in which the learning rate rises.
     clip_norm : float or None, default=1.0
@@ -286,12 +287,8 @@ class ImageClassifier(
         -------
         self : object
         """
-        refuse_bare_fitted(self.pretrained)
-        X = self._check_images(X)
-        y = check_labels(y, len(X), self)
-        weight = check_weights(sample_weight, len(X))
-        if len(X) < 2:
-            raise ValueError("n_samples=1: a net cannot learn from 1 sample; give at least 2.")
+        check_pretrained(self.pretrained)
+        X, y, weight = self._check_examples(X, y, sample_weight)
         correct_once(self.resampler, self.class_weight, self.loss)
         warm = self.warm_start and hasattr(self, "net_")
         if warm and set(y.tolist()) - set(self.classes_.tolist()):
@@ -301,6 +298,8 @@ class ImageClassifier(
                 "warm_start=False to train anew."
             )
         classes = self.classes_ if warm else np.unique(y)
+        if isinstance(self.class_weight, dict):
+            weight_of_classes(self.class_weight, classes)
         holds_out = self.early_stopping
         if holds_out and sample_indices is not None:
             warnings.warn(
@@ -313,6 +312,16 @@ class ImageClassifier(
         with TURN:
             self._fit_parts(X, y, groups, weight, classes, warm, holds_out)
         return self
+
+    def _check_examples(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+        X = self._check_images(X)
+        y = check_labels(y, len(X), self)
+        weight = check_weights(sample_weight, len(X))
+        if len(X) < 2:
+            raise ValueError("n_samples=1: a net cannot learn from 1 sample; give at least 2.")
+        return X, y, weight
 
     def _fit_parts(
         self,
@@ -391,6 +400,9 @@ class ImageClassifier(
     ) -> Self:
         """Train for one pass over some images, at a constant learning rate.
 
+        Of the ways to correct the class balance a stream allows a dict as ``class_weight``: all
+        others need the shares of the classes, which it does not tell.
+
         Parameters
         ----------
         X : images
@@ -410,25 +422,23 @@ class ImageClassifier(
         from hemaest.deep._run import make_examples
 
         self._validate_params()
-        if self.loss == "logit-adjusted":
-            raise ValueError(
-                "loss='logit-adjusted' needs the shares of all classes, which a stream does not "
-                "tell; call fit, or give class_weight."
-            )
-        X = self._check_images(X)
-        y = check_labels(y, len(X), self)
-        weight = check_weights(sample_weight, len(X))
+        needs_no_shares(self.resampler, self.class_weight, self.loss)
+        X, y, weight = self._check_examples(X, y, sample_weight)
+        first = not hasattr(self, "net_")
+        if first and classes is None:
+            raise ValueError("the first call of partial_fit needs classes=, all labels.")
+        known = np.unique(np.asarray(classes)) if first else self.classes_
+        target = encode(y, known)
+        class_weight: Any = self.class_weight
+        share = weight_of_classes(class_weight, known)
+        examples = make_examples(X, target, weight, self.image_size, per_class=share / share.mean())
         with TURN:
-            if not hasattr(self, "net_"):
-                if classes is None:
-                    raise ValueError("the first call of partial_fit needs classes=, all labels.")
-                known = np.unique(np.asarray(classes))
+            if first:
                 seed = seed_of(self.random_state)
                 start = start_from(self.pretrained, X, device=self.device, seed=seed)
                 net, report = self._build(len(known), seed, start=start)
                 self._adopt(net, known, None, report, start)
             net = self.net_
-            examples = make_examples(X, encode(y, self.classes_), weight, self.image_size)
             # a stream has no end to anneal towards, and no epochs to average over
             net.lr, net.warmup, net.ema = self.lr, None, False
             try:

@@ -1,5 +1,6 @@
 """Labels and weights of images, as every classifier here takes them."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,42 @@ def check_labels(y: ArrayLike, n: int, estimator: object) -> NDArray[Any]:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
+    if isinstance(y, list | tuple):
+        # numpy would write numbers and NaN among strings as strings
+        refuse_mixture(np.asarray(y, dtype=object))
     labels: NDArray[Any] = np.asarray(column_or_1d(y, warn=True))
+    refuse_mixture(labels)
     if labels.dtype.kind in "fc":
         check_array(labels, ensure_2d=False, input_name="y")
     check_classification_targets(labels)
     if len(labels) != n:
         raise ValueError(f"there are {n} images but {len(labels)} labels; give one for each.")
     return labels
+
+
+def refuse_mixture(labels: NDArray[Any]) -> None:
+    """Refuse labels that cannot be sorted: strings and numbers together, or none at all.
+
+    Examples
+    --------
+    >>> refuse_mixture(np.array(["basophil", None], dtype=object))
+    Traceback (most recent call last):
+    ...
+    ValueError: y holds NoneType, str; labels are all strings or all numbers. Row 1 has None: ...
+    """
+    if labels.dtype != object or labels.ndim != 1:
+        return
+    first = {type(label): row for row, label in reversed(list(enumerate(labels)))}
+    if all(issubclass(kind, str) for kind in first):
+        return
+    if all(issubclass(kind, Real | np.bool_) for kind in first):
+        return
+    odd = min(first, key=lambda kind: sum(isinstance(label, kind) for label in labels))
+    raise ValueError(
+        f"y holds {', '.join(sorted(kind.__name__ for kind in first))}; labels are all strings or "
+        f"all numbers. Row {first[odd]} has {labels[first[odd]]!r}: name it alike, or leave out "
+        "images without a label."
+    )
 
 
 def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:

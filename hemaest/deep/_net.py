@@ -19,7 +19,7 @@ from hemaest.deep._batches import Examples, ordered, prefetch, shuffled, to_floa
 from hemaest.deep._loss import log_prior, loss_of_each
 from hemaest.deep._memory import explain_memory, is_out_of_memory
 from hemaest.deep._mix import mix_batch
-from hemaest.deep._norms import measure_norms
+from hemaest.deep._norms import batch_norms, measure_norms
 from hemaest.deep._schedule import parameter_groups, warmup_cosine
 from hemaest.nets._devices import autocast
 
@@ -220,16 +220,16 @@ class ClassifierNet(NeuralNet):
         for group in self.optimizer_.param_groups:
             group["lr"] = self.lr * group["lr_scale"] * factor
 
+    @property
+    def frozen(self) -> bool:
+        """Whether only what is new learns: in the first epochs of a run, if so asked."""
+        return self.epoch - self.run["first"] < self.freeze_epochs
+
     def _set_frozen(self) -> None:
-        """In the first epochs only what is new learns, if so asked."""
         if not self.freeze_epochs:
             return
-        frozen = self.epoch < self.freeze_epochs
-        backbone = self.module_.backbone
-        # around an encoder all else is new, in other nets the last layer alone
-        old: nn.Module = getattr(backbone, "encoder", self.module_)
-        old.requires_grad_(not frozen)
-        backbone.get_classifier().requires_grad_(True)
+        known_part(self.module_).requires_grad_(not self.frozen)
+        self.module_.backbone.get_classifier().requires_grad_(True)
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Tensor]:
         """Return loss and logits of one batch as prediction will see it."""
@@ -257,7 +257,7 @@ class ClassifierNet(NeuralNet):
         if training:
             self._begin_epoch()
             self._set_training(True)
-            if self.epoch < self.freeze_epochs:
+            if self.frozen:
                 self.module_.eval()
         else:
             self.settle(self.run["train"])
@@ -315,21 +315,28 @@ class ClassifierNet(NeuralNet):
         """Give the weights that would predict now the batch-norm statistics that are theirs.
 
         Running statistics lag behind, and those of averaged weights were never measured at all.
+        What is still frozen keeps its own: by them it was seen by all that learns.
         """
+        module = self.current()
+        kept = batch_norms(known_part(module)) if self.frozen else []
+        norms = [norm for norm in batch_norms(module) if norm not in kept]
         rng = np.random.default_rng([self.seed, 0, 3])
         batches = shuffled(len(train), self.batch_size, rng)
         batches = batches[: max(1, n_images // self.batch_size)]
         images = (self.prepare(x) for _, x in prefetch(train.squares, batches))
         with autocast(self.torch_device, self.predict_precision):
-            measure_norms(self.current(), images)
+            measure_norms(module, images, norms)
 
     def _prior(self, train: Examples) -> Tensor | None:
         if self.loss != "logit-adjusted":
             return None
         return log_prior(train.target, train.weight, self.n_classes).to(self.torch_device)
 
-    def begin_run(self, train: Examples, epochs: int) -> None:
-        """Set up what one run needs: counters, generators, averaged weights."""
+    def begin_run(self, train: Examples, epochs: int, *, first: int) -> None:
+        """Set up what one run needs: counters, generators, averaged weights.
+
+        Its epochs are those of the history from ``first`` on.
+        """
         steps = len(Batches(self, train, True))
         fp16 = self.precision == torch.float16
         average = None
@@ -348,7 +355,7 @@ class ClassifierNet(NeuralNet):
             "side": train.squares.size,
             "epochs": epochs,
             "done": 0,
-            "first": len(self.history),
+            "first": first,
             "good": weights_of(self.module_),
         }
 
@@ -362,7 +369,8 @@ class ClassifierNet(NeuralNet):
         Returns whether a person interrupted it (Ctrl-C); what was reached until then is kept, or
         the best weights where a callback watches for them.
         """
-        self.begin_run(train, epochs)
+        # all parts of a stream are one run
+        self.begin_run(train, epochs, first=0 if stream else len(self.history))
         interrupted = False
         diverged: TrainingDiverged | None = None
         try:
@@ -396,6 +404,11 @@ class ClassifierNet(NeuralNet):
         if diverged:
             raise diverged
         return interrupted
+
+
+def known_part(module: nn.Module) -> nn.Module:
+    """Return what stands still while a net is frozen: the encoder it is built around, else all."""
+    return getattr(module.backbone, "encoder", module)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

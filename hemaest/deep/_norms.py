@@ -12,8 +12,10 @@ def batch_norms(module: nn.Module) -> list[BatchNorm]:
     return [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
 
 
-def measure_norms(module: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the statistics of all batch norms to their plain mean over some batches, in place.
+def measure_norms(
+    module: nn.Module, batches: Iterable[Tensor], norms: list[BatchNorm] | None = None
+) -> None:
+    """Set the statistics of batch norms to their plain mean over some batches, in place.
 
     Parameters
     ----------
@@ -21,6 +23,8 @@ def measure_norms(module: nn.Module, batches: Iterable[Tensor]) -> None:
         Left in evaluation mode.
     batches : iterable of Tensor
         Prepared images.
+    norms : list of batch norms, optional
+        Those of the module that are measured; by default all.
 
     Examples
     --------
@@ -30,7 +34,7 @@ def measure_norms(module: nn.Module, batches: Iterable[Tensor]) -> None:
     tensor([2.])
     """
     module.eval()
-    norms = batch_norms(module)
+    norms = batch_norms(module) if norms is None else norms
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

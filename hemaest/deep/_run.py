@@ -45,12 +45,24 @@ def make_examples(
     size: int,
     *,
     balanced: bool = False,
+    per_class: NDArray[np.float64] | None = None,
 ) -> Examples:
-    """Put together what the net trains on; weights are scaled to a mean of one."""
+    """Put together what the net trains on; weights are scaled to a mean of one.
+
+    What is given ``per_class`` comes on top, unscaled: a part of a stream may hold one class alone.
+    """
+    if not weight.any():
+        raise ValueError(
+            "every image to learn from has a weight of 0, so none would count; give larger "
+            "sample_weight or class_weight."
+        )
+    weight = weight / weight.mean()
+    if per_class is not None:
+        weight = weight * per_class[target]
     return Examples(
         Squares(X, size, keep=True),
         torch.from_numpy(target),
-        torch.from_numpy(weight / weight.mean()).float(),
+        torch.from_numpy(weight).float(),
         compute_sample_weight("balanced", target) if balanced else None,
     )
 

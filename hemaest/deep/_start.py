@@ -99,33 +99,43 @@ def refuse_bare_fitted(pretrained: Any) -> None:
     )
 
 
+def check_pretrained(pretrained: Any) -> None:
+    """Refuse, before anything is fitted, an estimator that no net can begin with."""
+    if not is_estimator(pretrained):
+        return
+    frozen = isinstance(pretrained, FrozenEstimator)
+    inner = pretrained.estimator if frozen else pretrained
+    if not hasattr(inner, "_as_start"):
+        raise ValueError(
+            f"pretrained is a {'FrozenEstimator of ' if frozen else ''}{type(inner).__name__}; "
+            "what can be begun with is an FCMAEPretrainer, or a FrozenEstimator of one or of an "
+            "ImageClassifier and its kind."
+        )
+    if frozen:
+        check_is_fitted(inner)
+        return
+    refuse_bare_fitted(inner)
+    if not learns_alone(inner):
+        raise ValueError(
+            f"pretrained is an unfitted {type(inner).__name__}, which would need labels of its "
+            "own; fit it on other images and give FrozenEstimator(classifier)."
+        )
+
+
 def start_from(pretrained: Any, X: Any = None, *, device: str = "auto", seed: int = 0) -> Start:
     """Return what to begin with; an unfitted pretrainer learns from the given images now."""
     if isinstance(pretrained, bool):
         return Start(pretrained)
     if not is_estimator(pretrained):
         return Start(str(pretrained), **described(pretrained))
-    refuse_bare_fitted(pretrained)
+    check_pretrained(pretrained)
     if isinstance(pretrained, FrozenEstimator):
-        fitted = pretrained.estimator
-        check_is_fitted(fitted)
-    elif learns_alone(pretrained):
-        fitted = clone(pretrained)
-        mine: dict[str, Any] = {"device": device} if fitted.device == "auto" else {}
-        if fitted.random_state is None:
-            mine["random_state"] = seed
-        fitted.set_params(**mine).fit(X)
-    else:
-        raise ValueError(
-            f"pretrained is an unfitted {type(pretrained).__name__}, which would need labels of "
-            "its own; fit it on other images and give FrozenEstimator(classifier)."
-        )
-    if not hasattr(fitted, "_as_start"):
-        raise ValueError(
-            f"pretrained is a FrozenEstimator of {type(fitted).__name__}; what can be begun with "
-            "is an FCMAEPretrainer, or an ImageClassifier and its kind."
-        )
-    return fitted._as_start()
+        return pretrained.estimator._as_start()
+    fitted = clone(pretrained)
+    mine: dict[str, Any] = {"device": device} if fitted.device == "auto" else {}
+    if fitted.random_state is None:
+        mine["random_state"] = seed
+    return fitted.set_params(**mine).fit(X)._as_start()
 
 
 def described(path: str | Path) -> dict[str, Any]:

@@ -44,8 +44,9 @@ class WPATClassifier(ImageClassifier):
     layer_decay : float, "auto" or None, default="auto"
         Lower learning rates further down, for pretrained weights only.
     freeze_epochs : int or "auto", default="auto"
-        Epochs in which the encoder does not learn: a tenth of all for pretrained weights, none
-        for random ones.
+        Epochs in which the encoder does not learn, from the beginning of each fit. ``"auto"``:
+        a tenth of all for pretrained weights, but never all; none for random weights, and none
+        where ``warm_start`` goes on.
     warmup : float, default=0.1
         Share of the run in which the learning rate rises.
     **options
@@ -113,10 +114,19 @@ class WPATClassifier(ImageClassifier):
         self.depth = depth
 
     def _net_options(self) -> dict[str, Any]:
+        if self.backbone != "wpat":
+            raise ValueError(
+                f"backbone={self.backbone!r}, but the net of a {type(self).__name__} is always "
+                f"'wpat'; give encoder={self.backbone!r} to build it around that, or take "
+                f"ImageClassifier({self.backbone!r})."
+            )
         mine = {name: getattr(self, name) for name in OWN}
         return {**mine, **super()._net_options()}
 
     def _freeze_epochs(self) -> int:
         if self.freeze_epochs != "auto":
             return int(self.freeze_epochs)
-        return 0 if self.pretrained is False else max(1, self.max_epochs // 10)
+        goes_on = self.warm_start and hasattr(self, "net_")
+        if self.pretrained is False or goes_on:
+            return 0
+        return min(max(1, self.max_epochs // 10), max(0, self.max_epochs - 1))

@@ -185,6 +185,78 @@ def test_partial_fit_learns_from_a_stream(cells):
         model.partial_fit(X[:2], ["other", "small"])
 
 
+def test_a_stream_weighs_classes_as_it_was_told(cells):
+    X, y = cells
+
+    def chance(**changes):
+        model = small(lr=1e-2, augment=None, **changes)
+        for part in np.array_split(np.random.default_rng(1).permutation(len(y)), 4):
+            model.partial_fit(X[part], y[part], classes=["large", "small"])
+        return model.predict_proba(X)[:, 0]
+
+    plain = chance()
+    np.testing.assert_array_equal(chance(class_weight={"large": 5, "small": 5}), plain)
+    assert chance(class_weight={"large": 50, "small": 1}).mean() > plain.mean()
+
+
+def test_class_weights_hold_where_a_part_has_one_class_alone(cells):
+    from hemaest.deep._run import make_examples
+
+    X, _ = cells
+    per_class = np.array([0.5, 1.5])
+    part = make_examples(X[:3], np.ones(3, int), np.array([2.0, 4, 6]), 32, per_class=per_class)
+    np.testing.assert_allclose(part.weight, [0.75, 1.5, 2.25])
+    with pytest.raises(ValueError, match="weight of 0"):
+        make_examples(X[:3], np.ones(3, int), np.zeros(3), 32)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"class_weight": "balanced"}, {"resampler": "balanced"}, {"loss": "logit-adjusted"}]
+)
+def test_a_stream_cannot_be_balanced_by_shares(cells, changes):
+    with pytest.raises(ValueError, match="a stream does not tell; call fit, or give"):
+        small(**changes).partial_fit(*cells, classes=["large", "small"])
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({"large": 0, "small": 0}, "at least one of them above 0"),
+        ({"large": -1, "small": 2}, "0 or more"),
+        ({"large": np.inf, "small": 2}, "finite"),
+        ({"lorge": 1}, "not in class_weight"),
+    ],
+)
+def test_class_weights_that_no_loss_can_use_are_refused(cells, class_weight, message):
+    model = small(class_weight=class_weight)
+    with pytest.raises(ValueError, match=message):
+        model.fit(*cells)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(*cells, classes=["large", "small"])
+    assert not hasattr(model, "net_")
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [(None, "NoneType, str.*Row 3 has None"), (7, "int, str.*Row 3 has 7"), (np.nan, "float, str")],
+)
+@pytest.mark.parametrize("kind", [list, lambda y: np.array(y, dtype=object)])
+def test_labels_that_cannot_be_sorted_are_named(cells, odd, message, kind):
+    X, y = cells
+    y = y.tolist()
+    y[3] = odd
+    with pytest.raises(ValueError, match=message):
+        small().fit(X, kind(y))
+
+
+def test_one_image_is_too_few(cells):
+    X, y = cells
+    with pytest.raises(ValueError, match="cannot learn from 1 sample"):
+        small().fit(X[:1], y[:1])
+    with pytest.raises(ValueError, match="cannot learn from 1 sample"):
+        small().partial_fit(X[:1], y[:1], classes=["large", "small"])
+
+
 def test_warm_start_goes_on(cells):
     X, y = cells
     model = small(warm_start=True, max_epochs=2)

@@ -229,6 +229,9 @@ def test_the_encoder_is_frozen_first_and_learns_more_slowly_after(data, fitted):
     model = wpat(FrozenEstimator(fitted), max_epochs=10)
     assert model._freeze_epochs() == 1 and model._layer_decay() == 0.75
     assert wpat()._freeze_epochs() == 0 and wpat()._layer_decay() is None
+    # never the whole run
+    epochs = [wpat(FrozenEstimator(fitted), max_epochs=n)._freeze_epochs() for n in (0, 1, 2, 30)]
+    assert epochs == [0, 0, 1, 3]
     frozen = wpat(FrozenEstimator(fitted), max_epochs=2, freeze_epochs=2, ema=False).fit(X, y)
     backbone = frozen.net_.module_.backbone
     assert weights(backbone.encoder) == weights(fitted.encoder_)
@@ -237,6 +240,17 @@ def test_the_encoder_is_frozen_first_and_learns_more_slowly_after(data, fitted):
     free = wpat(FrozenEstimator(fitted), max_epochs=2, freeze_epochs=1).fit(X, y)
     assert weights(free.net_.module_.backbone.encoder) != weights(fitted.encoder_)
     assert all(parameter.requires_grad for parameter in free.net_.module_.parameters())
+    on = wpat(FrozenEstimator(fitted), max_epochs=2, warm_start=True).fit(X, y)
+    assert on._freeze_epochs() == 0
+
+
+def test_a_frozen_encoder_keeps_its_statistics(data):
+    X, y = data
+    start = small(backbone="resnet24", backbone_options={"width": 8}).fit(X)
+    for ema in (False, True):
+        model = wpat(FrozenEstimator(start), max_epochs=2, freeze_epochs=2, ema=ema)
+        encoder = model.fit(255 - X, y).net_.module_.backbone.encoder
+        assert weights(encoder) == weights(start.encoder_)
 
 
 def test_classifiers_survive_without_the_file_they_began_with(data, fitted, tmp_path):
@@ -258,6 +272,8 @@ def test_what_does_not_go_together_is_answered(data, fitted):
         ImageClassifier("resnet24", pretrained=frozen, image_size=32).fit(X, y)
     with pytest.raises(ValueError, match="give encoder=None"):
         wpat(frozen, encoder="resnet24").fit(X, y)
+    with pytest.raises(ValueError, match=r"encoder='resnet24' .*ImageClassifier\('resnet24'\)"):
+        WPATClassifier("resnet24", image_size=32).fit(X, y)
     with pytest.raises(ValueError, match="ConvNeXt V2"):
         small(backbone="resnet10t", backbone_options=None).fit(X)
 

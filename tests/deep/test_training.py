@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from imblearn.over_sampling import RandomOverSampler
+from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
 from hemaest.deep import ImageClassifier
@@ -284,14 +285,53 @@ def test_out_of_memory_names_a_batch_size_that_fits(data):
     assert not hasattr(model, "net_")
 
 
-def test_frozen_epochs_leave_the_backbone_alone(data):
-    X, y, _ = data
+def changed(model, start):
+    """Return the names of all weights and statistics that are not what they were."""
+    state = model.net_.module_.state_dict()
+    return {name for name, value in state.items() if not torch.equal(value, start[name])}
+
+
+HEAD = {"backbone.fc.weight", "backbone.fc.bias"}
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("ema", [False, True])
+def test_frozen_epochs_leave_the_backbone_alone(data, ema, early_stopping):
+    """Its statistics too: by them the last layer saw what it learnt from."""
+    X, y, groups = data
     start = small(max_epochs=0).fit(X, y).net_.module_.state_dict()
-    frozen = small(max_epochs=1, freeze_epochs=1, ema=False).fit(X, y)
-    learned = dict(frozen.net_.module_.named_parameters())
-    changed = {name for name, value in learned.items() if not torch.equal(value, start[name])}
-    assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
-    assert all(parameter.requires_grad for parameter in learned.values())
+    options = {"freeze_epochs": 2, "ema": ema, "early_stopping": early_stopping}
+    frozen = small(max_epochs=2, **options).fit(X, y, groups)
+    assert changed(frozen, start) == HEAD
+    assert all(parameter.requires_grad for parameter in frozen.net_.module_.parameters())
+    free = small(max_epochs=3, **options).fit(X, y, groups)
+    assert {name for name in start if "running" in name} < changed(free, start) or early_stopping
+
+
+def test_what_is_learnt_over_frozen_epochs_is_what_predicts(data):
+    """A microscope far from that of the frozen weights: loss in training and after agree."""
+    X, y, _ = data
+    start = FrozenEstimator(small(max_epochs=6).fit(X, y))
+    options = {"augment": None, "label_smoothing": 0.0, "ema": False, "warmup": 0.0}
+    model = small(pretrained=start, max_epochs=30, freeze_epochs=30, batch_size=40, **options).fit(
+        (X * 0.4).astype(np.uint8), y
+    )
+    proba = model.predict_proba((X * 0.4).astype(np.uint8))
+    loss = -np.log(proba[np.arange(len(y)), np.searchsorted(model.classes_, y)]).mean()
+    assert loss == pytest.approx(model.history_["train_loss"].iloc[-1], rel=1e-2)
+
+
+def test_frozen_epochs_are_counted_from_the_beginning_of_each_fit(data):
+    X, y, _ = data
+    model = small(max_epochs=2, warm_start=True).fit(X, y)
+    start = model.net_.module_.state_dict()
+    assert changed(model.set_params(freeze_epochs=2).fit(X, y), start) == HEAD
+    # a stream is one run, however many parts it comes in
+    stream = small(freeze_epochs=2)
+    start = small(max_epochs=0).fit(X, y).net_.module_.state_dict()
+    for only_head in (True, True, False):
+        stream.partial_fit(X, y, classes=["dark", "pale"])
+        assert (changed(stream, start) == HEAD) == only_head
 
 
 def test_the_rate_rises_and_falls_and_lower_layers_learn_slower(data):

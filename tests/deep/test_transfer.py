@@ -4,12 +4,13 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from hemaest.deep import FCMAEPretrainer, ImageClassifier, WPATClassifier
+from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
 from hemaest.persistence import load, save
 from hemaest.preprocessing import Resize
 
@@ -113,6 +114,9 @@ def test_what_cannot_be_begun_with_is_answered(data, taught):
     pipeline = make_pipeline(Resize(32), taught)
     with pytest.raises(ValueError, match="FrozenEstimator of Pipeline"):
         small(pretrained=FrozenEstimator(pipeline)).fit(X, y)
+    for stranger in (PCA(), FrozenEstimator(PCA()), DeepEmbedding("cellnet", pretrained=False)):
+        with pytest.raises(ValueError, match=r"pretrained is a (Froz|PCA|DeepE).*FCMAEPretrainer"):
+            small(pretrained=stranger).fit(X, y)
     other = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
     with pytest.raises(ValueError, match="pretrained"):
         small(pretrained=FrozenEstimator(other)).fit(X, y)
