@@ -169,8 +169,14 @@ def _create_wpat(
 ) -> tuple[nn.Module, Any, Any]:
     """Return the transformer around an encoder, and the mean and spread of its images."""
     inner = {"stride": stride, **(options.pop("encoder_options", None) or {})}
+    name = check_name(options.pop("encoder", None) or ENCODER)
+    if name != "resnet24" and "convnext" not in name:
+        raise ValueError(
+            f"encoder={name!r}: windowed attention is built around 'resnet24' or a ConvNeXt of "
+            "timm ('convnextv2_atto', 'convnext_tiny', ...)."
+        )
     encoder, _ = build_net(
-        options.pop("encoder", None) or ENCODER,
+        name,
         0,
         pretrained=pretrained,
         drop_path=options.get("drop_path_rate", 0.0),

@@ -79,7 +79,7 @@ class Visible:
 
 
 def enlarge(mask: Tensor | None, height: int, width: int) -> Tensor:
-    """Repeat each patch of a mask (n, g, g) over the places of a finer map.
+    """Repeat each patch of a mask (n, g, g, ...) over the places of a finer map.
 
     Examples
     --------
@@ -179,8 +179,9 @@ def visible_block(block: ConvNeXtBlock, tokens: Tensor, visible: Visible, side: 
     mlp = block.mlp
     x = F.layer_norm(x, x.shape[-1:], block.norm.weight, block.norm.bias, block.norm.eps)
     x = mlp.act(F.linear(x, mlp.fc1.weight.flatten(1), mlp.fc1.bias))
-    # the L2 norm, written out: torch's own takes several times as long along this axis
-    norm = (x.square().sum(dim=1, keepdim=True, dtype=torch.float32) + 1e-12).sqrt()
+    # the L2 norm, written out: torch's own takes several times as long along this axis; squares
+    # of more than 255 are too large for float16
+    norm = (x.float().square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
     response = norm / (norm.mean(dim=-1, keepdim=True) + mlp.grn.eps)
     x = x + torch.addcmul(mlp.grn.bias, mlp.grn.weight, x * response.to(x.dtype))
     x = F.linear(x, mlp.fc2.weight.flatten(1), mlp.fc2.bias)

@@ -123,17 +123,18 @@ class FCMAE(nn.Module):
 
     def patches(self, x: Tensor) -> Tensor:
         """Return the pixels (n, h, w, 3 * stride ** 2) under each place of the last map."""
-        return nn.functional.pixel_unshuffle(x, self.stride).permute(0, 2, 3, 1)
+        return pixels_of(x, self.stride)
 
     def normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the pixels under each place less their mean, over their spread; and both.
+        """Return the pixels under each place less the mean of its patch, over its spread; and both.
 
         One mean for all channels: which of them is darker is left for the net to guess, so that it
         keeps an eye for stains.
         """
-        truth = self.patches(x)
-        mean = truth.mean(-1, keepdim=True)
-        spread = (truth.var(-1, keepdim=True) + FLAT).sqrt()
+        truth, whole = self.patches(x), pixels_of(x, self.patch_size)
+        places = truth.shape[1:3]
+        mean = enlarge(whole.mean(-1, keepdim=True), *places)
+        spread = enlarge((whole.var(-1, keepdim=True) + FLAT).sqrt(), *places)
         return (truth - mean) / spread, mean, spread
 
     def loss(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -162,6 +163,11 @@ class FCMAE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the last map of whole images."""
         return self.encoder.features(x)
+
+
+def pixels_of(x: Tensor, side: int) -> Tensor:
+    """Return the pixels of each square of an image, (n, h, w, 3 * side ** 2)."""
+    return nn.functional.pixel_unshuffle(x, side).permute(0, 2, 3, 1)
 
 
 def is_convnext_v2(net: nn.Module) -> bool:

@@ -180,6 +180,17 @@ class Branch(nn.Module):
         return self.last(self.blocks(self.project(self.norm(x.permute(0, 2, 3, 1)))))
 
 
+def shrink(x: Tensor, times: int) -> Tensor:
+    """Return a map (n, c, h, w) this many times smaller, averaged; what is left over counts too.
+
+    Examples
+    --------
+    >>> shrink(torch.tensor([[[[1.0, 3.0, 4.0]]]]), 2)
+    tensor([[[[2., 4.]]]])
+    """
+    return x if times == 1 else F.avg_pool2d(x, times, ceil_mode=True)
+
+
 class WPAT(nn.Module):
     """A convolutional encoder, windowed attention on its maps, and two ways of pooling joined.
 
@@ -193,9 +204,10 @@ class WPAT(nn.Module):
     encoder : Module
         With timm's way of calling, ``stem`` and ``stages``: a ConvNeXt, a :class:`ResNet24`.
     scales : int, default=2
-        How many resolutions, from the coarsest; fewer where the encoder has fewer.
+        How many resolutions, from the coarsest. Where the encoder has fewer, as on small images,
+        its last map is halved for each that is missing.
     dim, heads : int, default=128, 4
-        Width of the attention, and its heads.
+        Width of the attention, a multiple of the number of its heads.
     depth : int, default=2
         Blocks for each scale, every second one with shifted windows.
     window_size : int, default=7
@@ -224,11 +236,20 @@ class WPAT(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        if dim % heads:
+            raise ValueError(
+                f"dim={dim} cannot be shared out to heads={heads}; take a multiple of {heads}, "
+                f"such as {-(-dim // heads) * heads}."
+            )
         self.encoder = encoder
         info: Any = encoder.feature_info
         # the deepest stage of each resolution
         deepest = {entry["reduction"]: i for i, entry in enumerate(info)}
-        self.levels = sorted(deepest.values())[-scales:]
+        own = sorted(deepest.values())[-scales:]
+        missing = scales - len(own)
+        self.levels = own + missing * own[-1:]
+        # how often each of these maps is made half as large
+        self.halved = len(own) * [0] + list(range(1, missing + 1))
         self.branches = nn.ModuleList(
             Branch(info[i]["num_chs"], dim, heads, window_size, depth, drop_path_rate)
             for i in self.levels
@@ -274,7 +295,8 @@ class WPAT(nn.Module):
         for stage in self.encoder.stages:  # type: ignore[union-attr]
             x = stage(x)
             maps.append(x)
-        return [x, *(b(maps[i]) for b, i in zip(self.branches, self.levels, strict=True))]
+        seen = (shrink(maps[i], 2**n) for i, n in zip(self.levels, self.halved, strict=True))
+        return [x, *(branch(found) for branch, found in zip(self.branches, seen, strict=True))]
 
     def weights(self, features: list[Tensor]) -> list[Tensor]:
         """Return how much each place counts in attention pooling: (n, h, w) for each scale.

@@ -169,6 +169,56 @@ def test_coarser_patches_are_hidden_whole(images):
     torch.testing.assert_close(net.patches(painted).shape, net.patches(images).shape)
 
 
+def patch_loss(net, guess, images, mask):
+    """Compare a guess at normalized pixels patch by patch, as the loss is defined."""
+    side, places = net.patch_size, net.patch_size // net.stride
+    guess = nn.functional.pixel_shuffle(guess.permute(0, 3, 1, 2), net.stride)
+    losses = []
+    for i in range(len(images)):
+        errors = []
+        for row, column in (~mask[i]).nonzero() * side:
+            square = (i, slice(None), slice(row, row + side), slice(column, column + side))
+            truth = images[square] - images[square].mean()
+            truth = truth / (images[square].var() + 1e-4).sqrt()
+            errors.append((guess[square] - truth).square().mean())
+        losses.append(torch.stack(errors).mean())
+    assert mask.shape[1] * places == guess.shape[-1] // net.stride
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("patch_size", [8, 16, 32])
+def test_a_patch_is_compared_after_its_own_mean_and_spread(patch_size, images):
+    """Also where it has several places of the last map."""
+    net = excited("convnext", patch_size=patch_size)
+    mask = net.draw(3, 64, torch.Generator().manual_seed(0))
+    guess = net.decode(net.encode(images, mask), mask)
+    torch.testing.assert_close(net.loss(images, mask), patch_loss(net, guess, images, mask))
+    truth, mean, spread = net.normalized(images)
+    assert truth.shape[:3] == mean.shape[:3] == spread.shape[:3] == (3, 8, 8)
+    torch.testing.assert_close(truth * spread + mean, net.patches(images))
+    # brightness and contrast of a whole patch do not count
+    bright = enlarge(torch.rand(3, 64 // patch_size, 64 // patch_size) * 0.5 + 0.5, 64, 64)
+    other = net.normalized(images * bright[:, None] + 0.1)[0]
+    torch.testing.assert_close(other, truth, atol=1e-2, rtol=1e-2)
+
+
+def test_half_precision_does_not_overflow_where_work_is_left_out(images):
+    sparse = excited("convnext")
+    with torch.no_grad():
+        for key, parameter in sparse.named_parameters():
+            if key.endswith("mlp.fc1.weight"):
+                parameter.mul_(4000)
+            if key.endswith("mlp.fc2.weight"):
+                parameter.div_(4000)
+    dense = copy.deepcopy(sparse)
+    dense.sparse = False
+    mask = sparse.draw(3, 64, torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.float16):
+        found, expected = sparse.loss(images, mask), dense.loss(images, mask)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
+
+
 def test_the_stride_is_lowered_until_there_are_six_by_six_patches():
     for size in (32, 48, 64, 96, 128, 160, 192, 224):
         assert size // fitting_stride(size) >= 6

@@ -142,6 +142,39 @@ def test_it_begins_as_pooling_of_two_scales_and_its_weights_sum_to_one():
     torch.testing.assert_close(net.embed(x)[:, :24], average)
 
 
+@pytest.mark.parametrize(
+    ("side", "grids"), [(24, [6, 3]), (32, [8, 4]), (64, [16, 8]), (96, [12, 6]), (224, [14, 7])]
+)
+def test_there_are_two_scales_at_every_size(side, grids):
+    net, _ = build_net("wpat", 2, image_size=side, encoder_options=TINY, dim=16, heads=2)
+    net.eval()
+    features = net.features(torch.rand(1, 3, side, side))
+    assert [tuple(found.shape[1:3]) for found in features[1:]] == [(n, n) for n in grids]
+    weights = net.backbone.weights(features)
+    torch.testing.assert_close(sum(weight.sum() for weight in weights), torch.tensor(1.0))
+
+
+def test_a_scale_that_is_missing_is_the_last_map_halved():
+    torch.manual_seed(0)
+    net, _ = build_net("wpat", 2, image_size=32, encoder_options=TINY, dim=16, heads=2, scales=3)
+    backbone = net.eval().backbone
+    assert (backbone.levels, backbone.halved) == ([3, 3, 3], [0, 1, 2])
+    last, *found = net.features(torch.rand(2, 3, 32, 32))
+    for n, (branch, seen) in enumerate(zip(backbone.branches, found, strict=True)):
+        blocks = last.unflatten(3, (-1, 2**n)).unflatten(2, (-1, 2**n)).mean((3, 5))
+        torch.testing.assert_close(branch(blocks), seen)
+
+
+def test_what_attention_cannot_be_built_from_is_refused():
+    with pytest.raises(ValueError, match="dim=16 .*heads=5; take a multiple of 5, such as 20"):
+        build_net("wpat", 2, image_size=32, encoder_options=TINY, dim=16, heads=5)
+    for encoder in ("resnet50", "wpat", "vit_tiny_patch16_224"):
+        with pytest.raises(ValueError, match=f"encoder='{encoder}'.*'resnet24' or a ConvNeXt"):
+            build_net("wpat", 2, image_size=32, encoder=encoder)
+    with pytest.raises(ValueError, match="Did you mean 'convnextv2_atto'"):
+        build_net("wpat", 2, image_size=32, encoder="convnextv2_ato")
+
+
 @pytest.mark.parametrize("side", [32, 50, 64, 101])
 def test_any_size_goes_through(side):
     net = WPAT(3, encoder=ResNet24(0, width=8), dim=16, heads=2, scales=3).eval()
