@@ -107,7 +107,8 @@ class ImageClassifier(
         Let ``fit`` go on from the weights of the last fit.
     checkpoint_dir : path or None, default=None
         Where to leave the state after each epoch. The same fit started again goes on from there
-        and ends with the same weights.
+        and ends with the same weights. It is the same if images, labels and all that decides the
+        result are: of functions what they do, of files of weights what they hold.
     device : str, default="auto"
         ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"

@@ -93,7 +93,7 @@ class _Fingerprints:
         """Say what kind of thing a value is, then what it is made of."""
         yield type(value).__qualname__
         if isinstance(value, FunctionType):
-            yield from (value.__module__, value.__qualname__)
+            yield value.__module__
             closure = [_content(cell) for cell in value.__closure__ or ()]
             defaults = (value.__defaults__, value.__kwdefaults__)
             yield from map(self.of, (value.__code__, *defaults, closure, _read(value)))
@@ -106,7 +106,7 @@ class _Fingerprints:
             yield from map(self.of, (value.func, value.args, value.keywords))
         elif isinstance(value, type):
             yield from (value.__module__, value.__qualname__)
-            yield from map(self.of, (f for f in vars(value).values() if _is_function(f)))
+            yield self.of({k: v for k, v in vars(value).items() if _is_function(v)})
         elif isinstance(value, ModuleType):
             yield value.__name__
         elif isinstance(value, tuple | list):
