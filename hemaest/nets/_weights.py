@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hemaest._words import some
+
 # where training programs put the weights inside a checkpoint; averaged weights first
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
 # what wrappers put before every name
@@ -137,7 +139,7 @@ def put_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict
     if not learned & set(fits):
         raise ValueError(
             f"nothing in {source} fits {type(net).__name__}: the file has "
-            f"{_some(list(weights))}, the net {_some(list(own))}. Is it the same backbone?"
+            f"{some(list(weights))}, the net {some(list(own))}. Is it the same backbone?"
         )
     net.load_state_dict(fits, strict=False)
     told = {
@@ -146,18 +148,13 @@ def put_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict
     }
     told["missing"] = [n for n in told["missing"] if not n.endswith("num_batches_tracked")]
     if any(told.values()):
-        parts = "; ".join(f"{kind}: {_some(names)}" for kind, names in told.items() if names)
+        parts = "; ".join(f"{kind}: {some(names)}" for kind, names in told.items() if names)
         warnings.warn(
             f"{source} does not wholly match {type(net).__name__} ({len(fits)} tensors loaded); "
             f"{parts}.",
             stacklevel=2,
         )
     return report
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
 
 
 def without_head(net: nn.Module, named: dict[str, Any]) -> dict[str, Any]:
