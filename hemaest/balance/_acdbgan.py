@@ -228,6 +228,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         from hemaest.nets._gan import stages
 
         stages(self.image_size)
+        self._check_encoder()
         y = check_labels(y, len(X), self)
         check_groups(groups, len(X))
         self.classes_, self.counts_ = np.unique(y, return_counts=True)
@@ -290,6 +291,18 @@ class ACDBGAN(TakesGroups, ImageEstimator):
             n_folds=self.inner_folds,
             seed=seed,
         )
+
+    def _check_encoder(self) -> None:
+        from hemaest.deep._start import refuse_bare_fitted
+
+        if self.encoder is None:
+            return
+        refuse_bare_fitted(self.encoder, "encoder")
+        if not hasattr(getattr(self.encoder, "estimator", self.encoder), "image_size"):
+            raise ValueError(
+                f"encoder is a {type(self.encoder).__name__} without image_size, which says how "
+                "large images are to be compared; give an ImageClassifier or one of its kind."
+            )
 
     def _encoder(self) -> Any:
         if self.encoder is not None:

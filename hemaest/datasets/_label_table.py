@@ -11,6 +11,7 @@ import pandas as pd
 
 from hemaest._words import some
 from hemaest.datasets._folder import read_table
+from hemaest.datasets._tree import image_files
 
 
 def read_label_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
@@ -47,7 +48,20 @@ def read_label_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
             f"{path} lists {len(again)} file(s) more than once, each taken once: {some(again)}.",
             stacklevel=3,
         )
+    _warn_of_unlisted(path, once["file"])
     return once.reset_index(drop=True)
+
+
+def _warn_of_unlisted(path: Path, listed: Iterable[str]) -> None:
+    there = {file.relative_to(path.parent).as_posix() for file in image_files(path.parent)}
+    unlisted = sorted(there - set(listed))
+    if unlisted:
+        warnings.warn(
+            f"{len(unlisted)} image(s) in {path.parent} are in no row of {path.name} and are left "
+            f"out: {some(unlisted)}. Give them a row, or remove the table to take labels from the "
+            "folders.",
+            stacklevel=4,
+        )
 
 
 def _refuse_contradictions(path: Path, table: pd.DataFrame) -> None:

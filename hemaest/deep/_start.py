@@ -78,7 +78,7 @@ def learns_alone(pretrained: Any) -> bool:
     return not is_classifier(pretrained)
 
 
-def refuse_bare_fitted(pretrained: Any) -> None:
+def refuse_bare_fitted(pretrained: Any, name: str = "pretrained") -> None:
     """Refuse a fitted estimator that ``clone`` would silently empty."""
     if not is_estimator(pretrained) or isinstance(pretrained, FrozenEstimator):
         return
@@ -94,7 +94,7 @@ def refuse_bare_fitted(pretrained: Any) -> None:
     else:
         ways = "Give FrozenEstimator(classifier) to keep it as it is."
     raise ValueError(
-        f"pretrained is a fitted {type(pretrained).__name__}; clone, and so every split, would "
+        f"{name} is a fitted {type(pretrained).__name__}; clone, and so every split, would "
         f"lose what it learned. {ways}"
     )
 

@@ -247,6 +247,20 @@ def test_an_encoder_need_not_take_a_seed(discs, encoder):
         )
 
 
+def test_an_encoder_that_cannot_judge_is_refused_at_once(discs):
+    X, y, _ = discs
+    fitted = clone(ENCODER).set_params(random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"encoder is a fitted .*FrozenEstimator\(classifier\)"):
+        tiny(adaptive=True, encoder=fitted).fit(X, y)
+
+    class Sizeless(Folded):
+        def __init__(self):
+            pass
+
+    with pytest.raises(ValueError, match="Sizeless without image_size"):
+        tiny(adaptive=True, encoder=Sizeless()).fit(X, y)
+
+
 def test_a_seed_of_the_encoder_s_own_is_kept():
     assert seeded_clone(Folded(), 5).random_state == 5
     assert seeded_clone(Folded(random_state=3), 5).random_state == 3

@@ -227,3 +227,10 @@ def test_every_description_tells_licence_and_citation(tmp_path, load):
         words = load(tmp_path).DESCR.lower()
     assert "licence" in words and "publishers' page" not in words
     assert np.any([word in words for word in ("et al.", "citation")])
+
+
+def test_images_that_no_row_names_are_told(tmp_path):
+    put(tmp_path, "Pre/a.jpg", "Pre/b.jpg")
+    (tmp_path / "labels.csv").write_text("file,label,dup_group\nPre/a.jpg,Pre,\n")
+    with pytest.warns(UserWarning, match=r"1 image\(s\) .* in no row of labels\.csv.*Pre/b\.jpg"):
+        assert load_taleqani(tmp_path).filenames == ["Pre/a.jpg"]

@@ -171,7 +171,7 @@ def test_taleqani(tmp_path, with_table):
 
 def test_a_table_that_names_an_absent_file_is_an_error(tmp_path):
     put(tmp_path / "Pre" / "a.jpg")
-    table = pd.DataFrame({"file": ["Pre/b.jpg"], "label": ["Pre"], "dup_group": [""]})
+    table = pd.DataFrame({"file": ["Pre/a.jpg", "Pre/b.jpg"], "label": "Pre", "dup_group": ""})
     table.to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
         load_taleqani(tmp_path)
