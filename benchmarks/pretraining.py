@@ -377,6 +377,8 @@ def describe(size: Size, part: str, gpu: bool) -> str:
         return text + BARS.get(part, "")
     if size.unlabelled:
         text += f"{size.unlabelled} unlabelled cells. "
+    if size.attention:
+        text += f"Attention of {size.attention}. "
     return text + "A small net: no bar holds. The full size needs a GPU and is not measured."
 
 
