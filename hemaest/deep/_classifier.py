@@ -15,11 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.deep._arrays import to_arrays
-from hemaest.deep._correction import correct_once, needs_no_shares, weight_of_classes
+from hemaest.deep._correction import correct_once, weight_of_classes
 from hemaest.deep._labels import check_labels, check_weights, encode
 from hemaest.deep._owner import TURN, OwnsNet
 from hemaest.deep._split import hold_out
 from hemaest.deep._start import Start, check_pretrained, refuse_bare_fitted, start_from
+from hemaest.deep._stream import LearnsInParts
 
 if TYPE_CHECKING:
     from hemaest.deep._batches import Examples
@@ -30,6 +31,7 @@ class ImageClassifier(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClassifierMixin,
+    LearnsInParts,
     OwnsNet,
 ):
     """Classify images of cells with a deep net.
@@ -391,63 +393,6 @@ class ImageClassifier(
         self.held_out_ = held_out
         self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
-
-    def partial_fit(
-        self,
-        X: Any,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Train for one pass over some images, at a constant learning rate.
-
-        Of the ways to correct the class balance a stream allows a dict as ``class_weight``: all
-        others need the shares of the classes, which it does not tell.
-
-        Parameters
-        ----------
-        X : images
-            As :func:`hemaest.images.check_images` takes them.
-        y : array-like of shape (n,)
-            Labels.
-        classes : array-like, optional
-            All labels that will ever come; needed at the first call.
-        sample_weight : array-like of shape (n,), optional
-            How much each image counts.
-
-        Returns
-        -------
-        self : object
-        """
-        from hemaest.deep._net import seeded
-        from hemaest.deep._run import make_examples
-
-        self._validate_params()
-        needs_no_shares(self.resampler, self.class_weight, self.loss)
-        X, y, weight = self._check_examples(X, y, sample_weight)
-        first = not hasattr(self, "net_")
-        if first and classes is None:
-            raise ValueError("the first call of partial_fit needs classes=, all labels.")
-        known = np.unique(np.asarray(classes)) if first else self.classes_
-        target = encode(y, known)
-        class_weight: Any = self.class_weight
-        share = weight_of_classes(class_weight, known)
-        examples = make_examples(X, target, weight, self.image_size, per_class=share / share.mean())
-        with TURN:
-            if first:
-                seed = seed_of(self.random_state)
-                start = start_from(self.pretrained, X, device=self.device, seed=seed)
-                net, report = self._build(len(known), seed, start=start)
-                self._adopt(net, known, None, report, start)
-            net = self.net_
-            # a stream has no end to anneal towards, and no epochs to average over
-            net.lr, net.warmup, net.ema = self.lr, None, False
-            try:
-                with seeded(net.seed, net.torch_device):
-                    self._run(net, examples, None, None, 1, stream=True)
-            finally:
-                net.warmup, net.ema = self.warmup, self.ema
-        return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class for each image.
