@@ -1,8 +1,10 @@
 """Fields with boxes, in the layouts of GitHub, of Kaggle and of one table, with their dirt."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import put as put_picture
 
 from hemaest.datasets import load_bccd
 from hemaest.images import check_images
@@ -18,10 +20,8 @@ BOXES = [("WBC", 1, 5, 20, 30), ("RBC", 30, 10, 40, 20)]
 HALF_OPEN = [[0, 4, 20, 30], [29, 9, 40, 20]]
 
 
-def put(path, size=(64, 48)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (200, 150, 180)).save(path, format="JPEG")
-    return path
+# whatever its name says
+put = partial(put_picture, size=(64, 48), format="JPEG")
 
 
 def annotate(path, boxes=BOXES):

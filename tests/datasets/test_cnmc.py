@@ -1,18 +1,12 @@
 """C-NMC 2019 in the layouts of TCIA and Kaggle, with its table of the preliminary phase."""
 
 import pytest
-from PIL import Image
+from pictures import put
 
 from hemaest.datasets import load_cnmc
 from hemaest.images import check_images
 
 HEADER = "Patient_ID,new_names,labels\n"
-
-
-def put(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 10), (200, 150, 180)).save(path)
-    return path
 
 
 def training(root):

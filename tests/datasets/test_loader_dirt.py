@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import put as put_picture
 
 from hemaest.datasets import (
     load_aml_matek,
@@ -20,8 +20,7 @@ from hemaest.datasets import (
 
 def put(root, *names):
     for number, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (12, 10), (20 * number, 150, 180)).save(root / name)
+        put_picture(root / name, 20 * number)
     return root
 
 

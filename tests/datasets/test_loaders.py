@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from pictures import put
 from PIL import Image
 
 from hemaest.datasets import (
@@ -18,12 +19,6 @@ from hemaest.datasets import (
 from hemaest.images import ImageRef, check_images
 
 COMMON = {"images", "target", "class_names", "groups", "group_source", "filenames", "DESCR"}
-
-
-def put(path, value=200, size=(12, 10), mode="RGB"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value if mode == "L" else (value, 150, 180)).save(path)
-    return path
 
 
 def assert_common(bunch):
