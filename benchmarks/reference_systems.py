@@ -85,8 +85,9 @@ def four_types(bunch: Any) -> Any:
 
 def fields_of_one_type(path: Path) -> Any:
     """Load the smear fields of one of the four types, and count the others."""
-    names = [str(label) for label in datasets.load_bccd(path).target]
-    bunch = four_types(datasets.load_bccd(path, fields="single"))
+    bunch = datasets.load_bccd(path)
+    names = bunch.target.tolist()
+    bunch = four_types(bunch)
     blank, several = names.count(""), sum("," in name for name in names)
     other = len(names) - blank - several - len(bunch.images)
     bunch.left_out = (
