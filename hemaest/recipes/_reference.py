@@ -5,7 +5,6 @@ recipe: a recipe learns what it learns inside the training fold.
 """
 
 from dataclasses import replace
-from typing import Any
 
 from hemaest.recipes._classical import handcrafted_steps
 from hemaest.recipes._deep import asked
@@ -95,7 +94,7 @@ def _r2_vit(options: Options) -> Steps:
 def _r3(options: Options) -> Steps:
     from hemaest.deep import ResNet24Classifier
 
-    settings: dict[str, Any] = asked(options, max_epochs=40, augment="strong")
+    settings = asked(options)
     return [("classify", ResNet24Classifier(resampler="balanced", **settings))]
 
 
