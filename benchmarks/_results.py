@@ -6,6 +6,10 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("numpy", "scikit-learn", "scikit-image", "opencv-python-headless", "torch", "xgboost")
@@ -44,6 +48,15 @@ def accelerator() -> str:
     except ImportError:
         return "no GPU"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def interval(values: Any) -> str:
+    """Return mean and 95% t-interval of some seeds or folds; of one the figure alone."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return f"{values.mean():.3f}"
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return f"{values.mean():.3f} ± {half:.3f}"
 
 
 def write_section(name: str, text: str, *, command: str = "") -> None:

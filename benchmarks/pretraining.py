@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
@@ -45,7 +44,7 @@ from benchmarks._encoders import (
     unlabelled_cropper,
     wpat,
 )
-from benchmarks._results import data_folder, write_section
+from benchmarks._results import data_folder, interval, write_section
 from benchmarks.throughput import best_of
 from hemaest._tables import format_table
 from hemaest.datasets import load_pbc, load_segmentation_wbc, load_taleqani
@@ -71,15 +70,6 @@ BARS = {
     "all": "Bars: 8 types at least .99, 11 subtypes macro F1 at least .91.",
     "cost": "Bar: at most 1.05 times the plain loop on a CPU, 1.10 on a GPU.",
 }
-
-
-def interval(values: Any) -> str:
-    """Return mean and 95% interval of some seeds or folds."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return f"{values.mean():.3f}"
-    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.3f} ± {half:.3f}"
 
 
 def pbc(size: Size, level: str = "type") -> tuple[Any, np.ndarray, np.ndarray]:

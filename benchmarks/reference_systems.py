@@ -4,10 +4,10 @@
 
 DIR holds ``pbc``, ``taleqani``, ``bccd``; where the full public sets lie beside them
 (``bone_marrow``, ``kaggle_wbc``, ``raabin``, ``leukemia_folders``) these are run too. The nets are
-run at their authors' size on a GPU; without one, only the recipes that need none are, and the rows
-of the others say so. ``--small`` runs everything on a CPU, reduced until it proves nothing but that
-it works. ``r1-pbc`` is R1 whose net begins with what it has learnt of ``pbc``, another lab's cells;
-``--taught FILE`` keeps that net.
+run at their authors' size on a GPU; without one, only the recipes that need none are (R1's and R3's
+nets are small enough), and the rows of the others say so. ``--small`` runs everything on a CPU,
+reduced until it proves nothing but that it works. ``r1-pbc`` is R1 whose net begins with what it
+has learnt of ``pbc``, another lab's cells; ``--taught FILE`` keeps that net.
 """
 
 import argparse
@@ -190,7 +190,7 @@ TAUGHT_NOTE = (
 
 def on_cpu(recipe: str) -> bool:
     """Return whether a recipe trains at its full size without a GPU."""
-    return recipe.startswith(("handcrafted", "ensemble", "color", "r1"))
+    return recipe.startswith(("handcrafted", "ensemble", "color", "r1", "r3"))
 
 
 def made(recipe: str, small: bool, memory: str | None = None) -> ImagePipeline:
