@@ -4,10 +4,12 @@ import datetime
 import os
 import platform
 import re
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 from scipy.stats import t as student
 
@@ -57,6 +59,16 @@ def interval(values: Any) -> str:
         return f"{values.mean():.3f}"
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
     return f"{values.mean():.3f} ± {half:.3f}"
+
+
+def remembered(file: Path, make: Callable[[], Any]) -> Any:
+    """Return what a file holds, made first where it is not there; half a file never stays."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{file.name}.part")
+        joblib.dump(make(), part)
+        part.replace(file)
+    return joblib.load(file)
 
 
 def write_section(name: str, text: str, *, command: str = "") -> None:

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -25,7 +24,7 @@ from joblib import Parallel, delayed
 from sklearn.utils import Bunch
 
 from benchmarks._imbalanced import Problem, Size
-from benchmarks._results import data_folder, interval, write_section
+from benchmarks._results import data_folder, interval, remembered, write_section
 from hemaest._tables import format_table
 from hemaest.datasets import load_pbc, load_segmentation_wbc
 
@@ -129,11 +128,8 @@ def solved(part: str, size: Size, seed: int, folder: Path | None) -> Found:
     if folder is None:
         return task.solve(size, seed)
     file = folder / f"{part}{size.name}-{seed}.joblib"
-    if not file.exists():
-        found = task.solve(size, seed)
-        joblib.dump(vars(found), file.with_suffix(".part"))
-        file.with_suffix(".part").replace(file)
-    return Found(**joblib.load(file))
+    # as a dict, which does not ask where the class is when the benchmark is the main module
+    return Found(**remembered(file, lambda: vars(task.solve(size, seed))))
 
 
 def described(task: Task, size: Size, found: list[Found]) -> str:
@@ -254,8 +250,6 @@ def main() -> None:
     if not (gpu or given.small or given.hour):
         raise SystemExit("no GPU here: the full size would take days; take --small or --hour.")
     size = SMALL if given.small else HOUR if given.hour else FULL
-    if given.keep:
-        given.keep.mkdir(parents=True, exist_ok=True)
     # a seed for each core; what is timed against something else runs alone
     jobs = [(part, seed) for part in given.only if part in TASKS for seed in range(size.n_seeds)]
     found = Parallel(n_jobs=1 if gpu else 2)(

@@ -1,13 +1,15 @@
 """Five published systems: what was claimed, what their protocol gives, what holds without leaks.
 
     HEMAEST_DATA=... python -m benchmarks.reference_systems [--small] [--only r0 r1] [--data DIR]
+        [--keep FOLDER]
 
 DIR holds ``pbc``, ``taleqani``, ``bccd``; where the full public sets lie beside them
 (``bone_marrow``, ``kaggle_wbc``, ``raabin``, ``leukemia_folders``) these are run too. The nets are
 run at their authors' size on a GPU; without one, only the recipes that need none are (R1's and R3's
 nets are small enough), and the rows of the others say so. ``--small`` runs everything on a CPU,
 reduced until it proves nothing but that it works. ``r1-pbc`` is R1 whose net begins with what it
-has learnt of ``pbc``, another lab's cells; ``--taught FILE`` keeps that net.
+has learnt of ``pbc``, another lab's cells. ``--keep`` leaves that net, each fold and each leak in a
+folder, and a run that was cut off goes on from there; take another after a change of the benchmark.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,12 +28,11 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from benchmarks import _leaks
-from benchmarks._results import accelerator, data_folder, write_section
+from benchmarks._results import accelerator, data_folder, remembered, write_section
 from hemaest import datasets
 from hemaest._tables import format_table
 from hemaest.evaluation import compare
 from hemaest.groups import GroupedFolds, split
-from hemaest.persistence import load, save
 from hemaest.recipes import ImagePipeline, make_recipe
 from hemaest.segmentation import SmearDetector
 
@@ -72,6 +74,21 @@ class System:
     fields: bool = False
     taught: bool = False
     small: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How all is run: on which sets, how large, on what, and where things found are left."""
+
+    folder: Path
+    small: bool
+    gpu: bool
+    keep: Path
+
+    def kept(self, name: str, task: Task) -> Path:
+        """Return where what is found of a system on a set is left."""
+        small = "-small" if self.small else ""
+        return self.keep / f"{name}-{task.data}-{task.note}{small}".replace(" ", "-")
 
 
 def four_types(bunch: Any) -> Any:
@@ -166,7 +183,7 @@ SYSTEMS = {
         "69.2% on TEST; 86.2% chosen on TEST",
         _leaks.copies_dealt_one_by_one,
         "turned copies on both sides",
-        (PBC_FOUR, BCCD_FOUR, KAGGLE),
+        (PBC_FOUR, replace(BCCD_FOUR, repeats=1), KAGGLE),
     ),
     "r4": System(
         ("r4-alhe-acdbgan-fcmae-wpat",),
@@ -218,21 +235,16 @@ def after_detection(model: ImagePipeline) -> ImagePipeline:
     return ImagePipeline([s for s in model.steps if s[0] != "detect"], memory=model.memory)
 
 
-def taught(folder: Path, kept: Path | None, small: bool) -> Any:
-    """Return R1's net after it has learnt the 8 types of ``pbc``, from a file if it is there."""
-    if kept is not None and kept.is_file():
-        return load(kept)
-    bunch = datasets.load_pbc(folder / "pbc")
-    bunch = subset(bunch, SMALL_IMAGES) if small else bunch
-    recipe = made("r1-detect-segment-classify", small)
+def taught(run: Run) -> Any:
+    """Return R1's net after it has learnt the 8 types of ``pbc``."""
+    bunch = datasets.load_pbc(run.folder / "pbc")
+    bunch = subset(bunch, SMALL_IMAGES) if run.small else bunch
+    recipe = made("r1-detect-segment-classify", run.small)
     crop, net = (clone(step) for _, step in recipe[-1].get_params()["deep"].steps)
-    if not small:
+    if not run.small:
         net.set_params(max_epochs=TAUGHT_EPOCHS, batch_size=32)
     outlined = clone(recipe.named_steps["segment"]).fit_transform(bunch.images)
-    net.fit(crop.fit_transform(outlined), bunch.target)
-    if kept is not None:
-        save(net, kept)
-    return net
+    return net.fit(crop.fit_transform(outlined), bunch.target)
 
 
 def begun_with(net: Any, model: ImagePipeline) -> ImagePipeline:
@@ -269,60 +281,57 @@ def folds_of(bunch: Any, task: Task, small: bool) -> Any:
     return [fold for deal in deals for fold in deal.split(None, y, bunch.groups)]
 
 
-def rows_of(
-    name: str, folder: Path, small: bool, gpu: bool, kept: Path | None = None
-) -> Iterator[dict[str, Any]]:
+def rows_of(name: str, run: Run) -> Iterator[dict[str, Any]]:
     """Yield one row for each recipe of a system on each of its sets."""
     system = SYSTEMS[name]
     for task in system.tasks:
         common = {"system": name.upper(), "data": f"{task.data}, {task.note}".strip(", ")}
-        if not (folder / task.data).is_dir():
+        if not (run.folder / task.data).is_dir():
             yield {**common, "recipe": f"not run: no folder {task.data}"}
             continue
-        bunch = task.load(folder / task.data)
-        bunch = subset(bunch, SMALL_IMAGES) if small else bunch
-        net = taught(folder, kept, small) if system.taught else None
-        yield from _task_rows(system, task, common, bunch, small, gpu, net)
+        bunch = task.load(run.folder / task.data)
+        bunch = subset(bunch, SMALL_IMAGES) if run.small else bunch
+        for row in _task_rows(system, task, bunch, run, run.kept(name, task)):
+            yield {**common, **row}
 
 
 def _task_rows(
-    system: System,
-    task: Task,
-    common: dict[str, Any],
-    bunch: Any,
-    small: bool,
-    gpu: bool,
-    net: Any = None,
+    system: System, task: Task, bunch: Any, run: Run, keep: Path
 ) -> Iterator[dict[str, Any]]:
     y = np.asarray(bunch.target)
-    own = [r for r in system.recipes if small or gpu or on_cpu(r)]
-    others = [r for r in system.others if small or gpu or on_cpu(r)]
+    own = [r for r in system.recipes if run.small or run.gpu or on_cpu(r)]
+    others = [r for r in system.others if run.small or run.gpu or on_cpu(r)]
     images = bunch.images
     if system.fields:  # the detector learns nothing, so each field is searched once for all folds
         images = SmearDetector(n_jobs=2).fit(images[:1]).transform(images)
-    with TemporaryDirectory() as memory:
-        models = {r: after_detection(made(r, small, memory)) for r in (*own, *others)}
-        if net is not None:
-            models |= {r: begun_with(net, models[r]) for r in own}
-        start = time.perf_counter()
-        result = compare(
-            models,
-            images,
-            y,
-            groups=np.asarray(bunch.groups),
-            group_source=str(bunch.group_source),
-            cv=folds_of(bunch, task, small),
-            random_state=SEED,
-        )
-        minutes = (time.perf_counter() - start) / 60
-        leaks = {r: system.leak(models[r], images, y, SEED) for r in own}
+    models = {r: after_detection(made(r, run.small, str(keep / "memory"))) for r in (*own, *others)}
+    if system.taught:
+        net = remembered(keep / "taught.joblib", lambda: taught(run))
+        models |= {r: begun_with(net, models[r]) for r in own}
+    start = time.perf_counter()
+    result = compare(
+        models,
+        images,
+        y,
+        groups=np.asarray(bunch.groups),
+        group_source=str(bunch.group_source),
+        cv=folds_of(bunch, task, run.small),
+        # nets so small gain more from a core each than from all for one
+        n_jobs=1 if run.gpu else 2,
+        cache_dir=keep / "folds",
+        random_state=SEED,
+    )
+    minutes = (time.perf_counter() - start) / 60
+    leaks = {
+        r: remembered(keep / f"leak-{r}.joblib", partial(system.leak, models[r], images, y, SEED))
+        for r in own
+    }
     table = result.table.set_index("recipe")
     best = table["accuracy"].idxmax()
     for recipe in system.recipes:
         ran = recipe in table.index
         leaky = leaks[recipe] if ran else NOT_RUN
         yield {
-            **common,
             "images": str(len(y)),
             "recipe": recipe,
             "claimed": system.claimed,
@@ -393,21 +402,27 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="everything on a CPU, proving nothing")
     parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--data", type=Path, help="the folder of the sets (else HEMAEST_DATA)")
-    parser.add_argument("--taught", type=Path, help="where the net taught on pbc is kept")
+    parser.add_argument("--keep", type=Path, help="where to leave what is found on the way")
     given = parser.parse_args()
     folder = given.data or data_folder()
-    gpu = accelerator() != "no GPU"
     os.environ.setdefault("HEMAEST_DATA", str(folder))
-    kind = " (small)" if given.small else ""
-    for name in given.only:
-        command = f"python -m benchmarks.reference_systems --only {name}{' --small' * given.small}"
-        rows = []
-        for row in rows_of(name, folder, given.small, gpu, given.taught):
-            print({k: v for k, v in row.items() if k not in NOT_IN_OVERVIEW}, flush=True)
-            rows.append(row)
-        notes = f"{SMALL_NOTE}\n\n" * given.small + TAUGHT_NOTE * SYSTEMS[name].taught
-        text = notes + sections(rows)
-        write_section(f"Reference system {name.upper()}{kind}", text, command=command)
+    with TemporaryDirectory() as passing:
+        keep = given.keep or Path(passing)
+        run = Run(folder, given.small, accelerator() != "no GPU", keep)
+        for name in given.only:
+            show(name, run)
+
+
+def show(name: str, run: Run) -> None:
+    """Run a system and write its section."""
+    command = f"python -m benchmarks.reference_systems --only {name}{' --small' * run.small}"
+    rows = []
+    for row in rows_of(name, run):
+        print({k: v for k, v in row.items() if k not in NOT_IN_OVERVIEW}, flush=True)
+        rows.append(row)
+    notes = f"{SMALL_NOTE}\n\n" * run.small + TAUGHT_NOTE * SYSTEMS[name].taught
+    kind = " (small)" if run.small else ""
+    write_section(f"Reference system {name.upper()}{kind}", notes + sections(rows), command=command)
 
 
 if __name__ == "__main__":
