@@ -246,10 +246,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
     def _weights(self, labels: NDArray[Any], weight: Any) -> Any:
         if self.class_weight is None:
             return weight
-        named = self.class_weight
-        if isinstance(named, Mapping):
-            named = {i: named.get(c, 1.0) for i, c in enumerate(self.classes_.tolist())}
-        balanced = compute_sample_weight(named, labels)
+        balanced = compute_sample_weight(self.class_weight, self.classes_[labels])
         return balanced if weight is None else balanced * weight
 
     def _model(self, seed: int, n_trees: int, rows: int, **more: Any) -> Any:
@@ -266,6 +263,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
             min_child_weight=self.min_child_weight,
             reg_lambda=self.reg_lambda,
             tree_method="hist",
+            importance_type="total_gain",
             n_jobs=threads,
             random_state=seed,
             **more,

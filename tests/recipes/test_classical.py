@@ -57,6 +57,21 @@ def test_weights_change_the_model(data):
     assert weighed.predict_proba(X)[:, 0].mean() > plain.predict_proba(X)[:, 0].mean()
 
 
+def test_weights_of_unknown_classes_are_refused(data):
+    X, y, _ = data
+    with pytest.raises(ValueError, match="not in class_weight"):
+        BoostedTrees(**TREES, class_weight={"blsat": 50.0}).fit(X, y)
+
+
+def test_importances_are_shares_of_the_total_gain(data):
+    X, y, _ = data
+    trees = BoostedTrees(**TREES).fit(X, y)
+    nodes = trees.model_.get_booster().trees_to_dataframe().query("Feature != 'Leaf'")
+    gain = nodes.groupby(nodes.Feature.str.replace("f", "x")).Gain.sum()
+    expected = (gain / gain.sum()).reindex(trees.importances_.index, fill_value=0)
+    np.testing.assert_allclose(trees.importances_, expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     "names", [["a", "b", "c"], [10, 20, 30], np.array([7, 8, 9], dtype=np.int32)]
 )
