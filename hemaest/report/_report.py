@@ -56,7 +56,9 @@ class Report:
         -------
         self : Report
         """
-        anchor = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+        anchor = re.sub(r"\W+", "-", title.lower()).strip("-") or "section"
+        if anchor in {known["anchor"] for known in self._sections}:
+            anchor = f"{anchor}-{len(self._sections) + 1}"
         self._sections.append({"title": title, "note": note, "anchor": anchor, "blocks": []})
         return self
 
@@ -137,7 +139,9 @@ class Report:
         names = [c for c in table.columns if c not in hidden]
         numeric = {c: pd.api.types.is_numeric_dtype(table[c]) and c not in drawn for c in names}
         rows = []
-        for i, (_, row) in enumerate(table.iterrows()):
+        # column by column: a row of a DataFrame would turn whole numbers beside floats into floats
+        for i, values in enumerate(table.itertuples(index=False, name=None)):
+            row = dict(zip(table.columns, values, strict=True))
             cells = []
             for name in names:
                 cell = {"text": _cell(name, row[name], digits), "number": numeric[name]}

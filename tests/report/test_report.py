@@ -51,6 +51,19 @@ def test_everything_is_there_and_escaped(page):
     assert "<b>forest</b>" not in html
 
 
+def test_whole_numbers_stay_whole_beside_fractions():
+    html = Report("Types").table(pd.DataFrame({"class": [10, 20], "score": [0.5, 0.25]})).html()
+    assert re.findall(r'<td class="number">(.*?)</td>', html) == ["10", "0.500", "20", "0.250"]
+
+
+def test_every_section_is_reached_from_the_contents():
+    page = Report("Two").section("白血病").section("白血病").section("Scores").section("Scores")
+    html = page.section("...").html()
+    places = re.findall(r'<section id="(.*?)"', html)
+    assert len(set(places)) == 5 and all(places)
+    assert re.findall(r'<a href="#(.*?)"', html) == places
+
+
 def test_nothing_is_fetched(page):
     html = page.html()
     assert not re.findall(r'(?:src|href)="(?!data:image/jpeg;base64,|#)', html)
