@@ -144,9 +144,9 @@ def load(path: str | os.PathLike[str], *, trusted: bool | Collection[str] = ()) 
     ----------
     path : str or path-like
         A file that :func:`save` wrote.
-    trusted : collection of str or bool, default=()
+    trusted : str, collection of str or bool, default=()
         Names beyond the list that may be used; True allows all, which is as dangerous as
-        ``joblib.load``: the file can then run anything.
+        ``joblib.load``: the file can then run anything. False allows none.
 
     Returns
     -------

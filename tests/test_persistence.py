@@ -219,6 +219,11 @@ def test_what_could_run_code_is_not_on_the_list(name):
     assert not is_safe(*name.rsplit(".", 1))
 
 
+def test_looking_a_name_up_runs_no_module_that_acts_when_it_is_imported(capsys):
+    assert not is_safe("numpy.f2py.__main__", "main")
+    assert capsys.readouterr().out == ""
+
+
 def own_function(X):
     return X
 
@@ -233,7 +238,10 @@ def test_own_functions_need_trust(cells, tmp_path):
     assert name.endswith("own_function")
     with pytest.raises(ValueError, match="own_function"):
         load(path)
-    for trusted in (True, [name]):
+    for trusted in (False, [name[1:]], f"{name}s"):
+        with pytest.raises(ValueError, match="own_function"):
+            load(path, trusted=trusted)
+    for trusted in (True, [name], name):
         np.testing.assert_array_equal(load(path, trusted=trusted).predict(X), model.predict(X))
 
 
