@@ -276,7 +276,7 @@ def _zipped(card: Any, pickled: bytes, weights: list[Any]) -> bytes:
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             archive.writestr(entry, content, compress_type=how)
 
-        add("card.json", json.dumps(card, indent=2, default=str).encode())
+        add("card.json", json.dumps(card, indent=2, default=_for_json).encode())
         add("estimator.pickle", pickled)
         for i, arrays in enumerate(weights):
             add(f"weights-{i}.safetensors", to_safetensors(arrays), zipfile.ZIP_STORED)
@@ -381,6 +381,11 @@ def _claim(claim: Any) -> Any:
 
 def _plain(values: Any) -> Any:
     return values.tolist() if hasattr(values, "tolist") else values
+
+
+def _for_json(value: Any) -> Any:
+    """Return numbers and arrays of numpy as those of Python, all else as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _umask() -> int:

@@ -146,6 +146,12 @@ def test_the_card_tells_what_is_inside(saved):
     assert {"hemaest", "python", "numpy", "scikit-learn"} <= set(card["versions"])
 
 
+def test_numbers_of_numpy_stay_numbers_on_the_card(cells, tmp_path):
+    told = {"n": np.int64(24), "size": np.array([96, 96])}
+    path = save(fitted(LogisticRegression(), cells), tmp_path / "m.hemaest", trained_on=told)
+    assert info(path)["trained_on"] == {"n": 24, "size": [96, 96]}
+
+
 def test_saving_twice_gives_the_same_bytes(cells, tmp_path):
     model = fitted(LogisticRegression(), cells)
     first, second = (save(model, tmp_path / name).read_bytes() for name in "ab")
