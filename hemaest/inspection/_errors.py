@@ -1,12 +1,13 @@
 """What a classifier got right and wrong, and how sure it was."""
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from hemaest.images import as_array, check_images, rgb
+from hemaest.inspection._letters import shortened, size_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 RIGHT, WRONG = "#0072B2", "#D55E00"
 
 Show = Literal["all", "wrong", "right"]
+# inches that an image and a name beside the matrix take
+TILE, NAME = 1.45, 2.6
 
 
 class ErrorGalleryDisplay:
@@ -99,6 +102,8 @@ class ErrorGalleryDisplay:
         -------
         rows : int array
         """
+        if show not in get_args(Show):
+            raise ValueError(f"show={show!r}; it must be one of {', '.join(get_args(Show))}.")
         by_confidence = np.argsort(-self.confidence, kind="stable")
         wrong = by_confidence[~self.right[by_confidence]]
         right = by_confidence[self.right[by_confidence]]
@@ -128,14 +133,17 @@ class ErrorGalleryDisplay:
 
         rows = self.order(n, show)
         lines = max(1, -(-len(rows) // columns))
+        labels = np.unique(np.concatenate([self.classes, self.y_true]))
+        names = [shortened(str(label), 72 * NAME, 10) for label in labels]
         # the matrix needs room for one number and one name a class
-        side = max(3.6, 0.55 * len(self.classes) + 1.8)
+        margin = max(1.8, 0.08 * max(map(len, names)) + 0.6)
+        side = max(3.6, 0.55 * len(labels) + margin)
         self.figure_ = Figure(
-            figsize=(1.45 * columns + side, max(1.85 * lines + 0.4, side)), layout="constrained"
+            figsize=(TILE * columns + side, max(1.85 * lines + 0.4, side)), layout="constrained"
         )
-        parts: Any = self.figure_.subfigures(1, 2, width_ratios=[1.45 * columns, side])
+        parts: Any = self.figure_.subfigures(1, 2, width_ratios=[TILE * columns, side])
         self._draw_gallery(parts[0], rows, lines, columns)
-        self._draw_matrix(parts[1])
+        self._draw_matrix(parts[1], labels, names)
         return self
 
     def _draw_gallery(
@@ -144,27 +152,29 @@ class ErrorGalleryDisplay:
         axes = figure.subplots(lines, columns, squeeze=False)
         for ax in axes.flat[len(rows) :]:
             ax.set_axis_off()
-        for ax, i in zip(axes.flat, rows, strict=False):
+        titles = [self._caption(i) for i in rows]
+        wide = 0.92 * 72 * TILE
+        size = size_for(titles, wide, 7)
+        for ax, i, title in zip(axes.flat, rows, titles, strict=False):
             ax.imshow(rgb(as_array(self.images[i])))
             ax.set(xticks=[], yticks=[])
             colour = RIGHT if self.right[i] else WRONG
             for spine in ax.spines.values():
                 spine.set(color=colour, linewidth=2.5)
-            sign = "✓" if self.right[i] else "✗"
-            title = f"{sign} {self.predicted[i]} {self.confidence[i]:.2f}"
-            if not self.right[i]:
-                title += f"\nis {self.y_true[i]}"
-            ax.set_title(title, fontsize="x-small", color=colour)
+            ax.set_title(shortened(title, wide, size), fontsize=size, color=colour)
         figure.suptitle(
             f"{self.right.sum()} of {len(self.right)} right ({self.right.mean():.1%})",
             fontsize="medium",
         )
 
-    def _draw_matrix(self, figure: "SubFigure") -> None:
+    def _caption(self, i: int) -> str:
+        sure = f"{self.predicted[i]} {self.confidence[i]:.2f}"
+        return f"✓ {sure}" if self.right[i] else f"✗ {sure}\nis {self.y_true[i]}"
+
+    def _draw_matrix(self, figure: "SubFigure", labels: NDArray[Any], names: list[str]) -> None:
         ax = figure.subplots()
-        labels = np.unique(np.concatenate([self.classes, self.y_true]))
         counts = confusion_matrix(self.y_true, self.predicted, labels=labels)
-        ConfusionMatrixDisplay(counts, display_labels=labels).plot(
+        ConfusionMatrixDisplay(counts, display_labels=names).plot(
             ax=ax, cmap="Blues", colorbar=False, xticks_rotation="vertical"
         )
         ax.set(xlabel="predicted", ylabel="true")

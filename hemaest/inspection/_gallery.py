@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemaest.images import as_array, cell_map, check_images, rgb
+from hemaest.inspection._letters import shortened, size_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,9 +171,8 @@ class CellGalleryDisplay:
         n = len(self.images)
         columns = n_columns or min(n, max(3, int(np.ceil(np.sqrt(1.6 * n)))))
         rows = -(-n // columns)
-        lines = max(
-            (text.count("\n") + 1 for text in map(self._caption, range(n)) if text), default=0
-        )
+        captions = [self._caption(i) for i in range(n)]
+        lines = max((text.count("\n") + 1 for text in captions if text), default=0)
         below = 0.15 * lines + 0.03 if lines else GAP
         if ax is None:
             inches = 1.3
@@ -187,21 +187,15 @@ class CellGalleryDisplay:
         ax.set_aspect("equal")
         ax.set_axis_off()
         ax.set_title(self._title() if title is None else title, fontsize="medium")
-        size = self._letters(columns)
-        for i in range(n):
+        window = self.ax_.get_window_extent()
+        wide = window.width * 72 / self.figure_.dpi * (1 + GAP) / (columns * (1 + GAP) + GAP)
+        size = size_for(captions, wide, 8.5)
+        for i, text in enumerate(captions):
             left, top = (i % columns) * (1 + GAP), (i // columns) * (1 + below)
-            self._draw(i, left, top, size)
+            self._draw(i, left, top, shortened(text, wide, size), size)
         return self
 
-    def _letters(self, columns: int) -> float:
-        """Return a size of letters at which the longest line fits below its cell."""
-        window = self.ax_.get_window_extent()
-        points = window.width * 72 / self.figure_.dpi / (columns * (1 + GAP) + GAP)
-        texts = [line for i in range(len(self.images)) for line in self._caption(i).split("\n")]
-        longest = max((len(line) for line in texts), default=1)
-        return float(np.clip(points * (1 + GAP) / (0.56 * max(longest, 1)), 4, 8.5))
-
-    def _draw(self, i: int, left: float, top: float, size: float) -> None:
+    def _draw(self, i: int, left: float, top: float, text: str, size: float) -> None:
         from matplotlib.patches import Rectangle
 
         image = as_array(self.images[i])
@@ -218,7 +212,6 @@ class CellGalleryDisplay:
         self.ax_.add_patch(
             Rectangle((left, top), 1, 1, fill=False, ec=color, ls=style, lw=1.6, clip_on=False)
         )
-        text = self._caption(i)
         if text:
             ink = WRONG if color == WRONG else "#222222"
             self.ax_.text(

@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 
 from hemaest.deep._letterbox import placement
 from hemaest.images import as_array, cell_map, rgb
+from hemaest.inspection._letters import shortened, size_for
 from hemaest.inspection._net import reach_net, targets_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Heat = NDArray[np.float64]
+# inches that an image beside its map takes
+PAIR = 3.1
 
 
 def unbox(heat: Heat, height: int, width: int, size: int) -> Heat:
@@ -155,7 +158,9 @@ class HeatDisplay:
         n = min(n, len(self.images))
         columns = min(columns, n)
         rows = -(-n // columns)
-        self.figure_ = Figure(figsize=(3.1 * columns, 1.85 * rows), layout="constrained")
+        self.figure_ = Figure(figsize=(PAIR * columns, 1.85 * rows), layout="constrained")
+        wide = 0.95 * 72 * PAIR
+        size = size_for(self.titles[:n], wide, 8.5)
         axes = self.figure_.subplots(rows, columns, squeeze=False)
         for ax in axes.flat:
             ax.set_axis_off()
@@ -165,7 +170,7 @@ class HeatDisplay:
             picture = rgb(image)
             gap = np.full((picture.shape[0], max(1, picture.shape[1] // 25), 3), 255, np.uint8)
             ax.imshow(np.hstack([picture, gap, overlay(picture, heat)]))
-            ax.set_title(title, fontsize="small")
+            ax.set_title(shortened(title, wide, size), fontsize=size)
         return self
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest.images import as_array, check_images, rgb
+from hemaest.inspection._letters import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +140,7 @@ class SmearDisplay:
                 Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=color, lw=line)
             )
         self._write_labels(colors, scores, points)
-        ax.set_title(self._title(), fontsize="medium")
+        ax.set_title(wrapped(self._title(), points * width, 10), fontsize=10)
         return self
 
     def _points_per_pixel(self) -> float:

@@ -1,12 +1,14 @@
 """Images as they came beside images as they are after each of some steps."""
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemaest.images import check_images, iter_arrays, rgb
+from hemaest.inspection._letters import shortened, size_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,10 +119,14 @@ class StainGridDisplay:
         longest = max(len(line) for name in self.rows for line in name.split("\n"))
         margin = 0.15 + 0.075 * longest
         if ax is None:
+            inches = 1.1
             figure = Figure(
-                figsize=((n_columns + margin) * 1.1, n_rows * 1.1 + 0.5), layout="constrained"
+                figsize=((n_columns + margin) * inches, n_rows * inches + 0.5), layout="constrained"
             )
             ax = figure.subplots()
+        else:
+            window = ax.get_window_extent()
+            inches = window.width / ax.figure.dpi / (n_columns * pitch + margin)
         self.ax_, self.figure_ = ax, ax.figure
         for i, (name, images) in enumerate(self.rows.items()):
             ax.text(-0.08, i * pitch + 0.5, name, ha="right", va="center", fontsize="medium")
@@ -131,7 +137,7 @@ class StainGridDisplay:
                 dx, dy = (1 - width / side) / 2, (1 - height / side) / 2
                 extent = (left + dx, left + 1 - dx, top + 1 - dy, top + dy)
                 ax.imshow(rgb(image), extent=extent, interpolation="antialiased")
-        self._write_columns(ax, pitch)
+        self._write_columns(ax, pitch, 72 * 0.9 * inches)
         ax.set_xlim(-margin, n_columns * pitch)
         ax.set_ylim(n_rows * pitch, -0.05 if self.column_names is None else -0.3)
         ax.set_aspect("equal")
@@ -140,14 +146,14 @@ class StainGridDisplay:
             ax.set_title(title, fontsize="medium")
         return self
 
-    def _write_columns(self, ax: "Axes", pitch: float) -> None:
+    def _write_columns(self, ax: "Axes", pitch: float, points: float) -> None:
         """Write each run of equal names once, above a line over its columns."""
-        names = self.column_names or []
+        runs = [(name, len(list(run))) for name, run in groupby(self.column_names or [])]
+        size = min((size_for([name], points * n, 10) for name, n in runs), default=10)
         start = 0
-        for j in range(1, len(names) + 1):
-            if j < len(names) and names[j] == names[start]:
-                continue
-            left, right = start * pitch, (j - 1) * pitch + 1
+        for name, n in runs:
+            left, right = start * pitch, (start + n - 1) * pitch + 1
             ax.plot([left, right], [-0.06, -0.06], color="0.4", linewidth=1, clip_on=False)
-            ax.text((left + right) / 2, -0.1, names[start], ha="center", va="bottom")
-            start = j
+            text = shortened(name, points * n, size)
+            ax.text((left + right) / 2, -0.1, text, ha="center", va="bottom", fontsize=size)
+            start += n
