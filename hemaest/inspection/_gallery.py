@@ -66,11 +66,11 @@ class CellGalleryDisplay:
     ) -> None:
         self.images = check_images(images, estimator="CellGalleryDisplay")
         n = len(self.images)
-        self.labels = _one_each("labels", labels, n)
-        self.predicted = _one_each("predicted", predicted, n)
-        self.confidence = _one_each("confidence", confidence, n)
+        self.labels = one_each("labels", labels, n)
+        self.predicted = one_each("predicted", predicted, n)
+        self.confidence = one_each("confidence", confidence, n)
         self.captions = None if captions is None else [str(c) for c in captions]
-        _one_each("captions", self.captions, n)
+        one_each("captions", self.captions, n)
 
     @classmethod
     def from_predictions(
@@ -102,9 +102,9 @@ class CellGalleryDisplay:
         display : CellGalleryDisplay
         """
         X = check_images(X, estimator="CellGalleryDisplay")
-        y_true = np.asarray(_one_each("y_true", y_true, len(X)))
-        y_pred = np.asarray(_one_each("y_pred", y_pred, len(X)))
-        sure = _one_each("confidence", confidence, len(X))
+        y_true = np.asarray(one_each("y_true", y_true, len(X)))
+        y_pred = np.asarray(one_each("y_pred", y_pred, len(X)))
+        sure = one_each("confidence", confidence, len(X))
         rows = some_of_each(y_true, n_cells)
         return cls(
             X[rows],
@@ -135,7 +135,7 @@ class CellGalleryDisplay:
         display : CellGalleryDisplay
         """
         X = check_images(X, estimator="CellGalleryDisplay")
-        labels = _one_each("y", y, len(X))
+        labels = one_each("y", y, len(X))
         rows = some_of_each(np.zeros(len(X)) if labels is None else labels, n_cells)
         X = X[rows]
         confidence = None
@@ -254,7 +254,8 @@ class CellGalleryDisplay:
         return f"{right} of {n} named rightly"
 
 
-def _one_each(name: str, values: Any, n: int) -> Any:
+def one_each(name: str, values: Any, n: int) -> Any:
+    """Return the values of a parameter as an array, one for each image."""
     if values is None:
         return None
     if len(values) != n:

@@ -1,11 +1,12 @@
 """Maps of what a net looks at: drawn on the cell, and counted by its parts."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest.base import did_you_mean
 from hemaest.deep._letterbox import placement
 from hemaest.images import as_array, cell_map, rgb
 from hemaest.inspection._letters import shortened, size_for
@@ -66,6 +67,9 @@ class HeatDisplay:
     titles : list of str
     """
 
+    # what from_estimator takes besides
+    _options: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self, images: list[NDArray[np.uint8]], maps: list[Heat], titles: list[str]
     ) -> None:
@@ -86,12 +90,19 @@ class HeatDisplay:
         target : label or array of labels, optional
             The class whose evidence is shown; by default the predicted one of each image.
         **options
-            For the kind of map.
+            For the kind of map; only :class:`GradCAM` has one, ``layer``.
 
         Returns
         -------
         display : object
         """
+        unknown = [name for name in options if name not in cls._options]
+        if unknown:
+            known = ", ".join(["target", *cls._options])
+            raise TypeError(
+                f"{cls.__name__}.from_estimator has no option {unknown[0]!r}; it takes {known}."
+                f"{did_you_mean(unknown[0], cls._options)}"
+            )
         classifier, images = reach_net(estimator, X, cls.__name__)
         wanted = targets_of(classifier, images, target)
         proba = classifier.predict_proba(images)

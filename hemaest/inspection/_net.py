@@ -48,7 +48,13 @@ def targets_of(classifier: Any, images: NDArray[Any], target: Any) -> NDArray[np
     """Return for each image the place of the class to explain; by default the predicted one."""
     if target is None:
         return classifier.predict_proba(images).argmax(axis=1)
-    wanted = np.broadcast_to(np.asarray(target), (len(images),))
+    given = np.asarray(target)
+    if given.ndim and given.shape != (len(images),):
+        raise ValueError(
+            f"target has shape {given.shape}, but there are {len(images)} images; give one label "
+            "for all, or one for each."
+        )
+    wanted = np.broadcast_to(given, (len(images),))
     known = {label: i for i, label in enumerate(classifier.classes_.tolist())}
     missing = [label for label in dict.fromkeys(wanted.tolist()) if label not in known]
     if missing:

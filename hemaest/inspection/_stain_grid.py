@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest.images import check_images, iter_arrays, rgb
+from hemaest.inspection._gallery import one_each
 from hemaest.inspection._letters import shortened, size_for
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class StainGridDisplay:
         if not isinstance(estimators, Mapping):
             estimators = {type(estimators).__name__: estimators}
         shown = np.unique(np.linspace(0, len(X) - 1, min(n_images, len(X))).astype(int))
-        names = None if column_names is None else np.asarray(column_names)[shown]
+        names = one_each("column_names", column_names, len(X))
+        names = None if names is None else names[shown]
         rows = {"original": X[shown]}
         rows.update({name: step.transform(X[shown]) for name, step in estimators.items()})
         return cls(rows, column_names=names)

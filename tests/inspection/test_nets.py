@@ -97,6 +97,12 @@ def test_wrong_estimators_classes_and_layers_are_answered(cells, model, transfor
         GradCAM.from_estimator(model, X[:2], target="huge")
     with pytest.raises(ValueError, match="no module"):
         GradCAM.from_estimator(model, X[:2], layer="layer9")
+    with pytest.raises(TypeError, match="'layr'; it takes target, layer. Did you mean 'layer'"):
+        GradCAM.from_estimator(model, X[:2], layr="layer9")
+    with pytest.raises(TypeError, match="no option 'layer'; it takes target"):
+        AttentionMap.from_estimator(transformer, X[:2], layer="blocks")
+    with pytest.raises(ValueError, match="2 images; give one label"):
+        GradCAM.from_estimator(model, X[:2], target=["large"] * 3)
     with pytest.raises(TypeError, match="AttentionMap"):
         GradCAM.from_estimator(transformer, X[:2])
     with pytest.raises(TypeError, match="GradCAM"):

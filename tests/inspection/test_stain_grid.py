@@ -41,3 +41,5 @@ def test_what_does_not_fit_is_said(cells):
         StainGridDisplay({"a": cells[0][:3], "b": cells[0][:2]})
     with pytest.raises(ValueError, match="column_names has 1"):
         StainGridDisplay({"a": cells[0][:3]}, column_names=["x"])
+    with pytest.raises(ValueError, match="column_names has 1 entries, but there are 3 images"):
+        StainGridDisplay.from_estimators({}, cells[0][:3], column_names=["x"])
