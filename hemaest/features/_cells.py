@@ -7,6 +7,7 @@ names) is here, once for all of them.
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._parallel import map_images
 from hemaest.base import FeatureExtractor, StrOptions
-from hemaest.images import Channels
+from hemaest.images import Channels, check_images
 
 MISSING = {
     "cell_missing": "1 where the map holds no cell (all other features are then NaN), else 0",
@@ -71,7 +72,7 @@ class CellFeatures(FeatureExtractor):
     _channels: ClassVar[Channels] = "map"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "cells": [StrOptions({"central", "all"})],
-        "n_jobs": [int, None],
+        "n_jobs": [Integral, None],
     }
 
     def __init__(self, *, cells: str = "central", n_jobs: int | None = None) -> None:
@@ -138,7 +139,7 @@ class CellFeatures(FeatureExtractor):
         self._validate_params()
         if not per_cell:
             return pd.DataFrame(np.asarray(self.transform(X)), columns=self._feature_names())
-        X = self._check_images(X)
+        X = check_images(X, channels="map", estimator=self)
 
         def measure(image: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
             found = cell_table(image[..., 3])

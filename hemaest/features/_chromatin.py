@@ -37,7 +37,8 @@ class ChromatinTexture(CellFeatures):
     The picture is the green channel, where the dyes of blood stains absorb most. Grey levels are
     fixed (32 levels of 8 values), so a feature means the same in every image. Co-occurrence
     (4 angles, distances 1, 3 and 5) and uniform binary patterns have the values of scikit-image
-    to 1e-9; entropies and information measures use natural logarithms.
+    to 1e-9; entropies and information measures use natural logarithms. Of a cell that is cut off
+    by the border of the image, the picture beyond repeats its edge.
 
     Parameters
     ----------

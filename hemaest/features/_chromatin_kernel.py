@@ -54,20 +54,25 @@ def definitions() -> dict[str, str]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def cut_texture(image, k, box):
-    """Return red, green and blue around a cell (0 beyond the image) and the regions in its box.
+    """Return red, green and blue around a cell and the regions in its box.
 
-    All have a frame of 3 pixels.
+    All have a frame of 3 pixels; beyond the image the colours repeat its edge, so that a cell that
+    is cut off has no dark rim there.
     """
     y0, x0, y1, x1 = box
     height, width = image.shape[:2]
     colors = np.zeros((3, y1 - y0 + 6, x1 - x0 + 6), np.uint8)
     left, right = max(x0 - 3, 0), min(x1 + 3, width)
-    for y in range(max(y0 - 3, 0), min(y1 + 3, height)):
-        source = image[y, left:right]
+    before, beyond = left - x0 + 3, right - x0 + 3
+    for y in range(y0 - 3, y1 + 3):
+        source = image[min(max(y, 0), height - 1), left:right]
         for c in range(3):
-            target = colors[c, y - y0 + 3, left - x0 + 3 :]
+            line = colors[c, y - y0 + 3]
+            target = line[before:]
             for x in range(len(source)):
                 target[x] = source[x, c]
+            line[:before] = line[before]
+            line[beyond:] = line[beyond - 1]
     regions = np.zeros((y1 - y0 + 6, x1 - x0 + 6), np.uint8)
     nucleus, cytoplasm = np.uint8(2 * k), np.uint8(2 * k - 1)
     for y in range(y0, y1):

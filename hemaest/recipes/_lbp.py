@@ -1,5 +1,6 @@
 """Binary patterns of whole pictures: texture without any segmentation."""
 
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +27,7 @@ class PatternHistogram(FeatureExtractor):
     """
 
     _channels: ClassVar[Channels] = "any"
-    _parameter_constraints: ClassVar = {"n_jobs": [int, None]}
+    _parameter_constraints: ClassVar = {"n_jobs": [Integral, None]}
 
     def __init__(self, *, n_jobs: int | None = None) -> None:
         self.n_jobs = n_jobs

@@ -75,6 +75,12 @@ def test_other_kind_of_images_is_refused():
         ColorFeatures().fit(image[None]).transform(image[None, ..., :3])
 
 
+def test_cells_of_images_without_a_map_cannot_be_listed():
+    image = noise_with_map()[None, ..., :3]
+    with pytest.raises(ValueError, match=r"ColorFeatures: X has no cell map.*CellSegmenter"):
+        ColorFeatures().fit(image).table(image, per_cell=True)
+
+
 def test_no_cell_gives_a_row_of_nan_and_a_flag():
     image = noise_with_map()
     image[..., 3] = 0

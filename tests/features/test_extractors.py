@@ -10,6 +10,7 @@ from hemaest.features import (
     HandcraftedFeatures,
     MorphologyFeatures,
 )
+from hemaest.recipes._lbp import PatternHistogram
 
 FLAGS = ["cell_missing", "nucleus_missing"]
 
@@ -83,6 +84,17 @@ def test_everything_is_finite_and_bounded(cells):
             assert values.dropna().between(0, 1).all(), name
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (0, 24), (24, 0), (24, 24), (12, 24)])
+def test_the_border_of_the_image_is_no_edge_of_the_stain(corner):
+    y, x = corner
+    image = np.full((1, 40, 40, 4), 200, np.uint8)
+    image[..., 3] = 1
+    image[0, y : y + 16, x : x + 16, 3] = 2
+    row = ChromatinTexture().fit(image).table(image).iloc[0]
+    assert row["nucleus_edge_gradient"] == row["nucleus_edge_variation"] == 0
+    assert row["nucleus_lbp_8_8"] == row["cytoplasm_lbp_8_8"] == 1
+
+
 def test_halving_is_symmetric_and_keeps_the_mean():
     from hemaest.features._chromatin_kernel import _halve
 
@@ -128,6 +140,12 @@ def test_shares_of_colours_sum_to_one(cells):
         for kind in ("a", "l"):
             shares = got[[n for n in got if n.startswith(f"{region}_share_{kind}")]]
             np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("extractor", [HandcraftedFeatures, PatternHistogram])
+def test_a_whole_number_of_any_kind_is_a_number_of_threads(cells, extractor):
+    one, two = (extractor(n_jobs=n).fit_transform(cells[0][:2]) for n in (1, np.int64(2)))
+    assert one.tobytes() == two.tobytes()
 
 
 def test_threads_give_the_same_bytes(cells):
