@@ -105,7 +105,8 @@ def _shares(names: list[str], weights: Mapping[str, float] | Sequence[float] | N
             pick("class in class_weights", name, dict.fromkeys(names))
         weights = [weights.get(name, 0.0) for name in names]
     shares = np.asarray(weights, float)
-    if shares.shape != (len(names),) or (shares < 0).any() or shares.sum() <= 0:
+    usable = np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0
+    if shares.shape != (len(names),) or not usable:
         raise ValueError(
             f"class_weights must hold one number >= 0 for each of {names}; got {list(weights)}."
         )
@@ -127,7 +128,10 @@ def _deal(
 
 
 def _copy_some(kind: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Return for each cell the one that it shows; copies show an original of the same type."""
+    """Return for each cell the one that it shows; copies show an original of the same type.
+
+    A type of which all were to be copies keeps one original.
+    """
     n = len(kind)
     source = np.arange(n)
     copies = rng.permutation(n)[: int(round(share * n))]
@@ -136,8 +140,9 @@ def _copy_some(kind: np.ndarray, share: float, rng: np.random.Generator) -> np.n
     for c in np.unique(kind[copies]):
         pool = np.flatnonzero(original & (kind == c))
         mine = copies[kind[copies] == c]
-        if len(pool):
-            source[mine] = rng.choice(pool, len(mine))
+        if not len(pool):
+            pool, mine = mine[:1], mine[1:]
+        source[mine] = rng.choice(pool, len(mine))
     return source
 
 
@@ -164,6 +169,8 @@ def _stains(
 ) -> tuple[dict[tuple[int, int], Stain], dict[tuple[int, int], tuple[float, float, float]]]:
     known = load_stains()
     asked = [stain] if isinstance(stain, str) else list(stain)
+    if not asked:
+        raise ValueError(f"stain names no style; the known ones are {sorted(known)}, or 'mixed'.")
     styles = list(known) if asked == ["mixed"] else [pick("stain", s, known) for s in asked]
     stains, sizes = {}, {}
     several = patient_lab.max() > 0

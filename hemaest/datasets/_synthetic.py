@@ -54,7 +54,8 @@ def make_cells(
     class_weights : mapping or sequence of float, optional
         Share of each class; equal by default.
     near_duplicates : float, default=0.0
-        Share of pictures that show a cell of another picture again, slightly moved.
+        Share of pictures that show a cell of another picture again, slightly moved. Each class
+        keeps an original.
     label_noise : float, default=0.0
         Share of targets that name another class; ``truth.cell_type`` stays right.
     field : float or (float, float), default=30.0
@@ -162,7 +163,10 @@ field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
         patient_effect=(patient_effect, float, 0, 10),
         confound=(confound, float, 0, 10),
     )
-    low, high = field if isinstance(field, tuple) else (field, field)
+    widths = field if isinstance(field, (tuple, list)) else (field, field)
+    if len(widths) != 2:
+        raise ValueError(f"field must be a width or a pair of widths; got {field!r}.")
+    low, high = widths
     check_numbers(field=(low, float, 5, 500))
     check_numbers(field=(high, float, low, 500))
     from ._draw import draw_batch
@@ -174,8 +178,8 @@ field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
     )  # fmt: skip
     starts = range(0, n_samples, batch_size)
     rows = (range(start, min(start + batch_size, n_samples)) for start in starts)
-    widths = float(low), float(high)
-    return (draw_batch(plan, r, image_size, widths, neighbours, n_jobs) for r in rows)
+    drawn = float(low), float(high)
+    return (draw_batch(plan, r, image_size, drawn, neighbours, n_jobs) for r in rows)
 
 
 def check_numbers(**given: tuple[Any, type, float, float | None]) -> None:

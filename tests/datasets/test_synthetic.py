@@ -77,6 +77,15 @@ def test_label_noise_and_duplicates_have_their_share():
     assert (cells.images[copies] != cells.images[originals.index]).any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize("share", [0.9, 1.0])
+def test_where_nearly_all_are_copies_each_class_keeps_an_original(share):
+    truth = make_cells(60, near_duplicates=share, image_size=16, random_state=0).truth
+    originals = truth[truth.duplicate_of < 0]
+    assert set(originals.cell_type) == set(truth.cell_type)
+    assert set(truth.duplicate_of[truth.duplicate_of >= 0]) <= set(originals.index)
+    assert len(originals) <= max(60 - round(60 * share), 0) + truth.cell_type.nunique()
+
+
 def test_import_is_light():
     code = (
         "import sys; import hemaest.datasets; from hemaest.datasets import make_cells;"
@@ -94,6 +103,10 @@ def test_import_is_light():
         ({"n_samples": 0}, "n_samples must be a whole number >= 1; got 0"),
         ({"label_noise": 1.5}, "label_noise must be a number from 0 to 1"),
         ({"class_weights": [1, 2]}, "one number >= 0 for each"),
+        ({"classes": ["monocyte"], "class_weights": [np.nan]}, "one number >= 0 for each"),
+        ({"stain": []}, "stain names no style"),
+        ({"field": (20, 30, 40)}, "a width or a pair of widths"),
+        ({"field": [30, 20]}, "field must be a number from 30 to 500"),
     ],
 )
 def test_errors_say_what_to_do(given, message):
