@@ -15,11 +15,11 @@ from hemaest.recipes._registry import Options, Steps, register
 HANDCRAFTED = ("stain", "segmenter", "balance")
 
 
-def color_steps() -> Steps:
+def color_steps(options: Options) -> Steps:
     """Return colour statistics of the whole picture, scaled: nothing about shape."""
     from hemaest.features import ColorFeatures
 
-    return [("features", ColorFeatures()), ("scale", StandardScaler())]
+    return [("features", ColorFeatures(n_jobs=options.n_jobs)), ("scale", StandardScaler())]
 
 
 def segment_step(options: Options) -> tuple[str, Any]:
@@ -60,7 +60,7 @@ def named(step: Any) -> Any:
     control=True,
 )
 def _color_knn(options: Options) -> Steps:
-    return [*color_steps(), ("classify", KNeighborsClassifier(5))]
+    return [*color_steps(options), ("classify", KNeighborsClassifier(5))]
 
 
 @register(
@@ -72,7 +72,7 @@ def _color_knn(options: Options) -> Steps:
 )
 def _color_logistic(options: Options) -> Steps:
     model = LogisticRegression(max_iter=5000, random_state=options.random_state)
-    return [*color_steps(), ("classify", model)]
+    return [*color_steps(options), ("classify", model)]
 
 
 @register(

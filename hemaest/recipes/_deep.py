@@ -50,7 +50,7 @@ def cut_out(options: Options) -> Steps:
     return [("segment", options.segmenter), ("crop", cropper(options.n_jobs))]
 
 
-def cropper(n_jobs: int | None = None) -> Any:
+def cropper(n_jobs: int | None) -> Any:
     """Return the step that cuts outlined cells out, all to one scale: size says what a cell is."""
     from hemaest.preprocessing import CropToCell
 

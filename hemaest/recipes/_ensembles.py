@@ -81,7 +81,7 @@ def _ensemble_mixed(options: Options) -> Steps:
 
 def cell_net(options: Options) -> Pipeline:
     """Return a small net that sees the cut-out cell of an outlined image."""
-    return Pipeline([("crop", cropper()), ("net", small_net(options))])
+    return Pipeline([("crop", cropper(options.n_jobs)), ("net", small_net(options))])
 
 
 def mixed_vote(options: Options, features: Steps) -> VotingClassifier:

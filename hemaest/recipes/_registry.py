@@ -155,7 +155,7 @@ def make_recipe(
     memory : str or joblib.Memory, optional
         Keeps fitted steps between the points of a grid.
     n_jobs : int, optional
-        Threads.
+        Threads of the steps that this function makes.
     random_state : int or RandomState, optional
         Seed of everything random inside.
 
@@ -191,7 +191,7 @@ def make_recipe(
     options = Options(
         **asked, max_epochs=max_epochs, device=device, n_jobs=n_jobs, random_state=random_state
     )
-    return ImagePipeline([*_stain_steps(stain), *recipe.build(options)], memory=memory)
+    return ImagePipeline([*_stain_steps(options), *recipe.build(options)], memory=memory)
 
 
 def _refuse_bare_fitted(option: str, value: Any) -> None:
@@ -211,7 +211,8 @@ def _refuse_bare_fitted(option: str, value: Any) -> None:
     )
 
 
-def _stain_steps(stain: Any) -> Steps:
+def _stain_steps(options: Options) -> Steps:
+    stain = options.stain
     if stain is None:
         return []
     if not isinstance(stain, str):
@@ -230,4 +231,4 @@ def _stain_steps(stain: Any) -> Steps:
             f"{did_you_mean(stain, known)}"
         )
     name, params = known[stain]
-    return [("stain", getattr(normalizers, name)(**params))]
+    return [("stain", getattr(normalizers, name)(n_jobs=options.n_jobs, **params))]

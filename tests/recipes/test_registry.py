@@ -4,6 +4,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
+from hemaest.base import ImageEstimator
 from hemaest.recipes import ImagePipeline, list_recipes, make_recipe
 from hemaest.recipes._registry import all_recipes
 from hemaest.segmentation import CellSegmenter
@@ -18,6 +19,16 @@ def test_every_recipe_is_a_pipeline_whose_grid_fits(name):
     for parameter, values in grid.items():
         for value in values:
             clone(recipe).set_params(**{parameter: value})
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_threads_reach_every_step_that_has_them(name):
+    accepted = all_recipes()[name].accepts
+    stains = ["reinhard", "macenko", "vahadane"] if "stain" in accepted else [None]
+    for stain in stains:
+        parts = make_recipe(name, stain=stain, n_jobs=2, random_state=0).get_params().values()
+        images = [part for part in parts if isinstance(part, ImageEstimator)]
+        assert {part.n_jobs for part in images if hasattr(part, "n_jobs")} <= {2}
 
 
 def test_an_unknown_name_suggests_the_nearest():
