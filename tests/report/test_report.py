@@ -56,6 +56,13 @@ def test_whole_numbers_stay_whole_beside_fractions():
     assert re.findall(r'<td class="number">(.*?)</td>', html) == ["10", "0.500", "20", "0.250"]
 
 
+def test_a_long_name_in_the_first_column_is_broken_into_lines_rather_than_cut():
+    name = "B lymphoblast, Philadelphia chromosome positive"
+    html = Report("Types").table(pd.DataFrame({"type": [name, "ig"], "why": ["a", "b"]})).html()
+    assert f'<td class="words">{name}</td>' in html and "<td>ig</td>" in html
+    assert re.search(r"td\.words:first-child {[^}]*white-space: normal", html)
+
+
 def test_every_section_is_reached_from_the_contents():
     page = Report("Two").section("白血病").section("白血病").section("Scores").section("Scores")
     html = page.section("...").html()
