@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from hemaest.images import as_array, check_images, rgb
+from hemaest.inspection._gallery import of_named
 from hemaest.inspection._letters import shortened, size_for
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class ErrorGalleryDisplay:
         What the classifier said.
     classes : array-like of shape (n_classes,)
         The labels of its columns.
+    predicted : array-like of shape (n,), optional
+        What it called the images; by default the likeliest class.
 
     Attributes
     ----------
@@ -51,7 +54,15 @@ class ErrorGalleryDisplay:
     ([0, 1, 2], [True, False, True])
     """
 
-    def __init__(self, images: Any, y_true: ArrayLike, proba: ArrayLike, classes: ArrayLike):
+    def __init__(
+        self,
+        images: Any,
+        y_true: ArrayLike,
+        proba: ArrayLike,
+        classes: ArrayLike,
+        *,
+        predicted: ArrayLike | None = None,
+    ) -> None:
         self.images = check_images(images, estimator="ErrorGalleryDisplay")
         self.y_true = np.asarray(y_true)
         self.classes = np.asarray(classes)
@@ -63,8 +74,13 @@ class ErrorGalleryDisplay:
             )
         if self.y_true.shape != (len(self.images),):
             raise ValueError(f"there are {len(self.images)} images but {self.y_true.size} labels.")
-        self.predicted = self.classes[self.proba.argmax(axis=1)]
-        self.confidence = self.proba.max(axis=1)
+        likeliest = self.classes[self.proba.argmax(axis=1)]
+        self.predicted = likeliest if predicted is None else np.asarray(predicted)
+        if self.predicted.shape != self.y_true.shape:
+            raise ValueError(
+                f"there are {len(self.images)} images but {self.predicted.size} predicted labels."
+            )
+        self.confidence = of_named(self.proba, self.predicted, self.classes)
         self.right = self.predicted == self.y_true
 
     @classmethod
@@ -85,7 +101,8 @@ class ErrorGalleryDisplay:
         display : ErrorGalleryDisplay
         """
         X = check_images(X, estimator="ErrorGalleryDisplay")
-        return cls(X, y, estimator.predict_proba(X), estimator.classes_)
+        proba, predicted = estimator.predict_proba(X), estimator.predict(X)
+        return cls(X, y, proba, estimator.classes_, predicted=predicted)
 
     def order(self, n: int = 24, show: Show = "all") -> NDArray[np.intp]:
         """Return the rows to draw, most confident first.

@@ -138,13 +138,10 @@ class CellGalleryDisplay:
         labels = one_each("y", y, len(X))
         rows = some_of_each(np.zeros(len(X)) if labels is None else labels, n_cells)
         X = X[rows]
+        predicted = estimator.predict(X)
         confidence = None
         if hasattr(estimator, "predict_proba"):
-            proba = estimator.predict_proba(X)
-            predicted = estimator.classes_[proba.argmax(axis=1)]
-            confidence = proba.max(axis=1)
-        else:
-            predicted = estimator.predict(X)
+            confidence = of_named(estimator.predict_proba(X), predicted, estimator.classes_)
         labels = None if labels is None else labels[rows]
         return cls(X, labels, predicted=predicted, confidence=confidence)
 
@@ -261,6 +258,20 @@ def one_each(name: str, values: Any, n: int) -> Any:
     if len(values) != n:
         raise ValueError(f"{name} has {len(values)} entries, but there are {n} images.")
     return np.asarray(values)
+
+
+def of_named(proba: ArrayLike, predicted: ArrayLike, classes: ArrayLike) -> NDArray[np.floating]:
+    """Return the probability of the class that each item was called.
+
+    It need not be the likeliest: where a threshold was tuned, the names are those of ``predict``.
+
+    Examples
+    --------
+    >>> of_named([[0.7, 0.3]], ["blast"], ["ig", "blast"])
+    array([0.3])
+    """
+    column = (np.asarray(predicted)[:, None] == np.asarray(classes)).argmax(axis=1)
+    return np.take_along_axis(np.asarray(proba), column[:, None], axis=1)[:, 0]
 
 
 def some_of_each(labels: ArrayLike, n: int | None) -> NDArray[np.intp]:

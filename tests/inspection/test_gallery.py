@@ -5,9 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import FixedThresholdClassifier
 
 from hemaest.images import to_object_array
-from hemaest.inspection import CellGalleryDisplay
+from hemaest.inspection import CellGalleryDisplay, ErrorGalleryDisplay
 from hemaest.inspection._gallery import RIGHT, WRONG, some_of_each
 
 
@@ -53,6 +54,17 @@ def test_an_estimator_names_what_is_shown(cells):
     assert set(display.predicted) == {"blast"} and set(display.confidence) == {1.0}
     assert display.plot().ax_.get_title() == "3 of 6 named rightly"
     assert CellGalleryDisplay.from_estimator(model, X).plot().ax_.get_title() == "24 cells"
+
+
+@pytest.mark.parametrize("display", [CellGalleryDisplay, ErrorGalleryDisplay])
+def test_cells_are_called_what_predict_calls_them(cells, display):
+    X, y, _ = cells
+    usual = DummyClassifier(strategy="prior")
+    eager = FixedThresholdClassifier(usual, threshold=0.2, pos_label="lymphocyte")
+    eager.fit(X, np.where(np.arange(len(y)) % 4, "blast", "lymphocyte"))
+    shown = display.from_estimator(eager, X, y)
+    assert set(shown.predicted) == set(eager.predict(X)) == {"lymphocyte"}
+    np.testing.assert_allclose(shown.confidence, 0.25)
 
 
 def test_it_draws_where_it_is_told(cells):
