@@ -1,5 +1,6 @@
 """scikit-learn's own stacking and search, with inner folds that tear no group."""
 
+import warnings
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -10,8 +11,11 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest._words import some
 from hemaest.base import HasMethods, Interval, TakesGroups, checked_fit
 from hemaest.groups import GroupedFolds, check_groups
+
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def _has(method: str) -> Any:
@@ -22,8 +26,9 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
     """Gives an estimator that splits inside (it has ``cv``) a list of group-aware folds.
 
     StackingClassifier, GridSearchCV and CalibratedClassifierCV pass no groups on; they all take a
-    ready list of folds. Around it, a search of scikit-learn's hands the groups to this ``fit`` only
-    under metadata routing.
+    ready list of folds. Every fold learns from every class: the rows of one that is in too few
+    groups are dealt one by one, with a warning. Around it, a search of scikit-learn's hands the
+    groups to this ``fit`` only under metadata routing.
 
     Parameters
     ----------
@@ -90,18 +95,25 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         groups = check_groups(groups, len(y))
         if sample_indices is not None:
             groups = _keep_copies_together(groups, np.asarray(sample_indices))
-        self.classes_ = np.unique(y)
-        n_folds = min(self.n_folds, self._least(y, groups))
-        folds = GroupedFolds(max(n_folds, 2), random_state=self.random_state)
-        self.folds_ = list(folds.split(X, y, groups))
+        labels = np.asarray(y)
+        self.classes_ = np.unique(labels)
+        names = np.arange(len(labels)) if groups is None else np.asarray(groups)
+        self.folds_ = self._deal(X, labels, names)
+        unlearnt = [c for c in self.classes_ if not self._is_learnt(labels == c)]
+        if unlearnt:
+            self.folds_ = self._deal(X, labels, _torn(labels, names, unlearnt))
         self.model_ = clone(self.estimator).set_params(cv=self.folds_).fit(X, y)
         return self
 
-    def _least(self, y: Any, groups: Any) -> int:
-        """Return the groups of the class that has fewest."""
-        y = np.asarray(y)
-        names = np.arange(len(y)) if groups is None else groups
-        return min(len(np.unique(names[y == c])) for c in self.classes_)
+    def _deal(self, X: Any, y: NDArray[Any], groups: NDArray[Any]) -> list[Fold]:
+        """Return the folds, no more than the class that has fewest groups has of them."""
+        least = min(len(np.unique(groups[y == c])) for c in self.classes_)
+        folds = GroupedFolds(max(min(self.n_folds, least), 2), random_state=self.random_state)
+        return list(folds.split(X, y, groups))
+
+    def _is_learnt(self, members: NDArray[np.bool_]) -> bool:
+        """Return whether a class is in the training side of every fold."""
+        return all(members[train].any() for train, _ in self.folds_)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the labels that the fitted estimator gives.
@@ -139,6 +151,24 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.estimator).input_tags
         return tags
+
+
+def _torn(y: NDArray[Any], groups: NDArray[Any], classes: list[Any]) -> NDArray[Any]:
+    """Return groups in which each row of these classes, which have too few groups, is one."""
+    for c in classes:
+        if np.sum(y == c) < 2:
+            raise ValueError(
+                f"class {c!s} has a single row: without it a fold inside knows nothing of the "
+                "class. Leave the class out, or take a recipe that splits nothing inside."
+            )
+    warnings.warn(
+        f"a fold inside would learn nothing of {some(classes)}, which is in too few groups: its "
+        "rows are dealt one by one. The folds outside are as they were.",
+        UserWarning,
+        stacklevel=3,
+    )
+    codes = np.unique(groups, return_inverse=True)[1]
+    return np.where(np.isin(y, classes), len(y) + np.arange(len(y)), codes)
 
 
 def _keep_copies_together(groups: Any, sample_indices: NDArray[Any]) -> NDArray[Any]:

@@ -143,6 +143,27 @@ def test_inner_folds_tear_no_group(data):
         assert not set(copies[train]) & set(copies[test])
 
 
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_stack_learns_a_class_of_one_group(n_classes):
+    rng = np.random.default_rng(0)
+    kind = np.arange(120) % n_classes
+    X, y = rng.normal(size=(120, 6)) + 2 * kind[:, None], np.array(list("abcd"))[kind]
+    patients = np.where(y == "b", 99, np.arange(120) // n_classes % 6)
+    stack = make_recipe("ensemble-stacking", random_state=0)["classify"]
+    stack.set_params(estimator__trees__n_estimators=5)
+    with pytest.warns(UserWarning, match="nothing of b, which is in too few groups"):
+        stack.fit(X, y, groups=patients)
+    for train, test in stack.folds_:
+        assert set(y[train]) == set(y)
+        rest = y != "b"
+        assert not set(patients[train][rest[train]]) & set(patients[test][rest[test]])
+    assert stack.score(X, y) > 0.8
+    y[y == "b"] = "a"
+    y[0] = "b"
+    with pytest.raises(ValueError, match="class b has a single row"):
+        stack.fit(X, y)
+
+
 @pytest.fixture(scope="module")
 def smear():
     bunch = make_cells(
