@@ -171,6 +171,7 @@ class CellGalleryDisplay:
         captions = [self._caption(i) for i in range(n)]
         lines = max((text.count("\n") + 1 for text in captions if text), default=0)
         below = 0.15 * lines + 0.03 if lines else GAP
+        own = ax is None
         if ax is None:
             inches = 1.3
             figure = Figure(
@@ -184,6 +185,9 @@ class CellGalleryDisplay:
         ax.set_aspect("equal")
         ax.set_axis_off()
         ax.set_title(self._title() if title is None else title, fontsize="medium")
+        if own:
+            # lays the figure out, so that the room for letters is known
+            figure.draw_without_rendering()
         window = self.ax_.get_window_extent()
         wide = window.width * 72 / self.figure_.dpi * (1 + GAP) / (columns * (1 + GAP) + GAP)
         size = size_for(captions, wide, 8.5)

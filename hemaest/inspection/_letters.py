@@ -31,7 +31,8 @@ def shortened(text: str, points: float, size: float) -> str:
     >>> shortened("basophil 0.97", 100, 8), shortened("a very long name of a class 0.97", 60, 8)
     ('basophil 0.97', 'a very… 0.97')
     """
-    room = max(int(points / (WIDE * size)), 3)
+    # a size that was chosen for this line fits it exactly, but for rounding
+    room = max(int(points / (WIDE * size) + 1e-6), 3)
 
     def cut(line: str) -> str:
         tail = (room - 1) // 2

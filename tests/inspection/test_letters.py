@@ -65,6 +65,16 @@ def test_long_names_stay_in_their_place(display):
             assert not one.padded(-1).overlaps(other.padded(-1))
 
 
+def test_names_of_the_common_types_are_not_shortened():
+    names = ["promyelocyte (bilobed)", "neutrophil (segmented)"] * 6
+    sure = np.full(12, 0.97)
+    called = names[1:] + names[:1]
+    display = CellGalleryDisplay(CELLS, names, predicted=called, confidence=sure).plot()
+    assert {t.get_text() for t in display.ax_.texts} == {
+        f"{said} 0.97\nis {true}" for said, true in (names[:2], names[1::-1])
+    }
+
+
 def test_a_number_of_the_matrix_keeps_half_an_inch_beside_long_names():
     names = [letter * 30 for letter in "abcd"]
     display = ErrorGalleryDisplay(CELLS, names * 3, np.full((12, 4), 0.25), names)
