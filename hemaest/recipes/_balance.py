@@ -32,7 +32,9 @@ def feature_sampler(options: Options, *, weights: bool = False) -> Steps:
         return [("balance", balance)]
     known = [*ON_FEATURES, *(["weights"] if weights else [])]
     if balance not in known:
-        of_net = " That is for recipes of nets." if balance in OF_NETS else ""
+        # "weights" is for most models of features as well
+        nets_only = balance in OF_NETS and balance != "weights"
+        of_net = " That is for recipes of nets." if nets_only else ""
         raise ValueError(
             f"balance={balance!r}; it must be one of {', '.join(known)}, or a sampler."
             f"{of_net or did_you_mean(balance, known)}"

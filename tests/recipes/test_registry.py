@@ -48,6 +48,13 @@ def test_misspelt_options_are_answered():
         make_recipe("handcrafted-forest", balance="smot")
 
 
+def test_whose_a_way_of_balancing_is_is_told():
+    with pytest.raises(ValueError, match="That is for recipes of nets"):
+        make_recipe("ensemble-voting", balance="acdbgan")
+    with pytest.raises(ValueError, match=r"or a sampler\.$"):
+        make_recipe("ensemble-voting", balance="weights")
+
+
 def test_a_bare_fitted_part_is_refused(cells):
     fitted = CellSegmenter().fit(cells[0])
     with pytest.raises(ValueError, match=r"fitted CellSegmenter.*FrozenEstimator\(segmenter\)"):
