@@ -40,15 +40,24 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
             f"groups has shape {values.shape}, but there are {n_samples} images: "
             "give one group for each image."
         )
-    missing = [v is None or v != v for v in values.tolist()]
-    if any(missing):
+    # as objects: among strings numpy writes NaN as a string, and that would be a group
+    missing = np.flatnonzero([_is_missing(v) for v in np.asarray(groups, dtype=object)])
+    if len(missing):
         raise ValueError(
-            f"{sum(missing)} of {n_samples} groups are missing (None or NaN). An image whose "
-            "patient is unknown needs a group of its own, for instance its file name."
+            f"{len(missing)} of {n_samples} groups are missing (None or NaN), of images "
+            f"{some(missing.tolist())}. An image whose patient is unknown needs a group of its "
+            "own, for instance its file name."
         )
     if values.dtype == object:
         values = values.astype(str)
     return np.unique(values, return_inverse=True)[1]
+
+
+def _is_missing(group: Any) -> bool:
+    try:
+        return group is None or bool(group != group)
+    except TypeError:  # the NA of pandas is neither equal nor unequal to anything
+        return True
 
 
 def _classes(y: Any, n_samples: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hemaest.groups import GroupedFolds, Split, check_groups, grouped_holdout, infer_groups, split
@@ -127,6 +128,10 @@ def test_check_groups_refuses_what_cannot_be_groups():
         check_groups(["a", None, "b"], 3)
     with pytest.raises(ValueError, match="missing"):
         check_groups([1.0, np.nan, 2.0], 3)
+    with pytest.raises(ValueError, match="2 of 4 groups are missing .* of images 1, 3"):
+        check_groups(["ann", np.nan, "bob", np.nan], 4)
+    with pytest.raises(ValueError, match="1 of 2 groups are missing"):
+        check_groups(pd.Series(["ann", pd.NA], dtype="string"), 2)
 
 
 @pytest.mark.parametrize(
