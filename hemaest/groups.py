@@ -68,14 +68,15 @@ def _classes(y: Any, n_samples: int) -> np.ndarray:
 
 
 def _partition(
-    y: Any, groups: Any, sizes: Sequence[float], random_state: Any, n_samples: int | None = None
+    y: Any, groups: Any, sizes: Sequence[float], random_state: Any, *, folds: bool = False
 ) -> np.ndarray:
     """Give each image a part number, parts being as large as `sizes` says and no group torn.
 
     Groups are placed one by one, roughly the largest and most one-sided first, each where it brings
-    the class counts of all parts closest (in the chi-square sense) to what the sizes ask for.
+    the class counts of all parts closest (in the chi-square sense) to what the sizes ask for. Part
+    0 is what is learnt from, unless the parts are folds: a class of one group goes there.
     """
-    n = len(y) if n_samples is None else n_samples
+    n = len(y)
     rng = check_random_state(random_state)
     share = np.asarray(sizes, dtype=float)
     share = share / share.sum()
@@ -91,34 +92,39 @@ def _partition(
         )
     counts = np.zeros((n_groups, int(classes.max()) + 1))
     np.add.at(counts, (codes, classes), 1)
+    holds = counts > 0
+    # the only group of a class can only be learnt
+    kept = (holds & (holds.sum(axis=0) == 1)).any(axis=1)
+    if folds or kept.all():
+        kept[:] = False
     if n_groups == n:
-        part = _deal_singles(counts.argmax(axis=1), share, rng)
+        part = _deal_singles(counts.argmax(axis=1), kept, share, rng)
     else:
-        part = _deal_groups(counts, share, rng)
-    _fill_empty(part, counts.sum(axis=1), len(share))
+        part = _deal_groups(counts, kept, share, rng)
+    _fill_empty(part, counts.sum(axis=1) + n * kept, len(share))
     return part[codes]
 
 
-def _deal_singles(classes: np.ndarray, share: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+def _deal_singles(
+    classes: np.ndarray, kept: np.ndarray, share: np.ndarray, rng: np.random.RandomState
+) -> np.ndarray:
     """Deal single images, class after class, each to the part furthest behind its share."""
-    sizes = np.bincount(classes)[classes]
-    if sizes.max() == 1:
-        sizes, classes = np.full(len(classes), len(classes)), np.zeros_like(classes)
+    if np.bincount(classes).max() == 1:
+        classes = np.zeros_like(classes)
     part = np.zeros(len(classes), dtype=int)
     order = rng.permutation(len(classes))
     order = order[np.argsort(classes[order], kind="stable")]
-    if share.max() > share.min():  # a class of one image can only be learnt: it goes where most go
-        part[sizes == 1] = share.argmax()
-        order = order[sizes[order] > 1]
     owed = np.zeros(len(share))
-    for item in order:
+    for item in order[~kept[order]]:
         owed += share
         part[item] = owed.argmax()
         owed[part[item]] -= 1
     return part
 
 
-def _deal_groups(counts: np.ndarray, share: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+def _deal_groups(
+    counts: np.ndarray, kept: np.ndarray, share: np.ndarray, rng: np.random.RandomState
+) -> np.ndarray:
     totals = np.maximum(counts.sum(axis=0), 1)
     portion = counts / totals
     order = rng.permutation(len(counts))
@@ -132,19 +138,21 @@ def _deal_groups(counts: np.ndarray, share: np.ndarray, rng: np.random.RandomSta
         # the cost of adding this group to part p, less the cost of leaving p as it is
         change = ((2 * gap * portion[group] + portion[group] ** 2) / share[:, None]).sum(axis=1)
         best = np.flatnonzero(np.isclose(change, change.min()))
+        if kept[group]:
+            best = np.zeros(1, dtype=int)
         chosen = best[0] if len(best) == 1 else rng.choice(best)
         part[group] = chosen
         filled[chosen] += portion[group]
     return part
 
 
-def _fill_empty(part: np.ndarray, group_sizes: np.ndarray, n_parts: int) -> None:
-    """Move the smallest group of the part that has most groups into each empty part."""
+def _fill_empty(part: np.ndarray, costs: np.ndarray, n_parts: int) -> None:
+    """Move the cheapest group of the part that has most groups into each empty part."""
     for p in range(n_parts):
         if not np.any(part == p):
             donor = np.bincount(part, minlength=n_parts).argmax()
             members = np.flatnonzero(part == donor)
-            part[members[group_sizes[members].argmin()]] = p
+            part[members[costs[members].argmin()]] = p
 
 
 def grouped_holdout(
@@ -155,7 +163,8 @@ def grouped_holdout(
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels to balance. A class that has a single group stays in training.
+        Labels to balance. A class that has a single group stays in training, as long as there is
+        another group to hold out.
     groups : array-like of shape (n_samples,) or None
         What must stay together; None: every image for itself.
     fraction : float, default=0.1
@@ -293,7 +302,7 @@ class GroupedFolds(StratifiedGroupKFold):
         """Yield (train, test) positions, fold by fold."""
         rng = check_random_state(self.random_state)
         for _ in range(self.n_repeats):
-            part = _partition(y, groups, [1.0] * self.n_splits, rng)
+            part = _partition(y, groups, [1.0] * self.n_splits, rng, folds=True)
             for p in range(self.n_splits):
                 yield np.flatnonzero(part != p), np.flatnonzero(part == p)
 

@@ -43,8 +43,16 @@ def test_holdout_keeps_a_class_of_one_group_in_training():
     for seed, g in itertools.product(range(10), [groups, None]):
         train, held = grouped_holdout(y, g, 0.2, random_state=seed)
         assert "rare" in y[train] and len(held)
-    train, _ = grouped_holdout(["lonely"] + ["b"] * 10, None, 0.5, random_state=0)
-    assert 0 in train
+    for fraction in (0.5, 0.8):
+        assert "rare" not in y[grouped_holdout(y, groups, fraction, random_state=0)[1]]
+        train, _ = grouped_holdout(["b"] * 10 + ["lonely"], None, fraction, random_state=0)
+        assert 10 in train
+    # what fills an empty side is none of them either
+    train, _ = grouped_holdout(["only", "lonely", "b", "b"], None, 0.1, random_state=0)
+    assert {0, 1} <= set(train)
+    # where groups hold several classes, the one that any other group can stand in for
+    _, held = grouped_holdout(list("bcacccc"), [0, 1, 2, 2, 0, 1, 1], 0.2, random_state=0)
+    assert held.tolist() == [1, 5, 6]
 
 
 def test_holdout_small_and_odd_inputs():
