@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
@@ -68,7 +69,7 @@ def _classes(y: Any, n_samples: int) -> np.ndarray:
 
 
 def _partition(
-    y: Any, groups: Any, sizes: Sequence[float], random_state: Any, *, folds: bool = False
+    n: int, y: Any, groups: Any, sizes: Sequence[float], random_state: Any, *, folds: bool = False
 ) -> np.ndarray:
     """Give each image a part number, parts being as large as `sizes` says and no group torn.
 
@@ -76,7 +77,6 @@ def _partition(
     the class counts of all parts closest (in the chi-square sense) to what the sizes ask for. Part
     0 is what is learnt from, unless the parts are folds: a class of one group goes there.
     """
-    n = len(y)
     rng = check_random_state(random_state)
     share = np.asarray(sizes, dtype=float)
     share = share / share.sum()
@@ -186,7 +186,7 @@ def grouped_holdout(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction={fraction!r} must lie between 0 and 1, both excluded.")
-    part = _partition(y, groups, (1 - fraction, fraction), random_state)
+    part = _partition(len(y), y, groups, (1 - fraction, fraction), random_state)
     return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
 
 
@@ -234,9 +234,9 @@ def split(
     Parameters
     ----------
     X : sequence of images or None
-        Only its length is looked at.
-    y : array-like of shape (n_samples,)
-        Labels.
+        Only its length is looked at; None where there is y.
+    y : array-like of shape (n_samples,) or None
+        Labels to balance.
     groups : array-like of shape (n_samples,) or None
         Patients, smears, photographs: what must not be torn apart.
     sizes : sequence of float, default=(0.8, 0.1, 0.1)
@@ -256,15 +256,22 @@ def split(
     >>> len(train), len(validation), len(test)
     (80, 10, 10)
     """
-    if len(sizes) not in (2, 3) or min(sizes) <= 0:
+    if len(sizes) not in (2, 3) or not all(0 < size < np.inf for size in sizes):
         raise ValueError(
             f"sizes={sizes!r}: give the shares of train and test, or of train, validation and "
             "test, all above 0."
         )
-    if X is not None and len(X) != len(y):
-        raise ValueError(f"X has {len(X)} images and y has {len(y)} labels.")
-    part = _partition(y, groups, sizes, random_state)
+    part = _partition(_n_images(X, y), y, groups, sizes, random_state)
     return Split(np.flatnonzero(part == p) for p in range(len(sizes)))
+
+
+def _n_images(X: Any, y: Any) -> int:
+    lengths = {len(values) for values in (X, y) if values is not None}
+    if len(lengths) == 1:
+        return lengths.pop()
+    if not lengths:
+        raise ValueError("X and y are both None; one of them must say how many images there are.")
+    raise ValueError(f"X has {len(X)} images and y has {len(y)} labels.")
 
 
 class GroupedFolds(StratifiedGroupKFold):
@@ -293,6 +300,8 @@ class GroupedFolds(StratifiedGroupKFold):
     def __init__(self, n_splits: int = 5, *, n_repeats: int = 1, random_state: Any = None):
         super().__init__(n_splits=n_splits, shuffle=True, random_state=random_state)
         self.n_repeats = n_repeats
+        if not isinstance(n_repeats, Integral) or n_repeats < 1:
+            raise ValueError(f"n_repeats={n_repeats!r}; it must be an int of 1 or more.")
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds, all repeats together."""
@@ -301,8 +310,9 @@ class GroupedFolds(StratifiedGroupKFold):
     def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (train, test) positions, fold by fold."""
         rng = check_random_state(self.random_state)
+        n = _n_images(X, y)
         for _ in range(self.n_repeats):
-            part = _partition(y, groups, [1.0] * self.n_splits, rng, folds=True)
+            part = _partition(n, y, groups, [1.0] * self.n_splits, rng, folds=True)
             for p in range(self.n_splits):
                 yield np.flatnonzero(part != p), np.flatnonzero(part == p)
 

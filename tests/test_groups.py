@@ -129,6 +129,24 @@ def test_folds_serve_scikit_learn_under_both_routings(patients):
     assert "n_repeats=1" in repr(cv)
 
 
+def test_folds_and_splits_need_no_labels_and_count_the_images(patients):
+    _, groups = patients
+    for g in (groups, None):
+        folds = list(GroupedFolds(n_splits=3, random_state=0).split(groups, None, g))
+        assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(groups)))
+        assert sum(map(len, split(groups, None, g, random_state=0))) == len(groups)
+    for call in (GroupedFolds(n_splits=2).split, split):
+        with pytest.raises(ValueError, match="X has 7 images and y has 4 labels"):
+            list(call(np.zeros(7), [0, 1, 0, 1]))
+        with pytest.raises(ValueError, match="both None"):
+            list(call(None, None))
+    for bad in (0, 1.5):
+        with pytest.raises(ValueError, match="n_repeats"):
+            GroupedFolds(n_repeats=bad)
+    with pytest.raises(ValueError, match="sizes"):
+        split(None, groups, sizes=(0.9, np.nan))
+
+
 def test_check_groups_refuses_what_cannot_be_groups():
     with pytest.raises(ValueError, match="one group for each image"):
         check_groups([1, 2], 3)
