@@ -8,6 +8,7 @@ works with ``groups=None`` (each image for itself) too.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -360,7 +361,8 @@ def infer_groups(
         ("cnmc", "kaggle", "raabin", "named"), "folder" (the folder of the file) or a regular
         expression whose parts in parentheses name the group.
     images : sequence of images or None
-        Where no rule fits, near-duplicates among these images become the groups.
+        Where rule="auto" finds none that fits, near-duplicates among these images become the
+        groups.
     unmatched : {"raise", "own"}, default="raise"
         What to do with files that the named rule does not fit: refuse them, or make each a group of
         its own, with a warning.
@@ -385,7 +387,9 @@ def infer_groups(
     >>> infer_groups(["ann-1.png", "ann-2.png", "bob-1.png"], rule=r"^(.+)-")
     array(['ann', 'ann', 'bob'], dtype='<U3')
     """
-    stems = [PurePath(str(name)).with_suffix("").as_posix() for name in filenames]
+    stems = _stems(filenames)
+    if images is not None and len(images) != len(stems):
+        raise ValueError(f"there are {len(stems)} file names and {len(images)} images.")
     if rule == "auto":
         found, source = _by_any_rule(stems)
         if source == "none" and images is not None:
@@ -406,6 +410,20 @@ def infer_groups(
             stacklevel=2,
         )
     return (groups, source) if return_source else groups
+
+
+def _stems(filenames: Sequence[Any]) -> list[str]:
+    """Return the paths without their endings, the folders parted by slashes."""
+    if isinstance(filenames, str | os.PathLike):
+        raise TypeError(f"filenames is one path, {str(filenames)!r}; give a sequence of them.")
+    paths = []
+    for row, name in enumerate(filenames):
+        # tables that were written on Windows part folders by backslashes
+        path = PurePath(str(name).replace("\\", "/"))
+        if not isinstance(name, str | os.PathLike) or not path.name:
+            raise ValueError(f"filenames[{row}] is {name!r}, which is no path of a file.")
+        paths.append(path)
+    return [path.with_suffix("").as_posix() for path in paths]
 
 
 def _by_any_rule(stems: list[str]) -> tuple[list[str], str]:

@@ -181,6 +181,11 @@ def test_check_groups_refuses_what_cannot_be_groups():
         (["x/95-5-25-1_23_2.jpg", "y/95-5-25-1_24_1.jpg"], ["95-5-25-1"] * 2, "smear"),
         (["20190527_162951_0.jpg", "20190528_1_0.jpg"], None, "none"),
         (["patient_007/1.png", "Patient-7/2.png"], ["7", "7"], "patient"),
+        (
+            [r"TRAIN\MONOCYTE\_1_2.jpeg", r"TRAIN\MONOCYTE\_1_9.jpeg"],
+            ["TRAIN/MONOCYTE/1"] * 2,
+            "photograph",
+        ),
         (["WBC-Benign-001.jpg", "WBC-Benign-002.jpg"], None, "none"),
     ],
 )
@@ -204,6 +209,17 @@ def test_rules_of_the_user():
         infer_groups(names, "(")
     with pytest.warns(UserWarning, match="cannot be split"):
         infer_groups(names[:2], "folder")
+
+
+def test_what_is_no_list_of_file_names_is_refused(rng):
+    with pytest.raises(TypeError, match="one path, 'a.png'"):
+        infer_groups("a.png")
+    for bad in (np.nan, None, "", 7):
+        with pytest.raises(ValueError, match=r"filenames\[1\] is .* no path"):
+            infer_groups(["patient_1_a.png", bad])
+    images = rng.integers(0, 255, (2, 20, 20, 3)).astype(np.uint8)
+    with pytest.raises(ValueError, match="3 file names and 2 images"):
+        infer_groups(["a.png", "b.png", "c.png"], images=images)
 
 
 def test_a_rule_that_fits_most_names_is_not_dropped_in_silence():
