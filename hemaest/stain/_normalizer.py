@@ -102,25 +102,27 @@ class StainNormalizer(ImageTransformer):
         """
         X = self._check_images(X)
         target = None if self.target is None else self._read(self.target)
-        self.target_: Statistics | None = target
-        self.source_: Statistics | None = None
-        if target is not None and self.source == "image":
-            return self
-        measured = map_images(
-            lambda image: self._measure([self._select(image)]), X, n_jobs=self.n_jobs
-        )
+        source: Statistics | None = None
+        if target is None or self.source == "fitted":
+            target, source = self._learn(X, target)
+        self.target_, self.source_ = target, source
+        return self
+
+    def _learn(
+        self, X: NDArray[Any], target: Statistics | None
+    ) -> tuple[Statistics | None, Statistics | None]:
+        """Return target and source; neither where no image tells anything."""
+        measured = map_images(self._describe, X, n_jobs=self.n_jobs)
         good = [i for i, (_, degenerate) in enumerate(measured) if not degenerate]
         if not good:
-            self._complain(list(range(len(X))), "learn from")
-            return self
-        statistics = [measured[i][0] for i in good]
-        pool = self.aggregate == "concat" and target is None
+            self._complain(list(range(len(X))), "learn from", stacklevel=5)
+            return None, None
+        pool, source = self.aggregate == "concat" and target is None, None
         if pool or self.source == "fitted":
-            pooled, _ = self._measure([self._select(as_array(X[i])) for i in good])
-            self.source_ = pooled if self.source == "fitted" else None
+            source, _ = self._measure([self._select(as_array(X[i])) for i in good])
         if target is None:
-            self.target_ = pooled if pool else self._aggregate(statistics)
-        return self
+            target = source if pool else self._aggregate([measured[i][0] for i in good])
+        return target, source if self.source == "fitted" else None
 
     def _aggregate(self, statistics: list[Statistics]) -> Statistics:
         if self.aggregate == "medoid":
@@ -193,7 +195,7 @@ class StainNormalizer(ImageTransformer):
     def _complain(self, which: list[int], task: str, stacklevel: int = 4) -> None:
         """Warn about degenerate images, counted, or raise.
 
-        Between this and the caller of fit or transform lie these and their wrapper.
+        Between this and the caller of transform lie that and its wrapper.
         """
         if not which:
             return
@@ -208,7 +210,7 @@ class StainNormalizer(ImageTransformer):
                 'on_degenerate="passthrough".'
             )
         if task == "learn from":
-            effect = "; there is no target, and transform will pass every image unchanged."
+            effect = "; nothing was learnt, and transform will pass every image unchanged."
         elif self.on_degenerate == "target":
             effect = "; what they do not tell was taken from the target."
         else:
@@ -229,10 +231,8 @@ class StainNormalizer(ImageTransformer):
         """
         self._validate_params()
         X = self._check_images(X)
-        measured = map_images(
-            lambda image: self._measure([self._select(image)])[1], X, n_jobs=self.n_jobs
-        )
-        return np.array(measured, dtype=bool)
+        measured = map_images(self._describe, X, n_jobs=self.n_jobs)
+        return np.array([degenerate for _, degenerate in measured], dtype=bool)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fitted normalizer as a dict that JSON can hold: a few dozen numbers.

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from stained import draw_stained
 
 from hemaest.stain import MacenkoNormalizer, ReinhardNormalizer, VahadaneNormalizer
@@ -121,8 +122,31 @@ def test_target_mode_matches_the_strength_of_one_colour(target):
 @pytest.mark.parametrize("normalizer", NORMALIZERS[:4], ids=repr)
 def test_nothing_to_learn_from_is_said(normalizer):
     blanks = np.full((3, 8, 8, 3), 255, np.uint8)
-    with pytest.warns(UserWarning, match="there is no target"):
+    with pytest.warns(UserWarning, match="nothing was learnt"):
         normalizer.fit(blanks)
     assert normalizer.target_ is None
     image = draw_stained(0)[None]
     np.testing.assert_array_equal(normalizer.transform(image), image)
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS[:4], ids=repr)
+def test_a_slide_without_stain_gives_no_correction(normalizer, target):
+    numbers = normalizer.fit(target).to_dict()["target"]
+    whole = type(normalizer)(mask=normalizer.mask, source="fitted", target=numbers)
+    with pytest.warns(UserWarning, match="nothing was learnt.* unchanged") as caught:
+        whole.fit(np.full((3, 8, 8, 3), 255, np.uint8))
+    assert caught[0].filename == __file__
+    image = draw_stained(3)[None]
+    np.testing.assert_array_equal(whole.transform(image), image)
+
+
+def test_what_cannot_be_learnt_leaves_what_was_learnt(target):
+    blanks = np.full((3, 8, 8, 3), 255, np.uint8)
+    new, fitted = (ReinhardNormalizer(on_degenerate="raise") for _ in range(2))
+    before = fitted.fit(target).to_dict()
+    for normalizer in (new, fitted):
+        with pytest.raises(ValueError, match="learn from"):
+            normalizer.fit(blanks)
+    assert fitted.to_dict() == before
+    with pytest.raises(NotFittedError):
+        new.transform(target)
