@@ -137,6 +137,10 @@ class Resize(ImageTransformer):
         self.mode = mode
         self.n_jobs = n_jobs
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        self._height_width()
+
     def _transform_image(self, image: Image) -> Image:
         height, width = self._height_width()
         return (fit_inside if self.mode == "pad" else cover)(image, height, width)

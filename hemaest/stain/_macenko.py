@@ -151,6 +151,10 @@ class MacenkoNormalizer(OpticalNormalizer):
         self.on_degenerate = on_degenerate
         self.n_jobs = n_jobs
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        self._fixed_basis()
+
     def _fixed_basis(self) -> NDArray[np.float64] | None:
         learned = isinstance(self.basis, str) and self.basis == "learned"
         return None if learned else stain_basis(self.basis)[:2]

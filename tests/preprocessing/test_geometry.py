@@ -68,7 +68,7 @@ def test_padding_is_the_median_colour_of_the_border():
 def test_resize_wants_a_size_that_makes_sense(cells):
     for size in ((3,), (3, 0), (3, 4, 5), ("a", 2)):
         with pytest.raises(ValueError, match="positive int or a pair"):
-            Resize(size).fit_transform(cells[0])
+            Resize(size).fit(cells[0])
     with pytest.raises(ValueError, match="Did you mean 'crop'"):
         Resize(8, mode="corp").fit_transform(cells[0])
 

@@ -234,6 +234,9 @@ def test_wrong_input_is_answered(tiles):
         ReinhardNormalizer(mask=lambda rgb: rgb).fit([tiles["giemsa"]])
     with pytest.raises(ValueError, match="no stain basis|must be"):
         MacenkoNormalizer(basis="gimsa").fit([tiles["giemsa"]])
+    target = MacenkoNormalizer().fit([tiles["giemsa"]]).target_
+    with pytest.raises(ValueError, match="2 or 3 rows"):
+        MacenkoNormalizer(basis=[[1, 2, 3]], target=target).fit([tiles["giemsa"]])
 
 
 @pytest.mark.parametrize("Normalizer", [MacenkoNormalizer, VahadaneNormalizer])
