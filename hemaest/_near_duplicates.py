@@ -273,7 +273,7 @@ def learn_metric(X: NDArray[Any], random_state: int = 0) -> CopyMetric:
     """Learn what copies keep, from a sample of the images."""
     rng = np.random.default_rng(random_state)
     sample = np.sort(rng.permutation(len(X))[:SAMPLE])
-    return CopyMetric.learn([as_array(X[i]) for i in sample], rng)
+    return CopyMetric.learn((as_array(X[i]) for i in sample), rng)
 
 
 def near_duplicate_groups(X: Any, *, n_jobs: int | None = None) -> NDArray[np.intp]:

@@ -8,6 +8,7 @@ the directions in which images differ and copies do not. Distances are in units 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -109,7 +110,7 @@ class CopyMetric:
     axes: Array
 
     @classmethod
-    def learn(cls, images: list[NDArray[np.uint8]], rng: np.random.Generator) -> CopyMetric:
+    def learn(cls, images: Iterable[NDArray[np.uint8]], rng: np.random.Generator) -> CopyMetric:
         """Learn from a sample of images and copies made of them."""
         small = [shrink(image, 2 * SIZE) for image in images]
         own = raw_sketch([shrink(image, SIZE) for image in small])

@@ -1,5 +1,7 @@
 """Copies are found however they were turned, cut and compressed; look-alikes are not joined."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -14,11 +16,13 @@ from hemaest._near_duplicates import (
     coarse_match,
     grey,
     join,
+    learn_metric,
     near_duplicate_groups,
     turned,
 )
 from hemaest._sketch import SIZE, VIEWS, raw_sketch, shrink, view
 from hemaest.datasets import make_cells
+from hemaest.images import to_object_array
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +128,18 @@ def test_threads_and_files_change_nothing(cells, tmp_path):
     alone = near_duplicate_groups(images)
     np.testing.assert_array_equal(alone, near_duplicate_groups(files, n_jobs=2))
     assert alone[12] == 3 and alone[13] == 5 and alone.max() == 11
+
+
+def test_large_files_are_not_all_in_memory(cells, tmp_path):
+    from PIL import Image
+
+    from hemaest.images import ImageRef
+
+    for i, cell in enumerate(cells[:30]):
+        Image.fromarray(cell).resize((900, 900)).save(tmp_path / f"{i:02d}.bmp")
+    files = to_object_array([ImageRef(path) for path in sorted(tmp_path.iterdir())])
+    tracemalloc.start()
+    learn_metric(files)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * len(files) * 900 * 900 * 3
