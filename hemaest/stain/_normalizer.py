@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest._parallel import map_images
@@ -298,8 +299,8 @@ def _medoid(statistics: list[Statistics]) -> int:
     """Return which statistics are nearest to all others, each number on its own scale."""
     table = np.stack([np.concatenate([v.ravel() for v in s.values()]) for s in statistics])
     table = table / np.maximum(table.std(axis=0), 1e-9)
-    distances = np.sqrt(((table[:, None] - table[None]) ** 2).sum(axis=-1))
-    return int(distances.sum(axis=1).argmin())
+    # row by row: all pairs of a whole data set do not fit into memory
+    return int(np.argmin([cdist(row[None], table).sum() for row in table]))
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,10 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import stain_reference as reference
+from scipy.spatial.distance import cdist
 from stained import draw_stained
 
 from hemaest._color import rgb_to_lab
@@ -15,6 +17,7 @@ from hemaest.stain import (
     VahadaneNormalizer,
     normalize_together,
 )
+from hemaest.stain._normalizer import _medoid
 
 NORMALIZERS = [ReinhardNormalizer, MacenkoNormalizer, VahadaneNormalizer]
 KINDS = ["giemsa", "wright", "yellow", "pale", "noise", "dim noise", "ramps", "blocks", "large"]
@@ -129,6 +132,19 @@ def test_medoid_is_one_of_the_images():
     target = MacenkoNormalizer(aggregate="medoid").fit(images).target_
     alone = [MacenkoNormalizer().fit(images[i : i + 1]).target_ for i in range(5)]
     assert any(np.allclose(target["basis"], a["basis"]) for a in alone)
+
+
+def test_the_medoid_of_many_images_takes_no_table_of_all_pairs():
+    rng = np.random.default_rng(0)
+    statistics = [{"mean": row[:3], "std": row[3:]} for row in rng.normal(size=(1000, 6))]
+    tracemalloc.start()
+    found = _medoid(statistics)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    table = np.array([np.concatenate([*s.values()]) for s in statistics])
+    table /= table.std(axis=0)
+    assert found == cdist(table, table).sum(axis=1).argmin()
+    assert peak < 1000**2
 
 
 @pytest.mark.parametrize("Normalizer", NORMALIZERS)
