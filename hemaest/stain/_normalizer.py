@@ -304,7 +304,9 @@ def _medoid(statistics: list[Statistics]) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with arrays as lists."""
+    """Return a value with arrays and NumPy's numbers as lists and Python's."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -230,6 +230,18 @@ def test_json_round_trip(Normalizer, tiles):
         Normalizer(mask=lambda rgb: rgb[..., 0] < 230).fit([tiles["giemsa"]]).to_dict()
 
 
+def test_json_holds_the_numbers_of_a_grid(tiles):
+    rows = [np.array([0.8, 0.5, 0.2]), np.array([0.1, 0.9, 0.3])]
+    for normalizer in (
+        VahadaneNormalizer(max_pixels=np.int64(500), preserve_background=np.bool_(False)),
+        MacenkoNormalizer(basis=rows, alpha=np.float32(2)),
+    ):
+        normalizer.fit([tiles["giemsa"]])
+        again = type(normalizer).from_dict(json.loads(json.dumps(normalizer.to_dict())))
+        one, other = (n.transform([tiles["pale"]])[0] for n in (normalizer, again))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_named_and_own_bases_match_strengths_only(tiles):
     weak, strong = draw_stained(1, strength=(0.7, 0.7)), draw_stained(1)
     for basis in ("giemsa", "wright", "he", [[0.8, 0.5, 0.2], [0.1, 0.9, 0.3]]):
