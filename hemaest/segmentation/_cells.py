@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
-from hemaest.images import as_array, pack, rgb
+from hemaest.images import pack, rgb
 from hemaest.segmentation._found import Found
 
 __all__ = ["CellSegmenter"]
@@ -101,8 +101,8 @@ class CellSegmenter(ImageTransformer):
         self : object
         """
         X = self._check_images(X)
-        self.net_ = None
         if masks is None:
+            self.net_ = None
             self.method_ = {"auto": "both"}.get(self.method, self.method)
             return self
         if self.method == "voters":
@@ -204,12 +204,13 @@ class CellSegmenter(ImageTransformer):
         dice : float
         """
         from hemaest.segmentation._combined import dice
+        from hemaest.segmentation._fine_tune import check_masks
 
         if masks is None:
             raise ValueError("score needs masks, the true cell map of each image.")
-        values = []
-        for labels, truth in zip(self.predict(X), masks, strict=True):
-            true = as_array(truth)
+        X = self._check_images(X)
+        truth, values = check_masks(masks, X), []
+        for labels, true in zip(self.predict(X), truth, strict=True):
             nuclei = dice((labels > 0) & (labels % 2 == 0), (true > 0) & (true % 2 == 0))
             values.append((nuclei + dice(labels > 0, true > 0)) / 2)
         return float(np.mean(values))

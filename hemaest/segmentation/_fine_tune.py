@@ -31,8 +31,6 @@ def check_masks(masks: Any, X: NDArray[Any]) -> list[NDArray[np.uint8]]:
                 "(background), 1 (cytoplasm), 2 (nucleus), and 2k-1, 2k for further cells."
             )
         checked.append(mask.astype(np.uint8))
-    if not any(((m > 0) & (m % 2 == 0)).any() for m in checked):
-        raise ValueError("masks hold no nucleus (value 2) at all.")
     return checked
 
 
@@ -52,6 +50,8 @@ def fine_tune(
     """
     import copy
 
+    if not any(((m > 0) & (m % 2 == 0)).any() for m in masks):
+        raise ValueError("masks hold no nucleus (value 2) at all.")
     from hemaest.segmentation._augment import MILD
     from hemaest.segmentation._network import fused, pair, shipped, train
 

@@ -93,6 +93,18 @@ def test_frozen_in_a_pipeline(cells):
 def test_wrong_masks_are_refused(cells, masks, message):
     with pytest.raises(ValueError, match=message):
         CellSegmenter().fit(cells.images[:3], masks=masks)
+    if masks.max() != 1:  # an image without a nucleus has a score
+        with pytest.raises(ValueError, match=message):
+            CellSegmenter().fit(cells.images).score(cells.images[:3], masks=masks)
+
+
+def test_a_refused_fit_leaves_what_was_learnt(cells):
+    X, masks = cells.images[:4], np.where(cells.masks[:4] > 2, 0, cells.masks[:4])
+    segmenter = CellSegmenter(max_epochs=1, random_state=0).fit(X, masks=masks)
+    before = segmenter.predict_proba(X)
+    with pytest.raises(ValueError, match="3 items"):
+        segmenter.fit(X, masks=masks[:3])
+    np.testing.assert_array_equal(segmenter.predict_proba(X), before)
 
 
 def test_voters_learn_nothing(cells):
