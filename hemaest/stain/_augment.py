@@ -235,6 +235,8 @@ class StainAugmenter(ImageEstimator):
         y : array
         """
         X = self._check_images(X)
+        if y is None:
+            raise ValueError("StainAugmenter requires y to be passed, but the target y is None.")
         y = np.asarray(y)
         if len(y) != len(X):
             raise ValueError(f"X has {len(X)} images, but y has {len(y)} labels.")

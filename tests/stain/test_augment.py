@@ -76,6 +76,8 @@ def test_fit_resample_adds_marked_copies(cells):
     assert not hasattr(augmenter, "transform")
     with pytest.raises(ValueError, match="3 labels"):
         augmenter.fit_resample(cells, y[:3])
+    with pytest.raises(ValueError, match="the target y is None"):
+        augmenter.fit_resample(cells, None)
 
 
 def test_the_cell_map_is_copied(cells):
