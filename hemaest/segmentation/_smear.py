@@ -1,6 +1,6 @@
 """Find the leukocytes of smear fields: boxes, crops, counts."""
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -65,7 +65,7 @@ class SmearDetector(ImageTransformer):
         "method": [StrOptions({"voters", "both"})],
         "min_score": [Interval(Real, 0, 1, closed="both")],
         "margin": [Interval(Real, 0, 2, closed="both")],
-        "n_jobs": [None, int],
+        "n_jobs": [None, Integral],
     }
 
     def __init__(
@@ -99,11 +99,12 @@ class SmearDetector(ImageTransformer):
         self : object
         """
         X = self._check_images(X)
-        self.min_score_, self.offset_ = float(self.min_score), np.zeros(4)
+        min_score, offset = float(self.min_score), np.zeros(4)
         if boxes is not None:
             truth = _check_boxes(boxes, len(X))
             found = [field.boxes for field in self._find(X)]
-            self.min_score_, self.offset_ = _adjust(found, truth, self.min_score_)
+            min_score, offset = _adjust(found, truth, min_score)
+        self.min_score_, self.offset_ = min_score, offset
         return self
 
     def _find(self, X: NDArray[Any]) -> list[Field]:
@@ -283,6 +284,8 @@ def _check_boxes(boxes: Any, n: int) -> list[NDArray[np.float64]]:
         table = table.reshape(0, 4) if table.size == 0 else table
         if table.ndim != 2 or table.shape[1] < 4:
             raise ValueError(f"boxes[{i}] has shape {table.shape}; it must be (k, 4).")
+        if not np.isfinite(table[:, :4]).all():
+            raise ValueError(f"boxes[{i}] holds NaN or infinity; leave such boxes out.")
         if (table[:, 2:4] <= table[:, :2]).any():
             raise ValueError(f"boxes[{i}]: x1 must be larger than x0, and y1 than y0.")
         checked.append(table[:, :4])

@@ -131,9 +131,14 @@ def test_boxes_teach_the_edges():
     assert after > 0.93 > before
 
 
-def test_wrong_boxes_are_refused():
+def test_wrong_boxes_are_refused_and_nothing_is_forgotten():
     field, truth = draw_field()
+    detector = SmearDetector(n_jobs=np.int64(1)).fit([field], boxes=[truth + [-6, -6, 6, 6]])
+    before = detector.predict([field])[0]
     with pytest.raises(ValueError, match="2 items, X has 1"):
-        SmearDetector().fit([field], boxes=[truth, truth])
+        detector.fit([field], boxes=[truth, truth])
     with pytest.raises(ValueError, match="x1 must be larger"):
-        SmearDetector().fit([field], boxes=[truth[:, [2, 1, 0, 3]]])
+        detector.fit([field], boxes=[truth[:, [2, 1, 0, 3]]])
+    with pytest.raises(ValueError, match=r"boxes\[0\] holds NaN"):
+        detector.fit([field], boxes=[np.vstack([truth, [np.nan] * 4])])
+    np.testing.assert_array_equal(detector.predict([field])[0], before)
