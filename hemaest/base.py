@@ -123,14 +123,16 @@ class TakesGroups:
     __metadata_request__fit = {"groups": True}
 
 
-class ImageTransformer(  # type: ignore[call-arg]
-    TransformerMixin, ImageEstimator, auto_wrap_output_keys=None, metaclass=ABCMeta
-):
+class ImageTransformer(TransformerMixin, ImageEstimator, metaclass=ABCMeta):
     """Template of an image-to-image step.
 
     A leaf writes ``_transform_image(image)``, which returns a new uint8 image of the same number
     of channels (a segmenter adds the fourth), and ``_fit(X, y)`` when there is something to learn.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # what has get_feature_names_out is wrapped in DataFrames otherwise
+        super().__init_subclass__(auto_wrap_output_keys=None, **options)
 
     @checked_fit
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -180,6 +182,20 @@ class ImageTransformer(  # type: ignore[call-arg]
     def set_output(self, *, transform: str | None = None) -> Self:
         """Accept and ignore a container: images stay images, only tables become DataFrames."""
         return self
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Pass names on: images have no columns, but a pipeline asks every step.
+
+        Parameters
+        ----------
+        input_features : array of str or None
+            For pipelines.
+
+        Returns
+        -------
+        input_features : array of str or None
+        """
+        return input_features
 
 
 class FeatureExtractor(TransformerMixin, ImageEstimator, metaclass=ABCMeta):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -49,6 +50,10 @@ def test_an_image_step_before_a_classifier_survives_set_output(cells):
     assert list(table.columns) == ["red", "green", "blue"]
     np.testing.assert_allclose(table.to_numpy(), (255 - X).mean(axis=(1, 2)))
     np.testing.assert_array_equal(pipeline.predict(X), plain)
+    assert pipeline[:-1].get_feature_names_out().tolist() == ["red", "green", "blue"]
+    with sklearn.config_context(transform_output="pandas"):
+        again = make_pipeline(Invert(), MeanColor()).fit_transform(X)
+    pd.testing.assert_frame_equal(again, table)
 
 
 def test_an_image_step_alone_ends_a_pipeline_under_set_output(cells):

@@ -193,11 +193,8 @@ class StainNormalizer(ImageTransformer):
     def _describe(self, image: NDArray[np.uint8]) -> tuple[Statistics, bool]:
         return self._measure([self._select(image)])
 
-    def _complain(self, which: list[int], task: str, stacklevel: int = 4) -> None:
-        """Warn about degenerate images, counted, or raise.
-
-        Between this and the caller of transform lie that and its wrapper.
-        """
+    def _complain(self, which: list[int], task: str, stacklevel: int = 3) -> None:
+        """Warn about degenerate images, counted, or raise."""
         if not which:
             return
         shown = ", ".join(map(str, which[:10])) + (", ..." if len(which) > 10 else "")

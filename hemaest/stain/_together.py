@@ -51,7 +51,7 @@ def normalize_together(images: Any, normalizer: StainNormalizer) -> NDArray[Any]
     pixels = map_images(normalizer._select, X, n_jobs=normalizer.n_jobs)
     source, degenerate = normalizer._measure(pixels)
     if degenerate:
-        normalizer._complain(list(range(len(X))), "normalize", stacklevel=3)
+        normalizer._complain(list(range(len(X))), "normalize")
         if normalizer.on_degenerate != "target":
             return pack([image.copy() for image in iter_arrays(X)], dense=X.dtype != object)
         source = normalizer._complete(source, pixels)

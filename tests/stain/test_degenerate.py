@@ -86,8 +86,9 @@ def test_decision_is_for_each_image_and_the_warning_counts(target):
     normalizer = MacenkoNormalizer().fit(target)
     assert normalizer.is_degenerate(X).tolist() == [False, False, True, True, False]
     before = dict(vars(normalizer))
-    with pytest.warns(UserWarning, match=r"2 image\(s\).*\(number 2, 3\)"):
+    with pytest.warns(UserWarning, match=r"2 image\(s\).*\(number 2, 3\)") as caught:
         result = normalizer.transform(X)
+    assert caught[0].filename == __file__
     assert vars(normalizer) == before
     np.testing.assert_array_equal(result[:2], normalizer.transform(target))
 
