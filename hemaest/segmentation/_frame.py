@@ -1,19 +1,15 @@
-"""Black that is no part of the picture: corners of a turned copy, the rim of a round view."""
+"""A picture's black frame, painted as plasma."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# no stain is so dark in all three channels
-BLACK = 24
-# less of the edge than this may be a cell's shadow
-SHARE_OF_EDGE = 0.02
+from hemaest._frame import find_frame, with_seam
 
 
 def paint_frame(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return an RGB image whose black frame is painted as the empty plasma is.
 
-    An image without one comes back as it is.
+    An image without one comes back as it is, and so does one whose whole edge is black.
 
     Examples
     --------
@@ -24,15 +20,12 @@ def paint_frame(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     >>> int(paint_frame(image).min())
     230
     """
-    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).max(axis=1) < BLACK
-    if edge.mean() < SHARE_OF_EDGE or edge.all():
+    frame = find_frame(image)
+    if frame is None or all(
+        edge.all() for edge in (frame[0], frame[-1], frame[:, 0], frame[:, -1])
+    ):
         return image
-    black = (image.max(axis=2) < BLACK).astype(np.uint8)
-    parts = cv2.connectedComponents(black, connectivity=4)[1]
-    at_edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    frame = np.isin(parts, np.unique(at_edge[at_edge > 0]))
-    # interpolation and JPEG leave a dim seam
-    frame = cv2.dilate(frame.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    frame = with_seam(frame)
     if frame.all():
         return image
     seen = image[~frame]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest._color import LINEAR, OPTICAL_DENSITY, RGB_TO_XYZ, lightness
+from hemaest._frame import beside_frame
 
 Mask = str | Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None
 
@@ -99,20 +100,24 @@ def glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.minimum(OPTICAL_DENSITY[levels], DARKEST_GLASS).astype(np.float32)
 
 
-def select(image: NDArray[np.uint8], mask: Mask, light: NDArray[np.float32] = WHITE) -> Pixels:
-    """Return the pixels of an image that the mask keeps, seen in this light."""
-    whole = flatten(image)._replace(light=light)
+def select(image: NDArray[np.uint8], mask: Mask, *, find_light: bool = False) -> Pixels:
+    """Return the pixels of an image that the mask keeps, and their light; never a black frame."""
+    beside = beside_frame(image)
+    picture = image if beside is None else image[beside][None]
+    light = glass(picture) if find_light else WHITE
+    if callable(mask):
+        kept = call_mask(mask, image)
+        chosen = np.ascontiguousarray(image[..., :3][kept if beside is None else kept & beside])
+        return Pixels(chosen.reshape(-1), 3, len(chosen), light)
+    whole = flatten(picture)._replace(light=light)
     if mask is None:
         return whole
-    if callable(mask):
-        chosen = np.ascontiguousarray(image[..., :3][call_mask(mask, image)])
-        return Pixels(chosen.reshape(-1), 3, len(chosen), light)
     by_light, limit = LIMITS[mask]
     if light is not WHITE:
         # darker glass, darker limit
         limit = limit * np.float32(_luminance(light) if by_light else np.exp(-light.sum()))
-    kept, n = kernels().foreground(*whole.where, by_light, limit)
-    return Pixels(kept, 4, int(n), light)
+    packed, n = kernels().foreground(*whole.where, by_light, limit)
+    return Pixels(packed, 4, int(n), light)
 
 
 def _luminance(light: NDArray[np.float32]) -> float:

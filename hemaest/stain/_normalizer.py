@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest._frame import find_frame
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, StrOptions, checked_fit
 from hemaest.images import as_array, to_object_array
@@ -185,6 +186,9 @@ class StainNormalizer(ImageTransformer):
         if callable(self.mask) and self.preserve_background:
             background = ~call_mask(self.mask, image)
             result[background] = image[background]
+        frame = find_frame(image)
+        if frame is not None:
+            result[frame] = image[frame]
         return result
 
     def _select(self, image: NDArray[np.uint8]) -> Pixels:

@@ -11,10 +11,8 @@ from hemaest._color import stain_basis, with_normal
 from hemaest.base import StrOptions
 from hemaest.stain._kernels import (
     DENSITY_LIMITS,
-    WHITE,
     Pixels,
     flatten,
-    glass,
     kernels,
     limits,
     select,
@@ -127,7 +125,7 @@ class OpticalNormalizer(StainNormalizer):
         return None
 
     def _select(self, image: NDArray[np.uint8]) -> Pixels:
-        return select(image, self.mask, glass(image) if self.light == "image" else WHITE)
+        return select(image, self.mask, find_light=self.light == "image")
 
     def _measure(self, pixels: Sequence[Pixels]) -> tuple[Statistics, bool]:
         fixed = self._fixed_basis()

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from stained import draw_stained
 
@@ -151,3 +152,21 @@ def test_what_cannot_be_learnt_leaves_what_was_learnt(target):
     assert fitted.to_dict() == before
     with pytest.raises(NotFittedError):
         new.transform(target)
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS, ids=repr)
+@pytest.mark.parametrize("mask", ["own", "function"])
+def test_a_black_frame_is_no_stain_and_stays_black(normalizer, mask, target):
+    if mask == "function":
+        normalizer = clone(normalizer).set_params(mask=lambda rgb: rgb[..., 1] < 200)
+    image = draw_stained(5, basis="wright")
+    framed = np.pad(image, ((20, 30), (9, 0), (0, 0)))
+    inner = image[3:-3, 3:]  # beside the seam of a frame
+    learnt = (clone(normalizer).fit([one]).target_ for one in (framed, inner))
+    for one, other in zip(*(numbers.values() for numbers in learnt), strict=True):
+        np.testing.assert_allclose(one, other, atol=0.01)
+    normalizer.fit(target)
+    alone, result = (normalizer.transform([one])[0] for one in (inner, framed))
+    assert np.abs(result[23:-33, 12:] - alone.astype(float)).max() <= 1
+    result[20:-30, 9:] = 0
+    assert not result.any()
