@@ -10,7 +10,7 @@ from hemaest._color import STAIN_BASES, stain_basis
 from hemaest._parallel import map_images
 from hemaest._seeds import spawn
 from hemaest.base import ImageEstimator, Interval, StrOptions
-from hemaest.images import iter_arrays, pack, to_object_array
+from hemaest.images import pack, to_object_array
 from hemaest.stain._kernels import flatten, kernels, new_like, room_for
 
 
@@ -244,7 +244,8 @@ class StainAugmenter(ImageEstimator):
         matrices, offsets = self.draw(len(index))
         copies = map_images(restain, X[index], matrices, offsets, n_jobs=self.n_jobs)
         self.sample_indices_ = np.concatenate([np.arange(len(X)), index])
-        images = pack([*iter_arrays(X), *copies], dense=X.dtype != object)
+        # files that are only referred to stay files
+        images = pack([*X, *copies], dense=X.dtype != object)
         return images, y[self.sample_indices_]
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
 from stained import draw_stained
 
 from hemaest._color import from_optical_density, optical_density
-from hemaest.images import to_object_array
+from hemaest.images import ImageRef, to_object_array
 from hemaest.stain import StainAugmenter
 
 
@@ -78,6 +79,17 @@ def test_fit_resample_adds_marked_copies(cells):
         augmenter.fit_resample(cells, y[:3])
     with pytest.raises(ValueError, match="the target y is None"):
         augmenter.fit_resample(cells, None)
+
+
+def test_files_stay_files_beside_their_copies(cells, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(len(cells))]
+    for path, image in zip(paths, cells, strict=True):
+        Image.fromarray(image).save(path)
+    augmenter = StainAugmenter(random_state=0)
+    X_new, _ = augmenter.fit_resample(paths, list("abab"))
+    assert X_new[:4].tolist() == [ImageRef(path) for path in paths]
+    for one, other in zip(X_new[4:], augmenter.augment(cells), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_cell_map_is_copied(cells):
