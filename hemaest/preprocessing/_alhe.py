@@ -66,6 +66,17 @@ def enhancement_curves(
     return (levels + weight * (np.clip(equalized, 0, 255) - levels)).astype(np.float32)
 
 
+def added(counts: list[NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the sum of counts of 32 bits, which those of a whole slide exceed.
+
+    Examples
+    --------
+    >>> int(added([np.array([2**30], np.int32)] * 3)[0]) == 3 * 2**30
+    True
+    """
+    return np.sum(counts, axis=0, dtype=np.int64)
+
+
 def tile_edges(length: int, tiles: int) -> NDArray[np.int64]:
     """Return the ``tiles + 1`` edges of tiles along a side, fewer where they would get too small.
 
@@ -194,8 +205,7 @@ class AdaptiveLocalHistogramEnhancer(ImageTransformer):
         def count(image: NDArray[np.uint8]) -> NDArray[Any]:
             return _passes().tile_counts(np.ascontiguousarray(image), *whole(image))
 
-        counts = np.asarray(sum(map_images(count, X, n_jobs=self.n_jobs)))
-        curves = self._curves(counts)
+        curves = self._curves(added(map_images(count, X, n_jobs=self.n_jobs)))
 
         def enhance(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return self._apply(np.ascontiguousarray(image), curves, *whole(image))
