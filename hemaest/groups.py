@@ -42,31 +42,45 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
             f"groups has shape {values.shape}, but there are {n_samples} images: "
             "give one group for each image."
         )
-    # as objects: among strings numpy writes NaN as a string, and that would be a group
-    missing = np.flatnonzero([_is_missing(v) for v in np.asarray(groups, dtype=object)])
-    if len(missing):
-        raise ValueError(
-            f"{len(missing)} of {n_samples} groups are missing (None or NaN), of images "
-            f"{some(missing.tolist())}. An image whose patient is unknown needs a group of its "
-            "own, for instance its file name."
-        )
+    _refuse_missing(
+        groups,
+        "groups",
+        "An image whose patient is unknown needs a group of its own, for instance its file name.",
+    )
     if values.dtype == object:
         values = values.astype(str)
     return np.unique(values, return_inverse=True)[1]
 
 
-def _is_missing(group: Any) -> bool:
+def _refuse_missing(values: Any, what: str, advice: str) -> None:
+    # as objects: among strings numpy writes NaN as a string, which would pass for a name
+    missing = np.flatnonzero([_is_missing(v) for v in np.asarray(values, dtype=object).ravel()])
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of {len(values)} {what} are missing (None or NaN), of images "
+            f"{some(missing.tolist())}. {advice}"
+        )
+
+
+def _is_missing(value: Any) -> bool:
     try:
-        return group is None or bool(group != group)
+        return value is None or bool(value != value)
     except TypeError:  # the NA of pandas is neither equal nor unequal to anything
         return True
 
 
 def _classes(y: Any, n_samples: int) -> np.ndarray:
     """Class codes to stratify by; everything is one class where y is absent or continuous."""
-    if y is None or type_of_target(y).startswith("continuous"):
+    if y is None:
         return np.zeros(n_samples, dtype=int)
-    return np.unique(np.asarray(y), return_inverse=True)[1]
+    if np.size(y) != n_samples:
+        raise ValueError(
+            f"y has shape {np.shape(y)}, but there are {n_samples} images: give one label for each."
+        )
+    _refuse_missing(y, "labels", "Leave out images without a label.")
+    if type_of_target(y).startswith("continuous"):
+        return np.zeros(n_samples, dtype=int)
+    return np.unique(np.asarray(y).ravel(), return_inverse=True)[1]
 
 
 def _partition(

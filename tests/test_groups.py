@@ -147,6 +147,23 @@ def test_folds_and_splits_need_no_labels_and_count_the_images(patients):
         split(None, groups, sizes=(0.9, np.nan))
 
 
+@pytest.mark.parametrize(
+    "y",
+    [
+        ["blast", None] * 3,
+        ["blast", np.nan] * 3,
+        [0.0, np.nan] * 3,
+        pd.Series(["blast", pd.NA] * 3, dtype="string"),
+    ],
+)
+def test_missing_labels_are_named(y):
+    for call in (GroupedFolds(n_splits=2).split, split):
+        with pytest.raises(ValueError, match="3 of 6 labels are missing .* of images 1, 3, 5"):
+            list(call(None, y))
+    with pytest.raises(ValueError, match=r"y has shape \(6, 3\)"):
+        split(None, np.eye(6, 3, dtype=int))
+
+
 def test_check_groups_refuses_what_cannot_be_groups():
     with pytest.raises(ValueError, match="one group for each image"):
         check_groups([1, 2], 3)
