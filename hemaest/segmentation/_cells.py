@@ -114,7 +114,7 @@ class CellSegmenter(ImageTransformer):
         self.net_ = fine_tune(
             X,
             check_masks(masks, X),
-            closer=self.cells == "central",
+            fields=self.cells == "all",
             epochs=self.max_epochs,
             random_state=self.random_state,
         )

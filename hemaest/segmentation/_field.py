@@ -62,17 +62,34 @@ def find_field(image: NDArray[np.uint8], net: Any = None, *, alone: bool = False
     lets the network find them too, as one that masks of fields taught should. What is too large
     to be seen at once is seen in tiles.
     """
-    from hemaest.segmentation._tiles import find_tiled, radius_of_large
+    from hemaest.segmentation._tiles import find_tiled
 
     longest = max(image.shape[:2])
     if longest <= 2 * FIRST_SIDE:
         return find_in_scene(image, *_measured_scene(image), net, alone)
-    radius = radius_of_large(image)
-    scale = min(1.0, RED_RADIUS / radius) if np.isfinite(radius) else SIDES[1] / longest
+    scale, radius = _measured_scale(image)
     if scale * longest > SIDES[1]:
         return find_tiled(image, net, alone, scale, radius)
     scene = make_scene(image, round(max(scale * longest, SIDES[0])))
     return find_in_scene(image, scene, *first_look(scene), net, alone, radius * scene.scale)
+
+
+def _measured_scale(image: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return the working pixels per pixel of a large field, and the radius of its red cells."""
+    from hemaest.segmentation._tiles import radius_of_large
+
+    radius = radius_of_large(image)
+    if np.isfinite(radius):
+        return min(1.0, RED_RADIUS / radius), radius
+    return SIDES[1] / max(image.shape[:2]), radius
+
+
+def working_side(image: NDArray[np.uint8]) -> int:
+    """Return the longest side, in pixels, at which ``find_field`` looks at a field."""
+    longest = max(image.shape[:2])
+    if longest <= 2 * FIRST_SIDE:
+        return max(_measured_scene(image)[0].rgb.shape[:2])
+    return round(max(_measured_scale(image)[0] * longest, SIDES[0]))
 
 
 def find_in_scene(

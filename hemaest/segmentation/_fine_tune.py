@@ -38,7 +38,7 @@ def fine_tune(
     X: NDArray[Any],
     masks: list[NDArray[np.uint8]],
     *,
-    closer: bool,
+    fields: bool,
     epochs: int,
     random_state: Any,
     batch_size: int = 16,
@@ -56,12 +56,15 @@ def fine_tune(
     from hemaest.segmentation._network import fused, pair, shipped, train
 
     seed = seed_of(random_state)
-    pairs = [
-        pair(rgb(image), mask, closer=closer)
-        for image, mask in zip(iter_arrays(X), masks, strict=True)
-    ]
+    pairs: list[Pair] = []
+    for image, mask in zip(iter_arrays(X), masks, strict=True):
+        if fields:
+            pairs += field_pairs(rgb(image), mask)
+        else:
+            pairs.append(pair(rgb(image), mask, closer=True))
     steps = max(4, epochs * len(pairs) // batch_size)
-    if usual(pairs[:: max(1, len(pairs) // 24)]):
+    with_cells = [(x, kind) for x, kind in pairs if kind.any()]
+    if with_cells and usual(with_cells[:: max(1, len(with_cells) // 24)]):
         more = len(pairs) // 2
         pairs += synthetic_pairs(more, seed)
         steps += epochs * more // batch_size
@@ -76,6 +79,39 @@ def fine_tune(
         lr=1e-3,
     )
     return fused(net)
+
+
+def field_pairs(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> list[Pair]:
+    """Return training pairs of a field, at the size at which it is looked at.
+
+    One shows each leukocyte, and no more than as many, spread evenly, what else there is.
+    """
+    import cv2
+
+    from hemaest.segmentation._field import working_side
+    from hemaest.segmentation._frame import paint_frame
+    from hemaest.segmentation._network import POOL_SIDE, SIDE, seen_at
+
+    image = paint_frame(image)
+    # training cuts SIDE pixels out of each pair after it brought all of it to that size
+    x = seen_at(image, round(working_side(image) * POOL_SIDE / SIDE))
+    kind = np.where(labels == 0, 0, 2 - labels % 2).astype(np.uint8)
+    kind = cv2.resize(kind, x.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    spare = [(0, max(0, POOL_SIDE - n)) for n in kind.shape]
+    x, kind = np.pad(x, [*spare, (0, 0)], mode="symmetric"), np.pad(kind, spare, mode="symmetric")
+    _, _, _, middles = cv2.connectedComponentsWithStats((kind > 0).astype(np.uint8))
+    last = np.array(kind.shape) - POOL_SIDE
+    corners = (middles[1:, ::-1] - POOL_SIDE / 2).round().astype(int).clip(0, last).tolist()
+    grid = [range(0, int(n) + 1, POOL_SIDE) for n in last]
+    empty = [
+        (top, left)
+        for top in grid[0]
+        for left in grid[1]
+        if not kind[top : top + POOL_SIDE, left : left + POOL_SIDE].any()
+    ]
+    corners += empty[:: max(1, len(empty) // max(1, len(corners)))]
+    windows = [np.s_[top : top + POOL_SIDE, left : left + POOL_SIDE] for top, left in corners]
+    return [(x[w].transpose(2, 0, 1).astype(np.float16), kind[w]) for w in windows]
 
 
 def usual(pairs: list[Pair]) -> bool:

@@ -11,8 +11,16 @@ from sklearn.pipeline import make_pipeline
 
 from hemaest.datasets import make_cells, make_smear
 from hemaest.segmentation import CellSegmenter
-from hemaest.segmentation._fine_tune import usual
-from hemaest.segmentation._network import look, look_around, pair, shipped_fused
+from hemaest.segmentation._field import working_side
+from hemaest.segmentation._fine_tune import field_pairs, usual
+from hemaest.segmentation._network import (
+    POOL_SIDE,
+    SIDE,
+    look,
+    look_around,
+    pair,
+    shipped_fused,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +62,19 @@ def test_masks_teach(cells):
     alone = CellSegmenter(method="network", max_epochs=12, random_state=0)
     assert alone.fit(cells.images, masks=masks).method_ == "network"
     assert after > alone.score(cells.images, masks=masks) - 0.01
+
+
+def test_masks_teach_fields_at_the_size_they_are_seen_at():
+    fields = [make_smear(520, n_cells=4, random_state=seed) for seed in range(3)]
+    X, masks = [f.image for f in fields], [f.cell_map for f in fields]
+    pairs = field_pairs(X[0], masks[0])
+    assert {x.shape for x, _ in pairs} == {(3, POOL_SIDE, POOL_SIDE)}
+    assert [kind.any() for _, kind in pairs] == [True] * 4 + [False] * (len(pairs) - 4)
+    enlarged = working_side(X[0]) * POOL_SIDE / SIDE / 520
+    largest = max(np.sum((masks[0] + 1) // 2 == cell) for cell in range(1, 5))
+    assert max(kind.astype(bool).sum() for _, kind in pairs) > 0.9 * largest * enlarged**2
+    taught = CellSegmenter("all", max_epochs=6, random_state=0).fit(X, masks=masks)
+    assert taught.score(X, masks=masks) > 0.85
 
 
 def test_same_seed_same_maps_and_pickle(cells):
