@@ -12,6 +12,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_memory
 
 from hemaest.base import TakesGroups
+from hemaest.groups import check_groups
 from hemaest.recipes._recollection import FittedFront, Recollection
 
 try:
@@ -153,8 +154,7 @@ class ImagePipeline(TakesGroups, Pipeline):
         self : object
         """
         if groups is not None:
-            if len(groups) != len(X):
-                raise ValueError(f"groups has {len(groups)} entries, but X has {len(X)} images.")
+            check_groups(groups, len(X))  # steps of others may want the names themselves
             params["groups"] = groups
         return super().fit(X, y, **params)
 

@@ -306,9 +306,14 @@ def test_groups_are_those_of_the_training_fold(cells, routing):
     )
 
 
-def test_groups_of_a_wrong_length_are_refused(cells):
-    with pytest.raises(ValueError, match="groups has 3 entries, but X has 24 images"):
-        make_recipe("color-logistic").fit(cells[0], cells[1], groups=[1, 2, 3])
+def test_groups_of_a_wrong_length_and_missing_ones_are_refused(cells):
+    X, y, groups = cells
+    with pytest.raises(ValueError, match=r"groups has shape \(3,\), but there are 24 images"):
+        make_recipe("color-logistic").fit(X, y, groups=[1, 2, 3])
+    # behind a sampler a missing one would be a group of the name "nan"
+    unknown = [*map(str, groups[:-1]), np.nan]
+    with pytest.raises(ValueError, match="1 of 24 groups are missing"):
+        make_recipe("handcrafted-forest", balance="oversample").fit(X, y, groups=unknown)
 
 
 @pytest.mark.parametrize("memory", [None, "cache"])
