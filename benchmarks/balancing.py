@@ -1,7 +1,7 @@
 """What helps when classes are of unequal size, and whether the GAN earns its time.
 
     HEMAEST_DATA=... python -m benchmarks.balancing [--small | --hour] [--only pbc wbc ...]
-        [--keep FOLDER]
+        [--seeds N] [--keep FOLDER]
 
 An imbalanced problem is made from ``pbc``: three of its 8 types keep 15 training images. The test
 fold is untouched. Everything that learns (nets, GANs, encoders, quotas, filters) sees the training
@@ -228,7 +228,7 @@ def throughput(size: Size) -> str:
 
 def show(part: str, text: str, size: Size, print_only: bool) -> None:
     """Print a part's text or write it to RESULTS.md."""
-    if size is not FULL:
+    if size.name:  # not the full size
         text += "\nThe bars are those of the full size, which was not measured: no GPU."
     if print_only:
         print(text, flush=True)
@@ -243,6 +243,7 @@ def main() -> None:
     sizes.add_argument("--hour", action="store_true", help="as small, GANs six times as long")
     parts = [*TASKS, "throughput"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--seeds", type=int, help="how many, if not as many as the size has")
     parser.add_argument("--keep", type=Path, help="where to leave what each seed found")
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args()
@@ -250,6 +251,7 @@ def main() -> None:
     if not (gpu or given.small or given.hour):
         raise SystemExit("no GPU here: the full size would take days; take --small or --hour.")
     size = SMALL if given.small else HOUR if given.hour else FULL
+    size = replace(size, n_seeds=given.seeds or size.n_seeds)
     # a seed for each core; what is timed against something else runs alone
     jobs = [(part, seed) for part in given.only if part in TASKS for seed in range(size.n_seeds)]
     found = Parallel(n_jobs=1 if gpu else 2)(
