@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,9 @@ def plot_scores(comparison: Any, ax: Any = None) -> Any:
         ax.plot([x, x], [first - 0.18, last + 0.18], color=INK, lw=2.4, solid_capstyle="round")
     ax.set_xlim(low - 0.06 * span, high + span * (0.1 + 0.035 * max(len(bars), 1)))
     ax.set_ylim(len(names) - 0.5, -0.6)
-    ax.set_yticks(range(len(names)), names)
+    # a name of a sentence would leave the axes no room
+    lines = [fill(name, 36, max_lines=2, placeholder="…") for name in names]
+    ax.set_yticks(range(len(names)), lines)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color=LINE, lw=0.6, alpha=0.6)

@@ -1,5 +1,8 @@
 """The comparison: same folds for all, no torn group, figures that scikit-learn gives as well."""
 
+import itertools
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn import metrics as reference
@@ -347,3 +350,16 @@ def test_ctrl_c_in_compiled_code_stops_and_is_no_failed_fold(cells):
     X, y, groups = cells
     with pytest.raises(KeyboardInterrupt):
         compare({"stopped": Interrupted()}, X, y, groups, cv=2)
+
+
+def test_a_long_name_leaves_the_axes_their_room(cells):
+    X, y, groups = cells
+    named = {"short": colour(), "a name of many words " * 6: colour(1e-4)}
+    ax = compare(named, X, y, groups, cv=3).plot()
+    figure = ax.figure
+    figure.tight_layout()
+    assert ax.get_position().width > 0.4
+    # two lines of one name stay apart from the next name's
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert all(a.y0 >= b.y1 for a, b in itertools.pairwise(boxes))
+    plt.close(figure)
