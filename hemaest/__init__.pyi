@@ -11,6 +11,7 @@ from . import (
     nets as nets,
     persistence as persistence,
     preprocessing as preprocessing,
+    pretrained as pretrained,
     recipes as recipes,
     report as report,
     segmentation as segmentation,
