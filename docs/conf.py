@@ -64,6 +64,7 @@ SUBPACKAGES = {
     "balance": "Classes of unequal size",
     "recipes": "Complete pipelines by name",
     "evaluation": "Audit, split, compare, calibrate",
+    "clinical": "Cell taxonomy; answers about smears and patients",
     "inspection": "Pictures of what was found and of what went wrong",
     "report": "One self-contained HTML file",
     "persistence": "Save and load",

@@ -1,0 +1,5 @@
+"""Answers about smears and patients: vocabulary, counts, reject option, novelty, agreement."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

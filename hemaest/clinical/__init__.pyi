@@ -1,0 +1,4 @@
+from ._harmonize import harmonize as harmonize
+from ._taxonomy import CellTaxonomy as CellTaxonomy
+
+__all__ = ["CellTaxonomy", "harmonize"]
