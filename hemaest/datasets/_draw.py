@@ -10,9 +10,10 @@ from sklearn.utils import Bunch
 
 from ._anatomy import Cell, build_cell, paint_cell
 from ._kernels import paint_red_cells, paint_veil
+from ._microscope import new_canvas, photograph
 from ._plan import ANATOMY, CAMERA, LAB, SCENE, Plan
 from ._recipes import load_recipes
-from ._scene import new_canvas, photograph, place_red_cells, sprinkle
+from ._scene import place_red_cells, sprinkle
 
 DESCR = """Synthetic blood cells of known truth, drawn by hemaest.datasets.make_cells: no patient,
 no photograph. Traits follow hemaest/datasets/recipes.toml, colours hemaest/datasets/stains.toml."""

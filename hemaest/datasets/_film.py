@@ -8,9 +8,10 @@ import pandas as pd
 
 from ._anatomy import Cell, build_cell, paint_cell
 from ._kernels import paint_grains, paint_red_cells, paint_veil
+from ._microscope import Microscope, draw_microscope, new_canvas, photograph
 from ._plan import pick, trait_bias
 from ._recipes import load_recipes
-from ._scene import Camera, draw_camera, new_canvas, photograph, place_red_cells
+from ._scene import place_red_cells
 from ._stains import Stain, load_stains, shift
 
 __all__ = ["TILE", "Film", "draw_tile", "lay_out", "measure"]
@@ -37,7 +38,7 @@ class Film:
     platelets: np.ndarray
     grains: np.ndarray
     stain: Stain
-    camera: Camera
+    camera: Microscope
     focus: float
     veil: float
 
@@ -94,7 +95,7 @@ def lay_out(
         platelets=platelets,
         grains=grains.astype(np.float32),
         stain=style,
-        camera=draw_camera(np.random.default_rng([root, LAB, 1]), style.blur, lab_effect),
+        camera=draw_microscope(np.random.default_rng([root, LAB, 1]), style.blur, lab_effect),
         focus=float(rng.uniform(0.8, 1.4)),
         veil=style.veil * float(rng.exponential()),
     )

@@ -6,8 +6,8 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from ._microscope import Microscope, draw_microscope
 from ._recipes import Recipe, load_recipes
-from ._scene import Camera, draw_camera
 from ._stains import Stain, load_stains, shift, shift_size
 
 __all__ = ["COMMON_TYPES", "Plan", "pick", "plan_cells", "trait_bias"]
@@ -31,7 +31,7 @@ class Plan:
     patient_lab: np.ndarray
     stains: dict[tuple[int, int], Stain]  # of (patient, type)
     sizes: dict[tuple[int, int], tuple[float, float, float]]
-    cameras: list[Camera]
+    cameras: list[Microscope]
     biases: list[np.ndarray | None]
 
     def stream(self, purpose: int, index: int) -> np.random.Generator:
@@ -75,7 +75,7 @@ def plan_cells(
     patient_lab = np.arange(n_patients) % n_labs
     stains, sizes = _stains(root, names, patient_lab, stain, lab_effect, patient_effect, confound)
     cameras = [
-        draw_camera(
+        draw_microscope(
             np.random.default_rng([root, LAB, lab, 1]),
             stains[lab, 0].blur,
             lab_effect if n_labs > 1 else 0.0,

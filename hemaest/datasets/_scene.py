@@ -1,37 +1,12 @@
-"""What lies around a cell, and the camera that looks at it."""
-
-from dataclasses import dataclass
+"""What lies around a cell."""
 
 import numpy as np
 
-from ._kernels import N_DYES, develop, expose, paint_grains, settle
-from ._stains import Stain
+from ._kernels import paint_grains, settle
 
-__all__ = ["Camera", "draw_camera", "new_canvas", "photograph", "place_red_cells", "sprinkle"]
+__all__ = ["place_red_cells", "sprinkle"]
 
 ROULEAUX = 0.12  # share of films whose red cells lie in rolls
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Focus (um), sharpening, sensor noise (grey levels), vignetting and JPEG quality."""
-
-    blur: float
-    sharpen: float
-    noise: float
-    vignette: float
-    jpeg: int
-
-
-def draw_camera(rng: np.random.Generator, blur: float, strength: float) -> Camera:
-    """Draw the camera of one lab."""
-    return Camera(
-        blur=blur * float(np.exp(0.3 * strength * rng.standard_normal())),
-        sharpen=float(rng.uniform(0.0, 0.9)),
-        noise=float(rng.uniform(0.8, 2.5)),
-        vignette=float(rng.uniform(0.0, 0.1) * strength),
-        jpeg=int(rng.integers(88, 98)),
-    )
 
 
 def place_red_cells(
@@ -111,39 +86,3 @@ def sprinkle(canvas: np.ndarray, scale: float, rng: np.random.Generator) -> None
     grains[:, 2] = rng.uniform(0.12, 0.4, number)
     dyes = np.array([1.1, 0.3, 0.0, 0.0], np.float32)
     paint_grains(canvas, 0.0, 0.0, scale, grains, dyes, 0.8, 0.0, 0.12)
-
-
-def new_canvas(height: int, width: int) -> np.ndarray:
-    """Return clean glass."""
-    return np.zeros((height, width, N_DYES), np.float32)
-
-
-def photograph(
-    canvas: np.ndarray,
-    scale: float,
-    stain: Stain,
-    camera: Camera,
-    rng: np.random.Generator,
-    *,
-    focus: float = 1.0,
-    window: tuple[int, int, int, int] | None = None,
-    margin: int = 0,
-    grain: int = 4099,
-) -> np.ndarray:
-    """Turn dye into a picture: light, lens, sensor, JPEG; ``margin`` pixels are cut off."""
-    import cv2
-
-    window = (0, 0, *canvas.shape[:2]) if window is None else window
-    light = develop(canvas, stain.density, stain.light, stain.glow, camera.vignette, window)
-    sigma = camera.blur * scale * focus
-    if sigma > 0.25:
-        light = cv2.GaussianBlur(light, (0, 0), sigma)
-    if camera.sharpen > 0:  # as scanners do: edges gain a dark line inside and a halo outside
-        wide = cv2.GaussianBlur(light, (0, 0), max(0.3 * scale, 0.5))
-        light = cv2.addWeighted(light, 1 + camera.sharpen, wide, -camera.sharpen, 0)
-    picture = expose(light, rng.standard_normal(grain, dtype=np.float32), camera.noise)
-    if camera.jpeg < 100:
-        blue_first = np.ascontiguousarray(picture[..., ::-1])
-        blob = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg])[1]
-        picture = np.asarray(cv2.imdecode(blob, cv2.IMREAD_COLOR))[..., ::-1]
-    return picture[margin:-margin, margin:-margin] if margin else picture
