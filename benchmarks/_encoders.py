@@ -12,7 +12,7 @@ from hemaest.datasets import make_cells
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
 from hemaest.deep._start import described
 from hemaest.images import ImageRef, to_object_array
-from hemaest.nets._stride import fitting_stride
+from hemaest.nets.convnets import fitting_stride
 from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer, CropToCell, Resize
 from hemaest.recipes._deep import cropper
 from hemaest.segmentation import CellSegmenter
@@ -200,7 +200,7 @@ def plain_loop(model: FCMAEPretrainer, X: np.ndarray, device: Any) -> None:
 
     from hemaest.deep._augment import STANDARD, augment_batch
     from hemaest.deep._schedule import parameter_groups, warmup_cosine
-    from hemaest.nets._devices import autocast, resolve_precision
+    from hemaest.nets.devices import autocast, resolve_precision
     from hemaest.nets.fcmae import build_fcmae
 
     torch.manual_seed(0)
@@ -227,7 +227,7 @@ def plain_loop(model: FCMAEPretrainer, X: np.ndarray, device: Any) -> None:
             with torch.no_grad():
                 x = augment_batch(x, STANDARD, generator)
                 x = x.contiguous(memory_format=torch.channels_last)
-            mask = net.draw(batch, x.shape[-1], generator)
+            mask = net.draw_mask(batch, x.shape[-1], generator)
             with autocast(device, dtype):
                 loss = net.loss(x, mask).mean()
             optimizer.zero_grad(set_to_none=True)

@@ -8,9 +8,14 @@ import torch
 
 from hemaest.balance import ACDBGAN
 from hemaest.balance._gan_fit import make_run
-from hemaest.nets._devices import autocast
-from hemaest.nets._gan import Discriminator, Generator, pairing_losses, slope_penalty
-from hemaest.nets._gan_augment import look_through
+from hemaest.nets.devices import autocast
+from hemaest.nets.gan import (
+    Discriminator,
+    Generator,
+    augment_for_discriminator,
+    gradient_penalty,
+    relativistic_losses,
+)
 
 
 def estimator_loop(X: np.ndarray, y: np.ndarray, options: dict[str, Any]) -> float:
@@ -37,22 +42,26 @@ def plain_loop(X: np.ndarray, y: np.ndarray, options: dict[str, Any]) -> float:
         real, of = data[rows].float().div(127.5).sub(1), label[rows]
         with torch.no_grad(), autocast(device, precision):
             fake = make(torch.randn(n, gan.latent_size, device=device), of).float()
-        seen = look_through(torch.cat([real, fake]), random).contiguous(**layout).requires_grad_()
+        seen = (
+            augment_for_discriminator(torch.cat([real, fake]), random)
+            .contiguous(**layout)
+            .requires_grad_()
+        )
         with autocast(device, precision):
             score = judge(seen, of.repeat(2)).float()
-        loss, _ = pairing_losses(*score.chunk(2))
+        loss, _ = relativistic_losses(*score.chunk(2))
         if step % gan.penalty_every == 0:
-            loss = loss + gan.penalty_every * run.settings.penalty * slope_penalty(score, seen)
+            loss = loss + gan.penalty_every * run.settings.penalty * gradient_penalty(score, seen)
         adam[1].zero_grad()
         loss.backward()
         adam[1].step()
         judge.requires_grad_(False)
         with autocast(device, precision):
             fake = make(torch.randn(n, gan.latent_size, device=device), of).float()
-        seen = look_through(torch.cat([real, fake]), random).contiguous(**layout)
+        seen = augment_for_discriminator(torch.cat([real, fake]), random).contiguous(**layout)
         with autocast(device, precision):
             score = judge(seen, of.repeat(2)).float()
-        _, loss = pairing_losses(*score.chunk(2))
+        _, loss = relativistic_losses(*score.chunk(2))
         adam[0].zero_grad()
         loss.backward()
         adam[0].step()

@@ -288,7 +288,7 @@ def cost(size: Size, gpu: bool) -> pd.DataFrame:
     net.to(memory_format=torch.channels_last)
     x = torch.rand(64, 3, size.image, size.image, device=device)
     x = x.contiguous(memory_format=torch.channels_last)
-    mask = net.draw(64, size.image, torch.Generator().manual_seed(0))
+    mask = net.draw_mask(64, size.image, torch.Generator().manual_seed(0))
 
     def step(sparse: bool) -> None:
         net.sparse = sparse

@@ -45,7 +45,7 @@ def plain_fit(X: Any, y: Any, backbone: str, epochs: int, batch: int, device: An
     from hemaest.deep._augment import STANDARD, augment_batch
     from hemaest.deep._schedule import parameter_groups, warmup_cosine
     from hemaest.nets import build_net
-    from hemaest.nets._devices import autocast, resolve_precision
+    from hemaest.nets.devices import autocast, resolve_precision
 
     torch.manual_seed(0)
     dtype = resolve_precision("auto", device, train_at=X.shape[1])
@@ -185,7 +185,7 @@ def prediction_throughput(small: bool, gpu: bool) -> list[dict[str, Any]]:
     from hemaest.deep import ImageClassifier
     from hemaest.deep._batches import Squares, ordered, prefetch
     from hemaest.images import ImageRef, to_object_array
-    from hemaest.nets._devices import autocast
+    from hemaest.nets.devices import autocast
 
     rows = []
     cases = [("resnet50", 224)] if gpu else [("cellnet", 96), ("resnet50", 224)]

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hemaest.datasets import iter_cells
-from hemaest.nets._unet import SmallUNet
+from hemaest.nets.unet import SmallUNet
 from hemaest.segmentation import _network
 
 TYPES = {

@@ -225,7 +225,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
 
     def _fit(self, X: NDArray[Any], y: Any, groups: Any) -> tuple[NDArray[Any], int]:
         from hemaest.balance._gan_fit import begun, few_squares, fit_generator
-        from hemaest.nets._gan import stages
+        from hemaest.nets.gan import stages
 
         stages(self.image_size)
         self._check_encoder()

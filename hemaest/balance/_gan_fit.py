@@ -16,8 +16,8 @@ from hemaest.deep._batches import Squares, to_floats
 from hemaest.deep._net import TrainingDiverged, seeded
 from hemaest.deep._owner import TURN
 from hemaest.deep._run import checkpoint_file, seed_in
-from hemaest.nets._devices import resolve_device, resolve_precision
-from hemaest.nets._gan import Discriminator, Generator
+from hemaest.nets.devices import resolve_device, resolve_precision
+from hemaest.nets.gan import Discriminator, Generator
 
 if TYPE_CHECKING:
     from hemaest.balance._acdbgan import ACDBGAN

@@ -20,9 +20,16 @@ from hemaest.deep._callbacks import write_whole
 from hemaest.deep._memory import BatchTooLarge, is_out_of_memory
 from hemaest.deep._net import TrainingDiverged, weights_of
 from hemaest.deep._schedule import warmup_cosine
-from hemaest.nets._devices import autocast
-from hemaest.nets._gan import Discriminator, Generator, pairing_losses, slope_penalty
-from hemaest.nets._gan_augment import look_through, uniform, views
+from hemaest.nets.devices import autocast
+from hemaest.nets.gan import (
+    Discriminator,
+    Generator,
+    augment_for_discriminator,
+    dihedral_views,
+    gradient_penalty,
+    relativistic_losses,
+    uniform,
+)
 
 # the class begins to count after this share of a run, and counts in full after the second
 CONDITIONING = (0.05, 0.3)
@@ -104,7 +111,7 @@ class Run:
 
     def _scores(self, real: Tensor, fake: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return both images as the discriminator looks at them, and its scores of each."""
-        seen = look_through(torch.cat([real, fake]), self.random)
+        seen = augment_for_discriminator(torch.cat([real, fake]), self.random)
         seen = seen.contiguous(memory_format=torch.channels_last)
         if not fake.requires_grad:
             seen.requires_grad_(True)
@@ -117,11 +124,11 @@ class Run:
         with torch.no_grad(), autocast(self.device, self.precision):
             fake = self.generator(self.noise(len(real)), label, self.conditioning).float()
         seen, of_real, of_fake = self._scores(real, fake, label)
-        loss, _ = pairing_losses(of_real, of_fake)
+        loss, _ = relativistic_losses(of_real, of_fake)
         total, penalty = loss, None
         if self.step % settings.penalty_every == 0:
             # over real and fake together: R1 and R2, each at weight 1/2 of the penalty
-            penalty = slope_penalty(torch.cat([of_real, of_fake]), seen)
+            penalty = gradient_penalty(torch.cat([of_real, of_fake]), seen)
             total = loss + settings.penalty_every * settings.penalty * penalty
         self.optimizers[1].zero_grad(set_to_none=True)
         total.backward()
@@ -134,7 +141,7 @@ class Run:
         with autocast(self.device, self.precision):
             fake = self.generator(self.noise(len(real)), label, self.conditioning).float()
         _, of_real, of_fake = self._scores(real, fake, label)
-        _, loss = pairing_losses(of_real, of_fake)
+        _, loss = relativistic_losses(of_real, of_fake)
         self.optimizers[0].zero_grad(set_to_none=True)
         loss.backward()
         self.optimizers[0].step()
@@ -293,7 +300,7 @@ def generate(
     for start in range(0, len(label), 64):
         part = torch.from_numpy(label[start : start + 64]).to(device)
         noise = torch.randn(len(part), net.latent_size, generator=random).to(device)
-        images = views(net(noise, part), uniform(random, len(part), 3, noise))
+        images = dihedral_views(net(noise, part), uniform(random, len(part), 3, noise))
         images = ((images + 1) * 127.5).round_().clamp_(0, 255).byte()
         found.append(images.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     return np.concatenate(found)

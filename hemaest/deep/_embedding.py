@@ -110,8 +110,8 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
 
     def _build(self, start: Start, weights: Any = None) -> tuple[Any, Any]:
         from hemaest.deep._net import seeded
-        from hemaest.nets._build import build_net
-        from hemaest.nets._devices import resolve_device
+        from hemaest.nets.build import build_net
+        from hemaest.nets.devices import resolve_device
 
         device = resolve_device(self.device, strict=weights is None)
         with seeded(seed_of(self.random_state), device):
@@ -140,7 +140,7 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         """
         check_is_fitted(self, "module_")
         from hemaest.deep._run import embeddings, infer
-        from hemaest.nets._devices import resolve_precision
+        from hemaest.nets.devices import resolve_precision
 
         device = self.module_.mean.device
         return infer(

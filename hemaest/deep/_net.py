@@ -21,7 +21,7 @@ from hemaest.deep._memory import explain_memory, is_out_of_memory
 from hemaest.deep._mix import mix_batch
 from hemaest.deep._norms import batch_norms, measure_norms
 from hemaest.deep._schedule import parameter_groups, warmup_cosine
-from hemaest.nets._devices import autocast
+from hemaest.nets.devices import autocast
 
 # enough to know a mean and a spread by, and after a long training enough to know them well
 SETTLE_IMAGES = 256

@@ -34,7 +34,7 @@ class OwnsNet(ImageEstimator):
 
     def _as_start(self) -> Start:
         """Return what another net begins with: all but the last layer, whose classes were ours."""
-        from hemaest.nets._weights import without_head
+        from hemaest.nets.weights import without_head
 
         options = Start(**self._structure).fitting(self.backbone, self._net_options())
         backbone = self.net_.module_.backbone
@@ -65,8 +65,8 @@ class OwnsNet(ImageEstimator):
         """
         from hemaest.deep._augment import resolve_augment
         from hemaest.deep._net import ClassifierNet, seeded
-        from hemaest.nets._build import build_net
-        from hemaest.nets._devices import resolve_device, resolve_precision
+        from hemaest.nets.build import build_net
+        from hemaest.nets.devices import resolve_device, resolve_precision
 
         device = resolve_device(self.device, strict=weights is None)
         start = start or Start()
@@ -116,7 +116,7 @@ class OwnsNet(ImageEstimator):
         stream: bool = False,
     ) -> None:
         from hemaest.deep._run import run_callbacks
-        from hemaest.nets._devices import threads_for
+        from hemaest.nets.devices import threads_for
 
         net.callbacks = run_callbacks(self, valid is not None, checkpoint)
         net.initialize_callbacks()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hemaest.deep._net import ClassifierNet
-from hemaest.nets._devices import autocast
+from hemaest.nets.devices import autocast
 
 
 class PretrainNet(ClassifierNet):
@@ -28,7 +28,7 @@ class PretrainNet(ClassifierNet):
             if self.augment is not None:
                 x = self.augment(x, generator)
             x = x.contiguous(memory_format=torch.channels_last)
-        mask = self.module_.draw(len(x), x.shape[-1], generator)
+        mask = self.module_.draw_mask(len(x), x.shape[-1], generator)
         with autocast(self.torch_device, self.precision):
             each = self.module_.loss(x, mask)
         return (each * weight).mean(), each

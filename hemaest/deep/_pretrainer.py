@@ -250,7 +250,7 @@ class FCMAEPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OwnsNet
         from hemaest.deep._augment import resolve_augment
         from hemaest.deep._net import seeded
         from hemaest.deep._pretrain_net import PretrainNet
-        from hemaest.nets._devices import resolve_device, resolve_precision
+        from hemaest.nets.devices import resolve_device, resolve_precision
         from hemaest.nets.fcmae import build_fcmae
 
         device = resolve_device(self.device, strict=weights is None)

@@ -29,8 +29,8 @@ from hemaest.deep._fingerprint import fingerprint_of_settings
 from hemaest.deep._net import ClassifierNet
 from hemaest.deep._norms import batch_norms, measure_norms
 from hemaest.images import rgb, to_object_array
-from hemaest.nets._devices import autocast, threads_for
-from hemaest.nets._visible import enlarge
+from hemaest.nets.devices import autocast, threads_for
+from hemaest.nets.fcmae import enlarge
 
 if TYPE_CHECKING:
     from hemaest.deep._owner import OwnsNet
@@ -208,7 +208,7 @@ def painted(seed: int) -> Step:
     """Return the step that gives the original, the masked and the painted-in images (n, 3, ...)."""
 
     def step(module: nn.Module, x: Tensor) -> Tensor:
-        mask = module.draw(1, x.shape[-1], torch.Generator().manual_seed(seed))
+        mask = module.draw_mask(1, x.shape[-1], torch.Generator().manual_seed(seed))
         mask = mask.expand(len(x), -1, -1)
         seen = enlarge(mask, *x.shape[-2:])[:, None].to(x.device)
         masked = torch.where(seen, x, torch.full_like(x, 0.5))

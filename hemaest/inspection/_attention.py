@@ -62,7 +62,7 @@ class AttentionMap(HeatDisplay):
         backbone = net.module_.backbone
         with torch.inference_mode():
             if isinstance(backbone, WPAT):
-                weights = backbone.weights(net.module_.eval().features(x))
+                weights = backbone.attention_weights(net.module_.eval().features(x))
                 return on_one_map(weights).cpu().numpy()
             attentions = attention_matrices(net.module_.eval(), x)
             heat = roll_out(attentions, getattr(backbone, "num_prefix_tokens", 0))

@@ -1,4 +1,4 @@
-"""Plain torch: networks, their weights and the device they run on; no scikit-learn here."""
+"""Networks in plain torch, their weights and their devices; no scikit-learn here."""
 
 import lazy_loader
 

@@ -1,7 +1,8 @@
-"""The windowed patch attention transformer: attention inside windows of a convolutional net's maps.
+"""WPAT, the windowed patch attention transformer: attention in windows of convolutional maps.
 
-A map is cut into windows of at most 7 x 7 places; every place looks at the others in its window.
-Every second block shifts the windows by half, so that what lies on both sides of an edge meets.
+A map is cut into windows of at most 7 x 7 places; every place attends to the others in its window.
+Every second block shifts the windows by half, so that the two sides of a window edge interact.
+Built by :func:`hemaest.nets.build_net`, trained by :class:`hemaest.deep.WPATClassifier`.
 """
 
 import math
@@ -14,29 +15,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def cut(side: int, largest: int) -> tuple[int, int]:
-    """Return (side of a window, number of windows) that cut a side as evenly as can be.
+def window_grid(side: int, largest: int) -> tuple[int, int]:
+    """Return the side and number of windows that divide a side as evenly as possible.
 
     Examples
     --------
-    >>> [cut(side, 7) for side in (4, 7, 8, 14, 16)]
+    >>> [window_grid(side, 7) for side in (4, 7, 8, 14, 16)]
     [(4, 1), (7, 1), (4, 2), (7, 2), (6, 3)]
     """
     count = math.ceil(side / largest)
     return math.ceil(side / count), count
 
 
-def regions(height: int, width: int, window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
-    """Return for each place of the padded and rolled map a number; equal ones may see each other.
+def region_ids(height: int, width: int, window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
+    """Return region numbers of the padded and rolled map; only equal numbers attend to each other.
 
-    Rolling brings opposite borders into one window, where they must stay strangers; padding is
-    nobody's neighbour.
+    Rolling brings opposite borders into one window, where they must not interact. Padding attends
+    only to padding.
     """
     numbers = []
     for side, win, by in zip((height, width), window, shift, strict=True):
         padded = -(-side // win) * win
         rolled = torch.arange(padded) + by
-        # what was rolled from the front to the back, and what is no place at all
+        # 1: rolled from the front to the back; 2: padding
         number = (rolled >= padded).long()
         number[rolled % padded >= side] = 2
         numbers.append(number)
@@ -53,7 +54,7 @@ def to_windows(x: Tensor, window: tuple[int, int]) -> Tensor:
 
 
 def from_windows(x: Tensor, window: tuple[int, int], height: int, width: int) -> Tensor:
-    """Put windows (n, windows, places, c) together again as (n, h, w, c)."""
+    """Join windows (n, windows, places, c) to a map (n, h, w, c)."""
     n, _, _, c = x.shape
     a, b = window
     x = x.view(n, height // a, width // b, a, b, c).transpose(2, 3)
@@ -62,15 +63,15 @@ def from_windows(x: Tensor, window: tuple[int, int], height: int, width: int) ->
 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
-def strangers(
+def blocked_pairs(
     height: int,
     width: int,
     window: tuple[int, int],
     shift: tuple[int, int],
     device: torch.device,
 ) -> Tensor:
-    """Return which places of each window must not see each other: (windows, 1, places, places)."""
-    region = regions(height, width, window, shift).to(device)
+    """Return the pairs of places without attention: bool (windows, 1, places, places)."""
+    region = region_ids(height, width, window, shift).to(device)
     region = to_windows(region[None, :, :, None], window)[0, :, :, 0]
     return (region[:, :, None] != region[:, None, :])[:, None]
 
@@ -78,7 +79,7 @@ def strangers(
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
 def offsets(window: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return how many rows and columns lie between two places of a window: (places, places)."""
+    """Return the row and column distances of places in a window: two of (places, places)."""
     rows, columns = torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij")
     rows, columns = rows.flatten().to(device), columns.flatten().to(device)
     return rows[:, None] - rows, columns[:, None] - columns
@@ -90,12 +91,12 @@ class WindowAttention(nn.Module):
     Parameters
     ----------
     dim, heads : int
-        Channels, and how many heads share them.
+        Number of channels and of heads.
     window_size : int
-        Largest side of a window; on small maps windows are smaller and use the inner part of the
+        Largest side of a window. On small maps windows are smaller and use the inner part of the
         table of biases.
     shifted : bool
-        Whether windows are shifted by half; a map that is a single window has nothing to shift.
+        Whether windows are shifted by half; without effect where the map is a single window.
     """
 
     def __init__(self, dim: int, heads: int, window_size: int, shifted: bool) -> None:
@@ -116,9 +117,12 @@ class WindowAttention(nn.Module):
         return self.bias[:, rows + middle, columns + middle]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Let each place of a map (n, h, w, c) look around in its window."""
+        """Apply attention inside the windows of a map (n, h, w, c)."""
         n, height, width, c = x.shape
-        (a, down), (b, across) = cut(height, self.window_size), cut(width, self.window_size)
+        (a, down), (b, across) = (
+            window_grid(height, self.window_size),
+            window_grid(width, self.window_size),
+        )
         window, full = (a, b), (a * down, b * across)
         shift = (
             a // 2 if self.shifted and down > 1 else 0,
@@ -131,8 +135,8 @@ class WindowAttention(nn.Module):
         q, k, v = heads.permute(3, 0, 1, 4, 2, 5)
         bias = self.relative_bias(window)[None]
         if any(shift) or full != (height, width):
-            # large but finite: places of padding see but each other
-            bias = bias.masked_fill(strangers(height, width, window, shift, x.device), -1e4)
+            # large but finite: padding attends only to padding
+            bias = bias.masked_fill(blocked_pairs(height, width, window, shift, x.device), -1e4)
         found = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         x = from_windows(found.transpose(2, 3).flatten(3), window, *full)
         x = x.roll(shift, (1, 2))[:, :height, :width]
@@ -140,7 +144,7 @@ class WindowAttention(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Window attention, then two layers at each place; it begins as the identity."""
+    """Window attention, then a pointwise MLP; the identity at initialization."""
 
     def __init__(
         self, dim: int, heads: int, window_size: int, shifted: bool, drop_path: float
@@ -156,13 +160,13 @@ class WindowBlock(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the window and the place say to a map (n, h, w, c)."""
+        """Add attention and MLP to a map (n, h, w, c)."""
         x = x + self.drop_path(self.attention(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class Branch(nn.Module):
-    """One scale: its map brought to a common width, then blocks with plain and shifted windows."""
+    """One scale: projection to a common width, then blocks with plain and shifted windows."""
 
     def __init__(
         self, channels: int, dim: int, heads: int, window_size: int, depth: int, drop_path: float
@@ -180,32 +184,32 @@ class Branch(nn.Module):
         return self.last(self.blocks(self.project(self.norm(x.permute(0, 2, 3, 1)))))
 
 
-def shrink(x: Tensor, times: int) -> Tensor:
-    """Return a map (n, c, h, w) this many times smaller, averaged; what is left over counts too.
+def downsample(x: Tensor, times: int) -> Tensor:
+    """Return a map (n, c, h, w) average-pooled by a factor; incomplete windows count too.
 
     Examples
     --------
-    >>> shrink(torch.tensor([[[[1.0, 3.0, 4.0]]]]), 2)
+    >>> downsample(torch.tensor([[[[1.0, 3.0, 4.0]]]]), 2)
     tensor([[[[2., 4.]]]])
     """
     return x if times == 1 else F.avg_pool2d(x, times, ceil_mode=True)
 
 
 class WPAT(nn.Module):
-    """A convolutional encoder, windowed attention on its maps, and two ways of pooling joined.
+    """A convolutional encoder, windowed attention on its maps, and two kinds of pooling.
 
-    Attention pooling weighs the places of all scales by how well they answer a learned question;
-    beside it stands the encoder's own average over its last map.
+    Attention pooling weights the places of all scales by a learned query. It is concatenated with
+    the average of the encoder's last map.
 
     Parameters
     ----------
     num_classes : int, default=1000
-        Outputs; 0 for none.
+        Number of outputs; 0 leaves out the last layer.
     encoder : Module
-        With timm's way of calling, ``stem`` and ``stages``: a ConvNeXt, a :class:`ResNet24`.
+        With timm's interface, ``stem`` and ``stages``: a ConvNeXt or a :class:`ResNet24`.
     scales : int, default=2
-        How many resolutions, from the coarsest. Where the encoder has fewer, as on small images,
-        its last map is halved for each that is missing.
+        Number of resolutions, from the coarsest. Where the encoder has fewer, as on small images,
+        its last map is halved for each missing one.
     dim, heads : int, default=128, 4
         Width of the attention, a multiple of the number of its heads.
     depth : int, default=2
@@ -238,7 +242,7 @@ class WPAT(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(
-                f"dim={dim} cannot be shared out to heads={heads}; take a multiple of {heads}, "
+                f"dim={dim} is not a multiple of heads={heads}; take a multiple, "
                 f"such as {-(-dim // heads) * heads}."
             )
         self.encoder = encoder
@@ -248,7 +252,7 @@ class WPAT(nn.Module):
         own = sorted(deepest.values())[-scales:]
         missing = scales - len(own)
         self.levels = own + missing * own[-1:]
-        # how often each of these maps is made half as large
+        # how often each of these maps is halved
         self.halved = len(own) * [0] + list(range(1, missing + 1))
         self.branches = nn.ModuleList(
             Branch(info[i]["num_chs"], dim, heads, window_size, depth, drop_path_rate)
@@ -256,16 +260,16 @@ class WPAT(nn.Module):
         )
         self.feature_info = [{**entry, "module": f"encoder.{entry['module']}"} for entry in info]
         self.pretrained_cfg = {"classifier": "fc", "first_conv": None}
-        self.question = nn.Linear(dim, 1, bias=False)
+        self.query = nn.Linear(dim, 1, bias=False)
         self.value = nn.Linear(dim, dim)
         self.num_features = int(encoder.num_features) + dim  # type: ignore[arg-type]
         self.fc: nn.Module = nn.Identity()
-        for layer in (self.question, self.value):
+        for layer in (self.query, self.value):
             nn.init.trunc_normal_(layer.weight, std=0.02)
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a new last layer on."""
+        """Replace the last layer."""
         self.num_classes = num_classes
         self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
@@ -274,7 +278,7 @@ class WPAT(nn.Module):
         return self.fc
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Say how parameters group into layers: the encoder's own, then all that is new."""
+        """Return how parameters group into layers: those of the encoder, then all others."""
 
         def inside(pattern: Any) -> Any:
             if isinstance(pattern, str):
@@ -285,7 +289,7 @@ class WPAT(nn.Module):
         return {name: inside(pattern) for name, pattern in matcher.items()}
 
     def no_weight_decay(self) -> set[str]:
-        """Name the tables of biases."""
+        """Return the names of the tables of biases."""
         return {name for name, _ in self.named_parameters() if name.endswith("attention.bias")}
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
@@ -295,29 +299,28 @@ class WPAT(nn.Module):
         for stage in self.encoder.stages:  # type: ignore[union-attr]
             x = stage(x)
             maps.append(x)
-        seen = (shrink(maps[i], 2**n) for i, n in zip(self.levels, self.halved, strict=True))
+        seen = (downsample(maps[i], 2**n) for i, n in zip(self.levels, self.halved, strict=True))
         return [x, *(branch(found) for branch, found in zip(self.branches, seen, strict=True))]
 
-    def weights(self, features: list[Tensor]) -> list[Tensor]:
-        """Return how much each place counts in attention pooling: (n, h, w) for each scale.
+    def attention_weights(self, features: list[Tensor]) -> list[Tensor]:
+        """Return the weight of each place in attention pooling: (n, h, w) for each scale.
 
-        Over all places of all scales they sum to one.
+        They sum to one over all places of all scales.
         """
-        # the logarithm of its area: every scale starts with an equal say
+        # minus the log of the area: every scale has the same weight at first
         scores = [
-            self.question(x)[..., 0].float() - math.log(x.shape[1] * x.shape[2])
-            for x in features[1:]
+            self.query(x)[..., 0].float() - math.log(x.shape[1] * x.shape[2]) for x in features[1:]
         ]
         whole = torch.cat([score.flatten(1) for score in scores], dim=1).softmax(dim=1)
         parts = whole.split([score[0].numel() for score in scores], dim=1)
         return [part.view(score.shape) for part, score in zip(parts, scores, strict=True)]
 
     def forward_head(self, features: list[Tensor], pre_logits: bool = False) -> Tensor:
-        """Pool both ways, join, and classify unless ``pre_logits``."""
+        """Pool both ways, concatenate, and classify unless ``pre_logits``."""
         average = self.encoder.forward_head(features[0], pre_logits=True)  # type: ignore[operator]
         attended = sum(
             (self.value(x) * weight[..., None].to(x.dtype)).sum((1, 2))
-            for x, weight in zip(features[1:], self.weights(features), strict=True)
+            for x, weight in zip(features[1:], self.attention_weights(features), strict=True)
         )
         joined = torch.cat([average, attended], dim=1)
         return joined if pre_logits else self.fc(joined)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest.nets._unet import SmallUNet
+from hemaest.nets.unet import SmallUNet
 from hemaest.segmentation._adapt import adapted
 from hemaest.segmentation._cytoplasm import filled, touching
 from hemaest.segmentation._found import Found, nothing, one_cell

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hemaest._progress import track
-from hemaest.nets._unet import SmallUNet
+from hemaest.nets.unet import SmallUNet
 from hemaest.segmentation._augment import Strength, augment
 from hemaest.segmentation._scene import square_around
 from hemaest.segmentation._standard import standardize

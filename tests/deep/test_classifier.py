@@ -284,7 +284,7 @@ def test_images_of_any_shape_are_taken(fitted):
         ({"augment": "stong"}, "Did you mean 'strong'"),
         ({"max_epochs": -1}, "max_epochs"),
         ({"pretrained": True}, "no published weights"),
-        ({"pretrained": "nowhere.pth"}, "no file"),
+        ({"pretrained": "nowhere.pth"}, "there is no file"),
     ],
 )
 def test_errors_say_what_to_do(cells, changes, message):
@@ -293,11 +293,11 @@ def test_errors_say_what_to_do(cells, changes, message):
 
 
 def test_a_gpu_that_is_absent_is_named():
-    code = "from hemaest.nets._devices import resolve_device; resolve_device('cuda')"
+    code = "from hemaest.nets.devices import resolve_device; resolve_device('cuda')"
     hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-c", code], env=hidden, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "torch sees no GPU here; give device='auto' or 'cpu'" in done.stderr
+    assert "torch finds no GPU; give device='auto' or 'cpu'" in done.stderr
 
 
 def test_no_epochs_leave_the_net_untrained(cells):

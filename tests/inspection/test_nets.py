@@ -207,7 +207,7 @@ def test_the_map_of_a_windowed_transformer_is_its_pooling_weight(cells, windowed
     squares = np.stack([Resize(64).fit_transform(X[i : i + 1])[0, ..., :3] for i in range(4)])
     with torch.no_grad():
         features = module.features(windowed.net_.prepare(torch.from_numpy(squares)))
-        fine, coarse = module.backbone.weights(features)
+        fine, coarse = module.backbone.attention_weights(features)
     spread = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2) / 4
     np.testing.assert_allclose(heat, fine + spread, atol=1e-6)
     assert AttentionMap.from_estimator(windowed, X[:3]).maps[0].shape == (48, 48)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hemaest.nets import build_net
-from hemaest.nets._devices import autocast, multiplies_bfloat16, resolve_precision, threads_for
+from hemaest.nets.devices import autocast, multiplies_bfloat16, resolve_precision, threads_for
 
 CPU = torch.device("cpu")
 

@@ -3,15 +3,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hemaest.nets._gan import (
+from hemaest.nets.gan import (
     Discriminator,
     Generator,
     StyledConv,
-    pairing_losses,
-    slope_penalty,
+    augment_for_discriminator,
+    cut_out,
+    dihedral_views,
+    gradient_penalty,
+    jitter_color,
+    relativistic_losses,
+    shift,
     stages,
 )
-from hemaest.nets._gan_augment import cut_out, look_through, recolour, shift, views
 
 
 @pytest.mark.parametrize("size", [16, 24, 32, 40, 56, 64, 96, 128, 256])
@@ -57,26 +61,26 @@ def test_without_conditioning_the_class_does_not_count():
 def test_pairing_losses_compare_only():
     real, fake = torch.randn(9), torch.randn(9)
     for shifted, other in zip(
-        pairing_losses(real, fake), pairing_losses(real + 5, fake + 5), strict=True
+        relativistic_losses(real, fake), relativistic_losses(real + 5, fake + 5), strict=True
     ):
         torch.testing.assert_close(shifted, other)
     expected = np.log1p(np.exp((fake - real).numpy())).mean()
-    assert pairing_losses(real, fake)[0].item() == pytest.approx(expected, rel=1e-5)
-    one, other = pairing_losses(real, fake), pairing_losses(fake, real)
+    assert relativistic_losses(real, fake)[0].item() == pytest.approx(expected, rel=1e-5)
+    one, other = relativistic_losses(real, fake), relativistic_losses(fake, real)
     assert one[0] == other[1] and one[1] == other[0]
 
 
 def test_slope_penalty_of_a_plane_is_its_squared_slope():
     slope = torch.randn(3, 4, 4)
     images = torch.randn(5, 3, 4, 4, requires_grad=True)
-    penalty = slope_penalty((images * slope).sum(dim=(1, 2, 3)), images)
+    penalty = gradient_penalty((images * slope).sum(dim=(1, 2, 3)), images)
     torch.testing.assert_close(penalty, slope.square().sum())
 
 
 def test_views_are_the_eight_of_a_square():
     square = torch.arange(9.0).view(1, 1, 3, 3).repeat(8, 1, 1, 1)
     signs = torch.tensor([[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])
-    found = {tuple(v.flatten().tolist()) for v in views(square, signs.float())}
+    found = {tuple(v.flatten().tolist()) for v in dihedral_views(square, signs.float())}
     expected = {
         tuple(torch.rot90(s, k, (0, 1)).flatten().tolist())
         for s in (square[0, 0], square[0, 0].flip(0))
@@ -95,19 +99,19 @@ def test_a_shift_moves_whole_pixels():
 
 def test_no_noise_changes_no_colour_and_cuts_are_square():
     image = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(recolour(image, torch.zeros(2, 3), 0.5), image)
+    torch.testing.assert_close(jitter_color(image, torch.zeros(2, 3), 0.5), image)
     hidden = cut_out(torch.ones(1, 1, 8, 8), torch.zeros(1, 2), 0.5)
     assert hidden.sum() == 64 - 16 and hidden[0, 0, 2:6, 2:6].sum() == 0
 
 
 def test_the_generator_learns_through_the_changes():
     images = torch.rand(4, 3, 8, 8, requires_grad=True)
-    look_through(images, torch.Generator().manual_seed(0)).sum().backward()
+    augment_for_discriminator(images, torch.Generator().manual_seed(0)).sum().backward()
     assert torch.isfinite(images.grad).all() and (images.grad != 0).any(dim=1).float().mean() > 0.4
 
 
 def test_about_an_eighth_of_the_images_is_only_turned():
     square = torch.arange(64.0).view(1, 1, 8, 8).repeat(400, 3, 1, 1)
-    seen = look_through(square, torch.Generator().manual_seed(0))
+    seen = augment_for_discriminator(square, torch.Generator().manual_seed(0))
     same = seen.flatten(1).sort().values == square.flatten(1).sort().values
     assert 0.08 < same.all(dim=1).float().mean() < 0.17

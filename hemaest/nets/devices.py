@@ -1,4 +1,4 @@
-"""Which device, and which precision it does best."""
+"""The device a network runs on, and the precision that suits it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-# the nets reduce a side 32 times, and then two pixels are left
+# networks reduce the side 32 times; two pixels are left
 SMALLEST_IN_BFLOAT16 = 64
 # a batch of 16 small squares: with fewer, threads wait for each other longer than they work
 PIXELS_A_THREAD = 2**16
 
 
 def resolve_device(device: str | torch.device, *, strict: bool = True) -> torch.device:
-    """Return the device for ``"auto"`` (cuda, then cpu) or a name; say when there is none.
+    """Return the device for ``"auto"`` (cuda, then cpu) or a name; raise if it is absent.
 
-    Not ``strict``, a GPU that is absent becomes the CPU: a trained net loads anywhere.
+    With ``strict=False`` an absent GPU becomes the CPU, so that a trained network loads anywhere.
 
     Examples
     --------
@@ -28,38 +28,37 @@ def resolve_device(device: str | torch.device, *, strict: bool = True) -> torch.
         found = torch.device(device)
     except RuntimeError as error:
         raise ValueError(
-            f"device={device!r} is no device; allowed are 'auto', 'cpu', 'cuda', 'cuda:1'."
+            f"device={device!r} is not a device; allowed are 'auto', 'cpu', 'cuda', 'cuda:1'."
         ) from error
     if found.type == "cuda" and not torch.cuda.is_available():
         if not strict:
             return torch.device("cpu")
-        raise ValueError(
-            f"device={device!r}, but torch sees no GPU here; give device='auto' or 'cpu'."
-        )
+        raise ValueError(f"device={device!r}, but torch finds no GPU; give device='auto' or 'cpu'.")
     return found
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether this processor has instructions for bfloat16, which make it worth while."""
-    # older versions of torch cannot tell
+    """Return whether this processor has instructions for bfloat16."""
+    # absent in older versions of torch
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def resolve_precision(precision: str, device: torch.device, *, train_at: int = 0) -> torch.dtype:
-    """Return the type to compute in; ``"auto"`` is the quickest that the device has.
+    """Return the number type to compute in; ``"auto"`` is the fastest of the device.
 
     On a CPU that is bfloat16 for training where the processor has instructions for it (up to
-    twice as fast), and always float32 for prediction, so that every computer answers the same.
+    twice as fast), and always float32 for prediction, so that every computer gives the same
+    predictions.
 
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16", "float16"}
-        As the user gave it.
+        The parameter of the estimator.
     device : torch.device
-        Where.
+        The device.
     train_at : int, default=0
-        Side of the images that are trained on; 0 to predict.
+        Side of the training images; 0 for prediction.
 
     Examples
     --------
@@ -72,7 +71,7 @@ def resolve_precision(precision: str, device: torch.device, *, train_at: int = 0
         ]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    # on maps of one pixel the gradient of weights that meet only the padding comes out unset
+    # on maps of one pixel, gradients of weights that meet only padding are left unset
     large = train_at >= SMALLEST_IN_BFLOAT16
     return torch.bfloat16 if large and multiplies_bfloat16() else torch.float32
 

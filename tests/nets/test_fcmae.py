@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from hemaest.nets import FCMAE, build_net
-from hemaest.nets._stride import fitting_stride, lower_stride
-from hemaest.nets._visible import VisibleBatchNorm, VisibleGRN, VisibleGroupNorm, enlarge
-from hemaest.nets.fcmae import build_fcmae
+from hemaest.nets.convnets import fitting_stride, lower_stride
+from hemaest.nets.fcmae import VisibleBatchNorm, VisibleGRN, VisibleGroupNorm, build_fcmae, enlarge
 
 ENCODERS = {
     "convnext": ("convnextv2_atto", {"depths": (1, 1, 2, 1), "dims": (8, 16, 16, 24)}),
@@ -46,7 +45,7 @@ def pixels(mask, side=64):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_hidden_pixels_change_nothing_that_is_seen(name, training, images):
     net = excited(name).train(training)
-    mask = net.draw(3, 64, torch.Generator().manual_seed(0))
+    mask = net.draw_mask(3, 64, torch.Generator().manual_seed(0))
     other = torch.where(pixels(mask), images, torch.rand_like(images))
     before, after = copy.deepcopy(net).encode(images, mask), net.encode(other, mask)
     assert torch.equal(before, after)
@@ -56,7 +55,7 @@ def test_hidden_pixels_change_nothing_that_is_seen(name, training, images):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_guess_reads_seen_pixels_and_is_judged_on_hidden_ones(name, images):
     net = excited(name)
-    mask = net.draw(3, 64, torch.Generator().manual_seed(0))
+    mask = net.draw_mask(3, 64, torch.Generator().manual_seed(0))
     seen = pixels(mask).expand_as(images)
     x = images.clone().requires_grad_()
     net.decode(net.encode(x, mask), mask).sum().backward()
@@ -88,7 +87,7 @@ def test_work_that_is_left_out_changes_no_answer_and_no_gradient(images):
     sparse = excited("convnext")
     dense = copy.deepcopy(sparse)
     dense.sparse = False
-    mask = sparse.draw(3, 64, torch.Generator().manual_seed(0))
+    mask = sparse.draw_mask(3, 64, torch.Generator().manual_seed(0))
     for net in (sparse, dense):
         net.loss(images, mask).sum().backward()
     torch.testing.assert_close(sparse.encode(images, mask), dense.encode(images, mask))
@@ -135,7 +134,7 @@ def test_batch_and_group_norm_measure_seen_places_only():
         net = excited(name).train()
         norm = next(m for m in net.modules() if isinstance(m, kind))
         x = torch.randn(2, norm.weight.numel(), 8, 8) + 3
-        mask = net.draw(2, 64, torch.Generator().manual_seed(0))
+        mask = net.draw_mask(2, 64, torch.Generator().manual_seed(0))
         with net.visible.only(mask):
             found = norm(x)
         # the plain layer over a map that consists of the seen places
@@ -148,17 +147,17 @@ def test_batch_and_group_norm_measure_seen_places_only():
 @pytest.mark.parametrize(("ratio", "seen"), [(0.6, 26), (0.75, 16), (0.999, 1), (0.001, 63)])
 def test_the_asked_share_is_hidden_in_every_image(ratio, seen):
     net = excited("convnext", mask_ratio=ratio)
-    mask = net.draw(40, 64, torch.Generator().manual_seed(0))
+    mask = net.draw_mask(40, 64, torch.Generator().manual_seed(0))
     assert (mask.sum((1, 2)) == seen).all()
     # every place is as likely
     if ratio == 0.6:
-        share = net.draw(2000, 64, torch.Generator().manual_seed(0)).float().mean(0)
+        share = net.draw_mask(2000, 64, torch.Generator().manual_seed(0)).float().mean(0)
         assert (share - 26 / 64).abs().max() < 0.05
 
 
 def test_coarser_patches_are_hidden_whole(images):
     net = excited("convnext", patch_size=16)
-    mask = net.draw(3, 64, torch.Generator().manual_seed(0))
+    mask = net.draw_mask(3, 64, torch.Generator().manual_seed(0))
     assert mask.shape == (3, 4, 4)
     other = torch.where(pixels(mask), images, 0.0)
     assert torch.equal(net.encode(images, mask), net.encode(other, mask))
@@ -190,7 +189,7 @@ def patch_loss(net, guess, images, mask):
 def test_a_patch_is_compared_after_its_own_mean_and_spread(patch_size, images):
     """Also where it has several places of the last map."""
     net = excited("convnext", patch_size=patch_size)
-    mask = net.draw(3, 64, torch.Generator().manual_seed(0))
+    mask = net.draw_mask(3, 64, torch.Generator().manual_seed(0))
     guess = net.decode(net.encode(images, mask), mask)
     torch.testing.assert_close(net.loss(images, mask), patch_loss(net, guess, images, mask))
     truth, mean, spread = net.normalized(images)
@@ -212,7 +211,7 @@ def test_half_precision_does_not_overflow_where_work_is_left_out(images):
                 parameter.div_(4000)
     dense = copy.deepcopy(sparse)
     dense.sparse = False
-    mask = sparse.draw(3, 64, torch.Generator().manual_seed(0))
+    mask = sparse.draw_mask(3, 64, torch.Generator().manual_seed(0))
     with torch.no_grad(), torch.autocast("cpu", torch.float16):
         found, expected = sparse.loss(images, mask), dense.loss(images, mask)
     assert found.isfinite().all()

@@ -1,26 +1,30 @@
-"""A residual network of 24 weighted layers: bottleneck blocks and identity shortcuts.
+"""The convolutional networks of hemaest: ResNet24, the small cellnet, and a lower total stride.
 
-Two convolutions in the stem, seven bottleneck blocks of three, one linear layer: 2 + 21 + 1. The
-shortcuts hold no weights at all: where a block changes the shape, they average-pool and pad with
-zero channels, so the count is exact.
+Built by name through :func:`hemaest.nets.build_net`.
 """
 
 from typing import Any, Literal
 
 import torch
 from timm.layers import DropPath
+from timm.layers.conv2d_same import Conv2dSame
+from timm.models.convnext import ConvNeXt
+from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Norm = Literal["batch", "group"]
 
 EXPANSION = 4
+# a coarser map leaves too few patches to mask and too few places for attention
+SMALLEST_GRID = 6
+STRIDES = (32, 16, 8, 4)
 
 
 def make_norm(kind: Norm, channels: int) -> nn.Module:
-    """Return batch norm, or group norm in groups of about 16 channels.
+    """Return batch normalization, or group normalization in groups of about 16 channels.
 
-    Batch norm carries the training lab's statistics to every other lab; group norm carries none.
+    Batch normalization keeps statistics of the training laboratory; group normalization keeps none.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
@@ -31,7 +35,7 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
 
 
 class Shortcut(nn.Module):
-    """Carry the input past a block without weights."""
+    """The residual connection past a block, without weights."""
 
     def __init__(self, extra_channels: int, stride: int) -> None:
         super().__init__()
@@ -39,7 +43,7 @@ class Shortcut(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool and pad; the identity where the shape stays."""
+        """Pool and pad; the identity where the shape does not change."""
         if self.stride > 1:
             x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
         if self.extra_channels:
@@ -48,7 +52,7 @@ class Shortcut(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 down, 3x3, 1x1 up, added to the shortcut."""
+    """Convolutions 1x1, 3x3, 1x1, added to the shortcut."""
 
     def __init__(self, inputs: int, width: int, stride: int, norm: Norm, drop_path: float) -> None:
         super().__init__()
@@ -61,11 +65,11 @@ class Bottleneck(nn.Module):
         self.norm3 = make_norm(norm, outputs)
         self.shortcut = Shortcut(outputs - inputs, stride)
         self.drop_path = DropPath(drop_path)
-        # each block begins as the identity
+        # each block is the identity at first
         nn.init.zeros_(self.norm3.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the three convolutions find to the shortcut."""
+        """Add the output of the three convolutions to the shortcut."""
         out = F.relu(self.norm1(self.conv1(x)), inplace=True)
         out = F.relu(self.norm2(self.conv2(out)), inplace=True)
         out = self.norm3(self.conv3(out))
@@ -73,21 +77,25 @@ class Bottleneck(nn.Module):
 
 
 class ResNet24(nn.Module):
-    """The residual network of 24 weighted layers, with timm's way of calling its parts.
+    """The residual network of 24 weighted layers, with timm's interface.
+
+    Two convolutions in the stem, seven bottleneck blocks of three, one linear layer: 2 + 21 + 1.
+    The shortcuts have no weights: where a block changes the shape they average-pool and pad with
+    zero channels, so the count is exact.
 
     Parameters
     ----------
     num_classes : int, default=1000
-        Outputs; 0 for none.
+        Number of outputs; 0 leaves out the last layer.
     norm : {"batch", "group"}, default="batch"
-        Group norm keeps no statistics of the training images, so a net survives another
-        microscope better.
+        Group normalization keeps no statistics of the training images, so a network loses less at
+        another microscope.
     width : int, default=32
         Channels inside the first bottleneck; the last feature map has ``32 * width``.
     depths : tuple of int, default=(1, 2, 2, 2)
         Blocks in each stage. Only a sum of 7 makes 24 layers.
     drop_path_rate : float, default=0.0
-        Chance that the last block is skipped in training; earlier ones are skipped less.
+        Probability that the last block is skipped in training; lower for earlier blocks.
 
     Examples
     --------
@@ -133,7 +141,7 @@ class ResNet24(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
         self.num_features = channels
-        # where the feature maps are, as timm says it
+        # in timm's format
         self.feature_info = [
             {"module": f"stages.{i}", "reduction": 4 << i, "num_chs": (width << i) * EXPANSION}
             for i in range(len(depths))
@@ -146,7 +154,7 @@ class ResNet24(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a new last layer on."""
+        """Replace the last layer."""
         self.num_classes = num_classes
         self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
@@ -155,12 +163,12 @@ class ResNet24(nn.Module):
         return self.fc
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Say how parameters group into layers, for layer-wise learning rates."""
+        """Return how parameters group into layers, for layer-wise learning rates."""
         blocks = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"
         return {"stem": r"^stem", "blocks": blocks}
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last feature map, a 32nd of the image in width and height."""
+        """Return the last feature map, 1/32 of the image in width and height."""
         return self.stages(self.stem(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -171,3 +179,88 @@ class ResNet24(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
         return self.forward_head(self.forward_features(x))
+
+
+def cellnet(
+    num_classes: int = 1000,
+    *,
+    channels: tuple[int, ...] = (32, 64, 128, 256),
+    depths: tuple[int, ...] = (1, 1, 2, 2),
+    **options: Any,
+) -> nn.Module:
+    """Return a narrow residual network with a deep stem, for cells at 64 to 128 pixels.
+
+    Plain 3x3 convolutions use a CPU best. Depthwise convolutions and wide last stages cost more
+    time than they gain on single cells.
+
+    Parameters
+    ----------
+    num_classes : int, default=1000
+        Number of outputs; 0 leaves out the last layer.
+    channels, depths : tuples of 4 ints
+        Width and number of blocks of the stages.
+    **options : dict
+        Passed to timm's ``ResNet``.
+    """
+    net = ResNet(
+        BasicBlock,
+        depths,
+        num_classes=num_classes,
+        channels=channels,
+        stem_width=channels[0] // 2,
+        stem_type="deep",
+        avg_down=True,
+        **options,
+    )
+    net.pretrained_cfg = {"classifier": "fc", "first_conv": "conv1.0"}  # type: ignore[assignment]
+    return net
+
+
+def fitting_stride(image_size: int) -> int:
+    """Return the largest total stride that leaves a map of at least 6 x 6 places.
+
+    Examples
+    --------
+    >>> [fitting_stride(size) for size in (224, 128, 96, 64, 32)]
+    [32, 16, 16, 8, 4]
+    """
+    wide = [stride for stride in STRIDES if image_size // stride >= SMALLEST_GRID]
+    return (wide or STRIDES[-1:])[0]
+
+
+def lower_stride(net: nn.Module, stride: int) -> nn.Module:
+    """Let the stages beyond a total stride keep their resolution; changes the network in place.
+
+    Weights keep their names and shapes, so trained weights still fit. (timm's ``output_stride``
+    also dilates the 7 x 7 kernels, which then reach beyond the edges of a small map.)
+
+    Parameters
+    ----------
+    net : Module
+        A ConvNeXt of timm or a :class:`ResNet24`.
+    stride : {32, 16, 8, 4}
+        The new total stride.
+    """
+    if stride not in STRIDES:
+        raise ValueError(f"stride={stride!r}; it must be one of {', '.join(map(str, STRIDES))}.")
+    if not isinstance(net, (ResNet24, ConvNeXt)):
+        raise ValueError(
+            f"stride={stride!r} can be lowered for 'resnet24' and the ConvNeXts, not for "
+            f"{type(net).__name__}."
+        )
+    for stage, info in zip(net.stages, net.feature_info, strict=True):
+        if info["reduction"] > stride:
+            _keep_resolution(stage)
+            info["reduction"] = stride
+    return net
+
+
+def _keep_resolution(stage: nn.Module) -> None:
+    if isinstance(stage, nn.Sequential):  # of a ResNet24
+        stage[0].conv2.stride = (1, 1)
+        stage[0].shortcut.stride = 1
+        return
+    old = stage.downsample[1]
+    new = Conv2dSame(old.in_channels, old.out_channels, old.kernel_size, bias=old.bias is not None)
+    new.load_state_dict(old.state_dict())
+    stage.downsample[1] = new

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hemaest.nets import WPAT, ResNet24, build_net
-from hemaest.nets.wpat import WindowAttention, cut, from_windows, to_windows
+from hemaest.nets.wpat import WindowAttention, from_windows, to_windows, window_grid
 
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 24)}
 
@@ -20,7 +20,7 @@ def influence(attention, side, row, column):
 
 def plain_attention(attention, x, side):
     """Attention written as loops over windows, for one image and no shift."""
-    window = cut(side, attention.window_size)[0]
+    window = window_grid(side, attention.window_size)[0]
     qkv = attention.qkv(x)[0]
     out = torch.zeros(side, side, x.shape[-1])
     width = x.shape[-1] // attention.heads
@@ -68,7 +68,7 @@ def test_it_is_attention_inside_windows(side):
 
 def test_windows_adapt_to_small_maps():
     for side in range(1, 40):
-        window, count = cut(side, 7)
+        window, count = window_grid(side, 7)
         assert window <= 7 and count * window >= side > count * window - window
         # never more windows than needed, and as even as can be
         assert count == int(np.ceil(side / 7)) and window == int(np.ceil(side / count))
@@ -77,7 +77,7 @@ def test_windows_adapt_to_small_maps():
 @pytest.mark.parametrize("side", [8, 10, 13, 14])
 def test_a_place_sees_its_window_and_shifted_windows_cross_the_edges(side):
     torch.manual_seed(0)
-    window = cut(side, 7)[0]
+    window = window_grid(side, 7)[0]
     plain = WindowAttention(8, 2, 7, shifted=False)
     shifted = WindowAttention(8, 2, 7, shifted=True)
     for row, column in ((0, 0), (window - 1, window - 1), (window, 1), (side - 1, side - 1)):
@@ -132,10 +132,10 @@ def test_it_begins_as_pooling_of_two_scales_and_its_weights_sum_to_one():
         plain = branch.last(branch.project(branch.norm(maps.permute(0, 2, 3, 1))))
         torch.testing.assert_close(branch(maps), plain)
         assert backbone.feature_info[level]["module"] in dict(backbone.named_modules())
-    weights = backbone.weights(features)
+    weights = backbone.attention_weights(features)
     torch.testing.assert_close(sum(w.sum((1, 2)) for w in weights), torch.ones(2))
-    torch.nn.init.zeros_(backbone.question.weight)
-    for weight in backbone.weights(features):
+    torch.nn.init.zeros_(backbone.query.weight)
+    for weight in backbone.attention_weights(features):
         torch.testing.assert_close(weight.sum((1, 2)), torch.full((2,), 0.5))
     torch.testing.assert_close(net.head(features), net(x))
     average = backbone.encoder.forward_head(features[0], pre_logits=True)
@@ -150,7 +150,7 @@ def test_there_are_two_scales_at_every_size(side, grids):
     net.eval()
     features = net.features(torch.rand(1, 3, side, side))
     assert [tuple(found.shape[1:3]) for found in features[1:]] == [(n, n) for n in grids]
-    weights = net.backbone.weights(features)
+    weights = net.backbone.attention_weights(features)
     torch.testing.assert_close(sum(weight.sum() for weight in weights), torch.tensor(1.0))
 
 
@@ -166,7 +166,7 @@ def test_a_scale_that_is_missing_is_the_last_map_halved():
 
 
 def test_what_attention_cannot_be_built_from_is_refused():
-    with pytest.raises(ValueError, match="dim=16 .*heads=5; take a multiple of 5, such as 20"):
+    with pytest.raises(ValueError, match="dim=16 .*heads=5; take a multiple, such as 20"):
         build_net("wpat", 2, image_size=32, encoder_options=TINY, dim=16, heads=5)
     for encoder in ("resnet50", "wpat", "vit_tiny_patch16_224"):
         with pytest.raises(ValueError, match=f"encoder='{encoder}'.*'resnet24' or a ConvNeXt"):
@@ -190,7 +190,7 @@ def test_layers_of_the_encoder_come_before_the_new_ones():
         groups = param_groups_layer_decay(net.backbone, 0.05, layer_decay=0.5)
         scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
         of = {name: scale[id(p)] for name, p in net.backbone.named_parameters()}
-        assert of["fc.weight"] == of["question.weight"] == of["branches.0.project.weight"] == 1
+        assert of["fc.weight"] == of["query.weight"] == of["branches.0.project.weight"] == 1
         stem = next(name for name in of if name.startswith("encoder.stem"))
         stages = [
             max(v for k, v in of.items() if k.startswith(f"encoder.stages.{i}.")) for i in range(4)

@@ -1,10 +1,17 @@
-"""A small class-conditional generator and its discriminator, for cells at 16 to 256 pixels.
+"""A small class-conditional GAN for cells at 16 to 256 pixels: networks, losses, augmentation.
 
-The generator scales the channels of each convolution by a style that is drawn from noise and
-class, and divides by the spread this gives, so it needs no normalization layer. The discriminator
-is residual. All weights have unit variance and are scaled where they are used, so that one
-learning rate suits every layer. ``conditioning`` (0 to 1) says how much the class counts: a run
-that begins without it and lets it grow does not collapse on classes of few images.
+The generator scales the channels of each convolution by a style (from noise and class) and divides
+by the resulting standard deviation, so it needs no normalization layer. The discriminator is
+residual. All weights have unit variance and are scaled where they are used, so that one learning
+rate suits every layer. ``conditioning`` (0 to 1) is the influence of the class: a run that starts
+at 0 and increases it does not collapse on classes of few images.
+
+The discriminator sees real and fake images through the same random changes. They are
+differentiable, so the generator learns through them. Each is applied to some images only: with
+changes everywhere, the generator could repeat one cell unnoticed. Mirrored and rotated views are
+applied to all, because a cell has no upright side.
+
+:class:`hemaest.balance.ACDBGAN` trains it.
 """
 
 import math
@@ -14,13 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SMALLEST = (4, 5, 6, 7)
-# what leaky ReLU takes from the variance
+# restores the variance after a leaky ReLU
 GAIN = math.sqrt(2)
 SLOPE = 0.2
+# proportion of images that each change is applied to
+SHARE = 0.5
 
 
 def stages(image_size: int) -> tuple[int, int]:
-    """Return the side of the smallest feature map, and how often it is doubled.
+    """Return the side of the smallest feature map and the number of doublings.
 
     Examples
     --------
@@ -33,7 +42,7 @@ def stages(image_size: int) -> tuple[int, int]:
             return start, doublings
     allowed = sorted(s << k for s in SMALLEST for k in range(2, 7) if s << k <= 256)
     raise ValueError(
-        f"image_size={image_size} is not 4, 5, 6 or 7 times a power of two; the next ones are "
+        f"image_size={image_size} is not 4, 5, 6 or 7 times a power of two; the nearest are "
         f"{max((a for a in allowed if a < image_size), default=allowed[0])} and "
         f"{min((a for a in allowed if a > image_size), default=allowed[-1])}."
     )
@@ -68,7 +77,7 @@ class Conv(nn.Module):
         self.scale = 1 / math.sqrt(inputs * side * side)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve; the size stays."""
+        """Convolve at constant size."""
         return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
 
 
@@ -80,7 +89,7 @@ class StyledConv(Conv):
         self.style = Linear(style, inputs, bias=1.0)
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
-        """Convolve under a style; scaling in and out equals scaling the weights."""
+        """Convolve with a style; scaling input and output equals scaling the weights."""
         gains = self.style(style)
         weight = self.weight * self.scale
         spread = (gains.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt()
@@ -90,16 +99,16 @@ class StyledConv(Conv):
 
 
 class Generator(nn.Module):
-    """From noise and class to images, about -1 to 1.
+    """Maps noise and class to images from about -1 to 1.
 
     Parameters
     ----------
     n_classes : int
-        How many classes there are.
+        Number of classes.
     image_size : int
         Side of the images.
     latent_size : int
-        Length of the noise.
+        Length of the noise vector.
     width : int
         Channels of the largest feature map; each smaller one has twice as many, at most 8 times.
 
@@ -132,7 +141,7 @@ class Generator(nn.Module):
         """Return images (n, 3, size, size)."""
         style = noise + conditioning * self.classes(label)
         style = style * (style.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
-        # where things lie comes from the first map, what they are from the styles
+        # the first map sets the layout, the styles set the appearance
         x = self.start(style).unflatten(1, self.shape)
         for layer in self.mapping:
             style = F.leaky_relu(layer(style), SLOPE) * GAIN
@@ -147,7 +156,7 @@ class Generator(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Two convolutions beside a shortcut, then half the size."""
+    """Two convolutions beside a shortcut, at half the resolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -156,19 +165,19 @@ class DownBlock(nn.Module):
         self.shortcut = Conv(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Halve; pooling before the last convolution costs a quarter of pooling after it."""
+        """Downsample; pooling before the last convolution costs a quarter of pooling after it."""
         out = F.leaky_relu(self.conv1(x), SLOPE) * GAIN
         out = F.leaky_relu(self.conv2(F.avg_pool2d(out, 2)), SLOPE) * GAIN
         return (out + self.shortcut(F.avg_pool2d(x, 2))) * math.sqrt(0.5)
 
 
 class Discriminator(nn.Module):
-    """From images and their class to a score: how real.
+    """Maps images and their class to a score: how real they look.
 
     Parameters
     ----------
     n_classes, image_size, width : int
-        As of the :class:`Generator`.
+        As for :class:`Generator`.
 
     Examples
     --------
@@ -192,7 +201,7 @@ class Discriminator(nn.Module):
         self.scale = 1 / math.sqrt(wide[-1])
 
     def forward(self, images: Tensor, label: Tensor, conditioning: float = 1.0) -> Tensor:
-        """Return one score for each image: that of any cell, and that of a cell of its class."""
+        """Return one score for each image: as a cell, plus as a cell of its class."""
         x = F.leaky_relu(self.from_rgb(images), SLOPE) * GAIN
         x = F.leaky_relu(self.conv(self.blocks(x)), SLOPE) * GAIN
         x = F.leaky_relu(self.dense(x.flatten(1)), SLOPE) * GAIN
@@ -200,29 +209,104 @@ class Discriminator(nn.Module):
         return self.score(x)[:, 0] + conditioning * of_class
 
 
-def pairing_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+def relativistic_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return the losses of discriminator and generator for scores of paired images.
 
-    Each fake is judged against the real one beside it, of the same class: only which is more real
-    counts, so the generator cannot win by a few images that fool everybody.
+    Each fake image is compared with a real one of the same class. Only the difference of scores
+    counts, so the generator cannot win by a few convincing images.
 
     Examples
     --------
-    >>> d, g = pairing_losses(torch.tensor([5.0]), torch.tensor([-5.0]))
+    >>> d, g = relativistic_losses(torch.tensor([5.0]), torch.tensor([-5.0]))
     >>> bool(d < 1e-3), bool(g > 9)
     (True, True)
     """
     return F.softplus(fake - real).mean(), F.softplus(real - fake).mean()
 
 
-def slope_penalty(scores: Tensor, images: Tensor) -> Tensor:
-    """Return the mean squared slope of scores over images: R1 on real ones, R2 on fakes.
+def gradient_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """Return the mean squared gradient of scores over images: R1 on real images, R2 on fake ones.
 
     Examples
     --------
     >>> x = torch.ones(2, 3, requires_grad=True)
-    >>> slope_penalty((2 * x).sum(dim=1), x).item()
+    >>> gradient_penalty((2 * x).sum(dim=1), x).item()
     12.0
     """
-    (slope,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-    return slope.float().square().flatten(1).sum(dim=1).mean()
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.float().square().flatten(1).sum(dim=1).mean()
+
+
+def uniform(generator: torch.Generator, n: int, k: int, like: Tensor) -> Tensor:
+    """Return uniform numbers from -1 to 1, shape (n, k), drawn on the CPU."""
+    return (torch.rand(n, k, generator=generator) * 2 - 1).to(like.device, non_blocking=True)
+
+
+def dihedral_views(images: Tensor, noise: Tensor) -> Tensor:
+    """Mirror and transpose each image by the signs of three columns: the 8 views of a square.
+
+    Examples
+    --------
+    >>> square = torch.arange(4.0).view(1, 1, 2, 2)
+    >>> dihedral_views(square, torch.tensor([[1.0, -1.0, -1.0]])).flatten().tolist()
+    [1.0, 0.0, 3.0, 2.0]
+    """
+    choose = (noise > 0)[:, :, None, None, None]
+    images = torch.where(choose[:, 0], images.flip(-1), images)
+    images = torch.where(choose[:, 1], images.flip(-2), images)
+    return torch.where(choose[:, 2], images.mT, images)
+
+
+def shift(images: Tensor, noise: Tensor, most: float) -> Tensor:
+    """Shift each image by whole pixels, up to a proportion of its side; reflects at the border."""
+    n, _, height, width = images.shape
+    sides = torch.tensor([width, height], device=images.device)
+    moved = (noise * most * sides).round() * 2 / sides
+    theta = torch.eye(2, 3, device=images.device).repeat(n, 1, 1)
+    theta[:, :, 2] = moved
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(
+        images, grid.to(images.dtype), padding_mode="reflection", align_corners=False
+    )
+
+
+def jitter_color(images: Tensor, noise: Tensor, strength: float) -> Tensor:
+    """Change brightness, saturation and contrast of each image."""
+    light, color, contrast = noise[:, :, None, None, None].unbind(1)
+    images = images + strength * light
+    gray = images.mean(dim=1, keepdim=True)
+    images = torch.lerp(gray, images, 1 + strength * color)
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(middle, images, 1 + strength * contrast)
+
+
+def cut_out(images: Tensor, noise: Tensor, share: float) -> Tensor:
+    """Set a square of each image to zero, of a proportion of its side."""
+    height, width = images.shape[-2:]
+    rows = torch.linspace(-1, 1, height, device=images.device)
+    columns = torch.linspace(-1, 1, width, device=images.device)
+    hidden = (rows - noise[:, :1]).abs()[:, :, None].lt(share) & (columns - noise[:, 1:]).abs()[
+        :, None
+    ].lt(share)
+    return images.masked_fill(hidden[:, None], 0.0)
+
+
+def apply_to_share(changed: Tensor, images: Tensor, noise: Tensor) -> Tensor:
+    """Return the changed image for a random proportion of all images, else the image itself."""
+    return torch.where((noise < 2 * SHARE - 1)[:, None, None, None], changed, images)
+
+
+def augment_for_discriminator(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each image rotated or mirrored, some of them shifted, recolored or partly hidden.
+
+    Examples
+    --------
+    >>> images = torch.zeros(2, 3, 8, 8)
+    >>> augment_for_discriminator(images, torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    noise = uniform(generator, len(images), 13, images)
+    images = dihedral_views(images, noise[:, :3])
+    images = apply_to_share(jitter_color(images, noise[:, 3:6], 0.25), images, noise[:, 10])
+    images = apply_to_share(shift(images, noise[:, 6:8], 0.125), images, noise[:, 11])
+    return apply_to_share(cut_out(images, noise[:, 8:10], 0.35), images, noise[:, 12])

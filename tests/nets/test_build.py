@@ -6,7 +6,7 @@ from torch import nn
 
 from hemaest.deep import DeepEmbedding, ImageClassifier, ResNet24Classifier, ViTClassifier
 from hemaest.nets import ResNet24, build_net, load_weights, read_weights
-from hemaest.nets._resnet24 import Shortcut
+from hemaest.nets.convnets import Shortcut
 
 TINY_VIT = {"depth": 2, "embed_dim": 32, "num_heads": 2}
 
@@ -74,7 +74,7 @@ def test_what_does_not_match_is_listed(tmp_path):
     weights["stages.1.0.conv1.weight"] = torch.zeros(1, 2)
     weights["something.else"] = torch.zeros(3)
     save_file(weights, tmp_path / "w.safetensors")
-    with pytest.warns(UserWarning, match="does not wholly match") as told:
+    with pytest.warns(UserWarning, match="matches only a part of") as told:
         report = load_weights(ResNet24(4, width=8), tmp_path / "w.safetensors")
     assert report["missing"] == ["stages.2.0.conv1.weight"]
     assert report["unexpected"] == ["something.else"]

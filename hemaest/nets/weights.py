@@ -1,4 +1,4 @@
-"""Trained weights from files, read without running any code in them."""
+"""Read trained weights from files without running code, and load them into networks."""
 
 import pickle
 import warnings
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from hemaest._words import some
 
-# where training programs put the weights inside a checkpoint; averaged weights first
+# keys of the weights inside a checkpoint; averaged weights first
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
-# what wrappers put before every name
+# prefixes that wrappers add to every name
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read tensors by name from a ``.safetensors`` or torch file, on the CPU.
 
-    A torch file is read with ``weights_only``: one that holds anything else than tensors and
-    plain containers is refused, since unpickling it could run code.
+    A torch file is read with ``weights_only``. A file that holds anything but tensors and plain
+    containers is refused, because unpickling it could run code.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is no file; pretrained takes True, False or the path of a .safetensors or "
-            ".pth file."
+            f"there is no file {path}; pretrained takes True, False or the path of a "
+            ".safetensors or .pth file."
         )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -56,10 +56,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} holds more than tensors and is not loaded, because that could run code. "
-            "Save the bare weights again: safetensors.torch.save_file(net.state_dict(), ...)."
+            "Save the weights alone: safetensors.torch.save_file(net.state_dict(), ...)."
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is no weights file: {error}") from error
+        raise ValueError(f"{path} is not a file of weights: {error}") from error
     for name in CONTAINERS:
         inner = content.get(name) if isinstance(content, Mapping) else None
         if isinstance(inner, Mapping):
@@ -67,12 +67,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             break
     weights = {k: v for k, v in dict(content).items() if isinstance(v, Tensor)}
     if not weights:
-        raise ValueError(f"{path} holds no tensors by name.")
+        raise ValueError(f"{path} holds no named tensors.")
     return weights
 
 
 def _adapt(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Strip wrappers' prefixes, then let timm convert and resize for this very net."""
+    """Strip the prefixes of wrappers, then let timm convert names and resize embeddings."""
     wanted = set(net.state_dict())
     for prefix in PREFIXES:
         if not wanted & set(weights) and all(k.startswith(prefix) for k in weights):
@@ -85,7 +85,7 @@ def _adapt(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
 
 
 def _timm_filter(net: nn.Module) -> Any:
-    """Return timm's own converter of foreign names and position embeddings, if it has one."""
+    """Return timm's converter for the weights of a network, if it has one."""
     import sys
 
     if not type(net).__module__.startswith("timm."):
@@ -94,10 +94,10 @@ def _timm_filter(net: nn.Module) -> Any:
 
 
 def load_weights(net: nn.Module, path: str | Path) -> dict[str, list[str]]:
-    """Load what fits from a file into a net, and say what did not.
+    """Load the tensors of a file that fit a network, and report the others.
 
-    The last layer is expected to differ (other classes); anything else that is left out is told
-    in a warning. When nothing fits, that is an error.
+    The last layer is expected to differ (other classes). Anything else that is left out is named
+    in a warning. It is an error if nothing fits.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, list[str]]:
     Returns
     -------
     report : dict of lists of names
-        ``loaded``, ``missing`` (in the net, not in the file), ``unexpected`` (in the file, not in
-        the net), ``mismatched`` (another shape).
+        ``loaded``, ``missing`` (in the network, not in the file), ``unexpected`` (in the file, not
+        in the network), ``mismatched`` (another shape).
 
     Examples
     --------
@@ -121,11 +121,14 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, list[str]]:
     >>> load_weights(ResNet24(4, width=8), path)["mismatched"]
     ['fc.weight', 'fc.bias']
     """
-    return put_weights(net, read_weights(path), str(path))
+    return copy_weights(net, read_weights(path), str(path))
 
 
-def put_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, list[str]]:
-    """Put what fits of given weights into a net, and say what did not; ``source`` is told."""
+def copy_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, list[str]]:
+    """Copy the weights that fit into a network; return the report of :func:`load_weights`.
+
+    ``source`` names the origin of the weights in messages.
+    """
     weights = _adapt(weights, net)
     own = net.state_dict()
     fits = {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}
@@ -135,22 +138,22 @@ def put_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict
         "unexpected": [k for k in weights if k not in own],
         "mismatched": [k for k in weights if k in own and k not in fits],
     }
-    learned = {name for name, _ in net.named_parameters()}
-    if not learned & set(fits):
+    parameters = {name for name, _ in net.named_parameters()}
+    if not parameters & set(fits):
         raise ValueError(
             f"nothing in {source} fits {type(net).__name__}: the file has "
-            f"{some(list(weights))}, the net {some(list(own))}. Is it the same backbone?"
+            f"{some(list(weights))}, the network {some(list(own))}. Is it the same backbone?"
         )
     net.load_state_dict(fits, strict=False)
-    told = {
+    reported = {
         kind: list(without_head(net, dict.fromkeys(report[kind])))
         for kind in ("missing", "unexpected", "mismatched")
     }
-    told["missing"] = [n for n in told["missing"] if not n.endswith("num_batches_tracked")]
-    if any(told.values()):
-        parts = "; ".join(f"{kind}: {some(names)}" for kind, names in told.items() if names)
+    reported["missing"] = [n for n in reported["missing"] if not n.endswith("num_batches_tracked")]
+    if any(reported.values()):
+        parts = "; ".join(f"{kind}: {some(names)}" for kind, names in reported.items() if names)
         warnings.warn(
-            f"{source} does not wholly match {type(net).__name__} ({len(fits)} tensors loaded); "
+            f"{source} matches only a part of {type(net).__name__} ({len(fits)} tensors loaded); "
             f"{parts}.",
             stacklevel=2,
         )
@@ -158,7 +161,7 @@ def put_weights(net: nn.Module, weights: dict[str, Tensor], source: str) -> dict
 
 
 def without_head(net: nn.Module, named: dict[str, Any]) -> dict[str, Any]:
-    """Return what goes by the names of a net's tensors, less those of its last layer.
+    """Return a dict keyed by the names of a network's tensors, without those of its last layer.
 
     Examples
     --------

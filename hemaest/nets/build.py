@@ -1,7 +1,8 @@
-"""Build a net by name: our own, or any of timm's, behind one way of calling.
+"""Build a network by name: one of hemaest or any of timm, behind one interface.
 
-Every net has what timm's have: ``forward_features``, ``forward_head(x, pre_logits=)``,
-``num_features``, ``get_classifier`` and, for layer-wise learning rates, ``group_matcher``.
+Every network has timm's interface: ``forward_features``, ``forward_head(x, pre_logits=)``,
+``num_features``, ``get_classifier`` and, for layer-wise learning rates, ``group_matcher``. The
+estimators of ``hemaest.deep`` and ``hemaest.balance`` call :func:`build_net`.
 """
 
 import difflib
@@ -12,30 +13,29 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from hemaest.nets._cellnet import cellnet
-from hemaest.nets._resnet24 import ResNet24
-from hemaest.nets._stride import fitting_stride, lower_stride
-from hemaest.nets._weights import put_weights, read_weights
+from hemaest.nets.convnets import ResNet24, cellnet, fitting_stride, lower_stride
+from hemaest.nets.weights import copy_weights, read_weights
 from hemaest.nets.wpat import WPAT
 
-OWN: dict[str, Callable[..., nn.Module]] = {"cellnet": cellnet, "resnet24": ResNet24}
+OWN_NETWORKS: dict[str, Callable[..., nn.Module]] = {"cellnet": cellnet, "resnet24": ResNet24}
 
 WPAT_NAME = "wpat"
-ENCODER = "convnextv2_atto"
+DEFAULT_ENCODER = "convnextv2_atto"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class NormalizedNet(nn.Module):
-    """A net that takes RGB from 0 to 1: the normalization it was trained with is part of it.
+    """A network that takes RGB values from 0 to 1 and normalizes them itself.
 
     Parameters
     ----------
     backbone : Module
-        A net with timm's way of calling.
+        A network with timm's interface.
     mean, std : sequences of 3 floats
-        Of the RGB channels, on the scale 0 to 1.
+        Mean and standard deviation of the RGB channels in the data the backbone was trained on, on
+        the scale 0 to 1.
     """
 
     def __init__(self, backbone: nn.Module, mean: Any, std: Any) -> None:
@@ -54,7 +54,7 @@ class NormalizedNet(nn.Module):
         return (x - self.mean) / self.std
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the last feature map (n, c, h, w), or tokens (n, t, c) of a transformer."""
+        """Return the last feature map (n, c, h, w), or the tokens (n, t, c) of a transformer."""
         return self.backbone.forward_features(self.normalize(x))
 
     def head(self, features: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class NormalizedNet(nn.Module):
         return self.backbone.forward_head(features)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return what the last layer sees: one vector for each image."""
+        """Return the input of the last layer: one vector for each image."""
         return self.backbone.forward_head(self.features(x), pre_logits=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,15 +71,15 @@ class NormalizedNet(nn.Module):
 
 
 def check_name(name: str) -> str:
-    """Return the name if a net is called so, else suggest one."""
-    if name in OWN or name == WPAT_NAME or timm.is_model(name):
+    """Return the name if a network has it; else raise an error that suggests one."""
+    if name in OWN_NETWORKS or name == WPAT_NAME or timm.is_model(name):
         return name
-    known = [*OWN, WPAT_NAME, *timm.list_models()]
+    known = [*OWN_NETWORKS, WPAT_NAME, *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
     raise ValueError(
-        f"no net is called {name!r}; allowed are {', '.join([*OWN, WPAT_NAME])} and every name in "
-        f"timm.list_models().{hint}"
+        f"there is no network {name!r}; allowed are {', '.join([*OWN_NETWORKS, WPAT_NAME])} and "
+        f"every name in timm.list_models().{hint}"
     )
 
 
@@ -93,34 +93,33 @@ def build_net(
     stride: int | None = None,
     **options: Any,
 ) -> tuple[NormalizedNet, dict[str, list[str]] | None]:
-    """Build a net, ready for images of one size, with or without trained weights.
+    """Build a network for images of one size, with or without trained weights.
 
     Parameters
     ----------
     name : str
         ``"resnet24"``, ``"cellnet"``, ``"wpat"`` or any name that timm knows.
     num_classes : int
-        Outputs; 0 for a net without a last layer.
+        Number of outputs; 0 leaves out the last layer.
     image_size : int, optional
-        Side of the images; a transformer's position embeddings are resized to it.
+        Side of the images. The position embeddings of a transformer are resized to it.
     pretrained : bool, path or dict of Tensors, default=False
-        True takes timm's own weights from the hub; a ``.safetensors`` or ``.pth`` file works
-        without a network; weights by name are taken as they are. For ``"wpat"`` they may be
-        those of its encoder.
+        True downloads timm's weights from the hub. A ``.safetensors`` or ``.pth`` file needs no
+        internet. A dict of tensors is loaded as it is. For ``"wpat"`` the weights may be those
+        of its encoder.
     drop_path : float, default=0.0
         Stochastic depth.
     stride : int, optional
-        Total stride of the last feature map, where it is to be lower than the net's own: for a
-        ConvNeXt, ``"resnet24"``, and the encoder of ``"wpat"``, which by itself takes one that
-        fits ``image_size``.
+        Total stride of the last feature map, at most the network's own. For a ConvNeXt,
+        ``"resnet24"`` and the encoder of ``"wpat"``, whose default fits ``image_size``.
     **options : dict
-        Handed to the net. For ``"wpat"`` also ``encoder``, a name, and ``encoder_options``.
+        Passed to the network. For ``"wpat"`` also ``encoder``, a name, and ``encoder_options``.
 
     Returns
     -------
     net : NormalizedNet
     report : dict or None
-        What of the file was loaded and what was not, see :func:`load_weights`.
+        Which tensors of the file were loaded and which were not, see :func:`load_weights`.
 
     Examples
     --------
@@ -134,8 +133,8 @@ def build_net(
     if name == WPAT_NAME:
         stride = stride or (fitting_stride(image_size) if image_size else None)
         backbone, mean, std = _create_wpat(num_classes, pretrained is True, stride, options)
-    elif name in OWN:
-        backbone = OWN[name](num_classes=num_classes, **options)
+    elif name in OWN_NETWORKS:
+        backbone = OWN_NETWORKS[name](num_classes=num_classes, **options)
         if pretrained is True:
             raise ValueError(
                 f"{name!r} has no published weights: give pretrained=False, or the path of a "
@@ -160,20 +159,20 @@ def build_net(
         target = backbone
         if name == WPAT_NAME and not any(key.startswith("branches.") for key in weights):
             target = backbone.encoder
-        report = put_weights(target, weights, source)
+        report = copy_weights(target, weights, source)
     return NormalizedNet(backbone, mean, std), report
 
 
 def _create_wpat(
     num_classes: int, pretrained: bool, stride: int | None, options: dict[str, Any]
 ) -> tuple[nn.Module, Any, Any]:
-    """Return the transformer around an encoder, and the mean and spread of its images."""
+    """Return the transformer around an encoder, with the mean and std of the encoder."""
     inner = {"stride": stride, **(options.pop("encoder_options", None) or {})}
-    name = check_name(options.pop("encoder", None) or ENCODER)
+    name = check_name(options.pop("encoder", None) or DEFAULT_ENCODER)
     if name != "resnet24" and "convnext" not in name:
         raise ValueError(
-            f"encoder={name!r}: windowed attention is built around 'resnet24' or a ConvNeXt of "
-            "timm ('convnextv2_atto', 'convnext_tiny', ...)."
+            f"encoder={name!r}: windowed attention needs 'resnet24' or a ConvNeXt of timm "
+            " ('convnextv2_atto', 'convnext_tiny', ...)."
         )
     encoder, _ = build_net(
         name,
@@ -191,7 +190,7 @@ def _check_patches(backbone: nn.Module, image_size: int | None) -> None:
     if isinstance(patch, tuple) and image_size is not None and image_size % patch[0]:
         lower = image_size // patch[0] * patch[0]
         raise ValueError(
-            f"image_size={image_size} is no multiple of the {patch[0]} pixels of a patch of "
+            f"image_size={image_size} is not a multiple of {patch[0]}, the patch size of "
             f"{type(backbone).__name__}; take {lower or patch[0]} or {lower + patch[0]}."
         )
 
@@ -205,9 +204,9 @@ def _create_timm(name: str, num_classes: int, pretrained: bool, options: Any) ->
         if isinstance(error, TypeError):
             raise
         raise RuntimeError(
-            f"the published weights of {name!r} could not be had "
+            f"the published weights of {name!r} could not be downloaded "
             f"({type(error).__name__}: {error}). "
-            "Without a network, download them elsewhere and give the file: "
+            "Without internet, download them elsewhere and give the file: "
             "pretrained='path/to/model.safetensors' (or .pth); or train from scratch with "
             "pretrained=False."
         ) from error
