@@ -1,6 +1,7 @@
 from . import (
     balance as balance,
     base as base,
+    cellmap as cellmap,
     clinical as clinical,
     datasets as datasets,
     deep as deep,

@@ -1,8 +1,8 @@
 """The one picture type: the gate that every estimator calls, lazy references, reading files.
 
 A set of images is either dense, ``uint8 (n, H, W, C)``, or ragged, a 1-D object array whose items
-are ``uint8 (H, W, C)`` arrays or :class:`ImageRef`. ``C`` is 3 (RGB) or 4: RGB and a cell map, in
-which 0 is background and cell ``k`` (1 to 127) has cytoplasm ``2k - 1`` and nucleus ``2k``.
+are ``uint8 (H, W, C)`` arrays or :class:`ImageRef`. ``C`` is 3 (RGB) or 4: RGB and a cell map (see
+:mod:`hemaest.cellmap`).
 """
 
 import os
@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
+
 __all__ = ["ImageRef", "check_images", "read_image"]
 
 MAX_PIXELS = 100_000_000
-MAX_LABEL = 254
 GREY, RGB = 1, 2  # what tiff files say of their colours (PhotometricInterpretation)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -309,7 +310,7 @@ def check_images(
         _check_channels(shape[2], channels, where, "X")
         if shape[2] == 4:
             for i, image in enumerate(X):
-                _check_map(image[..., 3], f"{where}image {i}")
+                _check_map(image, f"{where}image {i}")
         return X
     _check_items(items, channels, min_pixels, where)
     return X
@@ -385,7 +386,7 @@ def _check_items(X: NDArray[Any], channels: Channels, min_pixels: int, where: st
         _check_dtype(item, name)
         _check_shape(item.shape, min_pixels, name)
         if item.shape[2] == 4:
-            _check_map(item[..., 3], name)
+            _check_map(item, name)
         seen.setdefault(item.shape[2], i)
     if len(seen) > 1:
         raise ValueError(
@@ -419,20 +420,5 @@ def _check_channels(count: int, channels: Channels, where: str, name: str) -> No
         raise ValueError(f"{where}{name} has {count} channels; only RGB is allowed here.")
 
 
-def _check_map(labels: NDArray[np.uint8], name: str) -> None:
-    """Refuse a fourth channel that is no cell map, above all an alpha channel."""
-    top = int(labels.max(initial=0))
-    if top <= 2:
-        return
-    rule = (
-        "the fourth channel is a cell map: 0 is background, cell k (1..127) has cytoplasm 2k-1 "
-        "and nucleus 2k. Drop alpha with image[..., :3]"
-    )
-    if top > MAX_LABEL:
-        raise ValueError(f"{name}: the fourth channel looks like alpha (it holds {top}); {rule}.")
-    # a map is made of regions; an alpha ramp or noise has a new value at nearly every pixel
-    if labels.size >= 64:
-        steps = np.count_nonzero(labels[:, 1:] != labels[:, :-1]) / max(labels[:, 1:].size, 1)
-        falls = np.count_nonzero(labels[1:] != labels[:-1]) / max(labels[1:].size, 1)
-        if max(steps, falls) > 0.75 or labels.min() == top:
-            raise ValueError(f"{name}: the fourth channel looks like alpha; {rule}.")
+def _check_map(image: NDArray[np.uint8], name: str) -> None:
+    cellmap.check(image[..., 3], name=f"{name}: the fourth channel")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest._numba import raise_if_interrupted
 from hemaest.images import read_image, to_object_array
 
@@ -258,8 +259,8 @@ def window(field: Image, box: Any, size: tuple[int, int], scale: float) -> Image
 def field_map(size: tuple[int, int], cells: Any) -> Image:
     """Return the cell map of a field from the maps of its crops; more than 127 do not fit."""
     labels = np.zeros(size, np.uint8)
-    corners = cells.table[["crop_x0", "crop_y0"]].to_numpy(dtype=int)[:127]
+    corners = cells.table[["crop_x0", "crop_y0"]].to_numpy(dtype=int)[: cellmap.MAX_CELLS]
     for k, ((x0, y0), own) in enumerate(zip(corners, cells.maps, strict=False), 1):
         part = labels[y0 : y0 + own.shape[0], x0 : x0 + own.shape[1]]
-        part[own > 0] = 2 * k - 2 + own[own > 0]
+        part[own > 0] = cellmap.encode(k * (own > 0), cellmap.nuclei(own))[own > 0]
     return labels

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hemaest import cellmap
+
 from ._kernels import OUTLINE, paint_grains, paint_leukocyte, scatter, spine_area
 from ._recipes import Recipe
 
@@ -65,8 +67,9 @@ def paint_cell(
     scale: float,
 ) -> None:
     """Paint the cell at pixel (x, y); number 0 leaves the map alone."""
+    values = cellmap.codes(number) if number else (0, 0)
     paint_leukocyte(
-        canvas, cell_map, number, x, y, scale,
+        canvas, cell_map, values, x, y, scale,
         cell.outline, cell.spine, cell.nucleoli, cell.look, cell.seed,
     )  # fmt: skip
     for grains, dyes, cover, hollow in cell.granules:

@@ -8,6 +8,8 @@ import pandas as pd
 from joblib import effective_n_jobs
 from sklearn.utils import Bunch
 
+from hemaest import cellmap
+
 from ._anatomy import Cell, build_cell, paint_cell
 from ._kernels import paint_red_cells, paint_veil
 from ._microscope import new_canvas, photograph
@@ -133,8 +135,8 @@ def _platelets(
 def _truth(plan: Plan, at: slice, masks: np.ndarray, lobes: np.ndarray) -> pd.DataFrame:
     kind, patient = plan.kind[at], plan.patient[at]
     lab = plan.patient_lab[patient]
-    nucleus = (masks == 2).sum(axis=(1, 2))
-    cytoplasm = (masks == 1).sum(axis=(1, 2))
+    nucleus = cellmap.nuclei(masks).sum(axis=(1, 2))
+    cytoplasm = cellmap.cytoplasm(masks).sum(axis=(1, 2))
     pairs = list(zip(patient.tolist(), kind.tolist(), strict=True))
     shifts = np.array([plan.sizes[pair] for pair in pairs])
     index = np.arange(at.start, at.stop)

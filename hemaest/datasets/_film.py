@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hemaest import cellmap
+
 from ._anatomy import Cell, build_cell, paint_cell
 from ._kernels import paint_grains, paint_red_cells, paint_veil
 from ._microscope import Microscope, draw_microscope, new_canvas, photograph
@@ -187,10 +189,11 @@ def measure(film: Film, names: Sequence[str], cell_map: np.ndarray) -> pd.DataFr
         reach = int((cell.radius + 1) * film.scale) + 3
         top, left = max(int(y) - reach, 0), max(int(x) - reach, 0)
         window = cell_map[top : int(y) + reach, left : int(x) + reach]
-        ys, xs = np.nonzero((window + 1) // 2 == number)
+        own = cellmap.select(window, number)
+        ys, xs = np.nonzero(own)
         if len(ys) == 0:
             continue
-        nucleus = int((window == 2 * number).sum())
+        nucleus = int(cellmap.nuclei(own).sum())
         rows.append(
             {
                 "cell": number,

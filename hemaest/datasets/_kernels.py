@@ -115,8 +115,10 @@ def spine_area(spine, step):
 
 
 @njit(**_fast)
-def paint_leukocyte(canvas, cell_map, number, cx, cy, scale, outline, spine, nucleoli, look, seed):
+def paint_leukocyte(canvas, cell_map, codes, cx, cy, scale, outline, spine, nucleoli, look, seed):
     """Paint one leukocyte over what is there and write its cytoplasm and nucleus to the map.
+
+    ``codes`` are the values of both in the map, 0 to leave the map alone.
 
     ``look`` holds, in this order: nucleus density, chromatin contrast, chromatin grain (um),
     membrane, cytoplasm nucleus-dye, azure, eosin, texture, texture grain (um), rim, hof
@@ -143,8 +145,8 @@ def paint_leukocyte(canvas, cell_map, number, cx, cy, scale, outline, spine, nuc
             wobble = rough * value_noise(x * 0.9, y * 0.9, seed + 11)
             depth = min(nucleus_depth(x, y, spine) + wobble, cell_depth - 0.12)
             inside = _smooth(depth * edge + 0.5)
-            if number > 0 and cell_depth > 0:
-                cell_map[row, col] = 2 * number if depth > 0 else 2 * number - 1
+            if codes[0] > 0 and cell_depth > 0:
+                cell_map[row, col] = codes[1] if depth > 0 else codes[0]
             # cytoplasm: a tint with texture, a dark rim and a pale place beside the nucleus
             tone = 1.0 + texture * fractal_noise(x / texture_grain, y / texture_grain, seed + 3)
             tone += rim * math.exp(-max(cell_depth, 0.0) / 0.45)

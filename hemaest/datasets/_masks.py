@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest.images import read_image
 
 # masks hold 0, 128 (cytoplasm) and 255 (nucleus); a few hold stray values between
@@ -24,8 +25,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     array([[0, 1, 2]], dtype=uint8)
     """
     values = _grey_values(path)
-    labels = (values >= CYTOPLASM_FROM).astype(np.uint8)
-    labels[values >= NUCLEUS_FROM] = 2
+    labels = cellmap.encode(values >= CYTOPLASM_FROM, values >= NUCLEUS_FROM)
     if not labels.any():
         raise ValueError(
             f"{path} shows no cell: its values go from {values.min()} to {values.max()}, where a "

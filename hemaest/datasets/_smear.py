@@ -9,6 +9,7 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from hemaest import cellmap
 from hemaest._seeds import seed_of
 
 from ._synthetic import check_numbers
@@ -109,7 +110,7 @@ def make_smear(
         stain, lab_effect, patient_effect, patient,
     )  # fmt: skip
     image = np.empty((height, width, 3), np.uint8) if out is None else out
-    cell_map = np.zeros((height, width), np.uint8 if len(names) <= 127 else np.uint16)
+    cell_map = np.zeros((height, width), np.uint8 if len(names) <= cellmap.MAX_CELLS else np.uint16)
     tile = _film.TILE
     corners = [(r, c) for r in range(0, height, tile) for c in range(0, width, tile)]
 

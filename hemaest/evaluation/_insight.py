@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from hemaest import cellmap
 from hemaest.images import as_array, cell_map, check_images, rgb
 
 WRONG, RIGHT = 8, 8
@@ -159,7 +160,7 @@ def outlined(image: Image, side: int = SIDE) -> Image:
         np.ascontiguousarray(rgb(as_array(image))), (width, height), interpolation=cv2.INTER_AREA
     )
     large = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    for mask, colour in ((large > 0, (255, 255, 255)), ((large > 0) & (large % 2 == 0), (0, 0, 0))):
+    for mask, colour in ((large > 0, (255, 255, 255)), (cellmap.nuclei(large), (0, 0, 0))):
         lines, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
         )

@@ -3,9 +3,15 @@
 import numpy as np
 from numba import njit
 
+from hemaest import cellmap
+
+VALUES = np.arange(256, dtype=np.uint8)
+CELL_OF = cellmap.cells(VALUES).astype(np.int64)
+IS_NUCLEUS = cellmap.nuclei(VALUES).astype(np.int64)
+
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cell_boxes(cell_map):
+def _cell_boxes(cell_map, cell_of, is_nucleus):
     """Return one row for each cell: k, y0, x0, y1, x1 (half-open), cytoplasm and nucleus area."""
     height, width = cell_map.shape
     found = np.zeros((129, 7), np.int64)
@@ -19,12 +25,12 @@ def cell_boxes(cell_map):
             while x < width and cell_map[y, x] == value:
                 x += 1
             if value:
-                k = (value + 1) // 2
+                k = cell_of[value]
                 found[k, 1] = min(found[k, 1], y)
                 found[k, 2] = min(found[k, 2], start)
                 found[k, 3] = y + 1
                 found[k, 4] = max(found[k, 4], x)
-                found[k, 6 - value % 2] += x - start
+                found[k, 5 + is_nucleus[value]] += x - start
     n = 0
     for k in range(1, 129):
         if found[k, 3]:
@@ -32,3 +38,8 @@ def cell_boxes(cell_map):
             found[n, 0] = k
             n += 1
     return found[:n].copy()
+
+
+def cell_boxes(cell_map):
+    """Return one row for each cell: k, y0, x0, y1, x1 (half-open), cytoplasm and nucleus area."""
+    return _cell_boxes(cell_map, CELL_OF, IS_NUCLEUS)

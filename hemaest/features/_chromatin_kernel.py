@@ -7,6 +7,7 @@ numba keys a cache by this file alone: after a change in a kernel that is called
 import numpy as np
 from numba import njit
 
+from hemaest import cellmap
 from hemaest.features import _glcm, _granularity, _lbp
 from hemaest.features._glcm import measure_glcm
 from hemaest.features._granularity import measure_granularity
@@ -53,7 +54,7 @@ def definitions() -> dict[str, str]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cut_texture(image, k, box):
+def cut_texture(image, codes, box):
     """Return red, green and blue around a cell and the regions in its box.
 
     All have a frame of 3 pixels; beyond the image the colours repeat its edge, so that a cell that
@@ -74,7 +75,7 @@ def cut_texture(image, k, box):
             line[:before] = line[before]
             line[beyond:] = line[beyond - 1]
     regions = np.zeros((y1 - y0 + 6, x1 - x0 + 6), np.uint8)
-    nucleus, cytoplasm = np.uint8(2 * k), np.uint8(2 * k - 1)
+    cytoplasm, nucleus = np.uint8(codes[0]), np.uint8(codes[1])
     for y in range(y0, y1):
         labels, line = image[y, x0:x1], regions[y - y0 + 3, 3:]
         for x in range(len(labels)):
@@ -149,8 +150,8 @@ def _patterns_of(grey, regions, glcm_tables, circle, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _texture(image, k, box, glcm_tables, circle, out):
-    colors, regions = cut_texture(image, k, box)
+def _texture(image, codes, box, glcm_tables, circle, out):
+    colors, regions = cut_texture(image, codes, box)
     both = out[: 2 * _BOTH].reshape(2, _BOTH)
     # rows without gaps, as below: every layout of an array is compiled for itself
     fine = np.full((2, _TEXTURE), np.nan)
@@ -175,4 +176,4 @@ def _texture(image, k, box, glcm_tables, circle, out):
 
 def texture(image, k, box, out):
     """Write the texture features of cell ``k``, in the order of :func:`definitions`."""
-    _texture(image, k, box, _glcm.TABLES, _lbp.TABLES[0], out)
+    _texture(image, cellmap.codes(k), box, _glcm.TABLES, _lbp.TABLES[0], out)

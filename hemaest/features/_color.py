@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import cellmap
 from hemaest.base import checked_fit
 from hemaest.features._cells import CellFeatures, Family
 from hemaest.images import Channels
@@ -53,7 +54,7 @@ def measure_color(
     for one, other in CONTRASTS:
         out[start : start + len(CONTRASTED)] = means[one] - means[other]
         start += len(CONTRASTED)
-    measure_granules(image, k, box, histograms[0], *TABLES, out[start:])
+    measure_granules(image, cellmap.codes(k), box, histograms[0], *TABLES, out[start:])
 
 
 @cache

@@ -7,6 +7,7 @@ all that their statistics need; only CIELAB is computed pixel by pixel.
 import numpy as np
 from numba import njit
 
+from hemaest import cellmap
 from hemaest._color import LINEAR, OPTICAL_DENSITY, RGB_TO_XYZ
 
 CHANNELS = ("r", "g", "b", "od_r", "od_g", "od_b", "lightness", "lab_a", "lab_b")
@@ -176,8 +177,7 @@ def region_table(k):
     """Return the region of each value of a map: 0 no cell, 1 cytoplasm and 2 nucleus of cell k."""
     regions = np.full(256, 255, np.uint8)
     regions[0] = 0
-    regions[2 * k - 1] = 1
-    regions[2 * k] = 2
+    regions[list(cellmap.codes(k))] = 1, 2
     return regions
 
 

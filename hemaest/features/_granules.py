@@ -55,14 +55,15 @@ _N_GRANULES = len(GRANULE_DEFINITIONS)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _shares(image, k, box, xyz, roots, out):
+def _shares(image, codes, box, xyz, roots, out):
     """Write the shares of colour bins of cytoplasm and nucleus."""
     counts = np.zeros((2, 44))
     for y in range(box[0], box[2]):
         for x in range(box[1], box[3]):
-            region = int(image[y, x, 3]) - (2 * k - 1)
-            if region < 0 or region > 1:
+            label = image[y, x, 3]
+            if label != codes[0] and label != codes[1]:
                 continue
+            region = int(label == codes[1])
             r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
             fx = _lab_f(xyz[0, r, 0] + xyz[1, g, 0] + xyz[2, b, 0], roots)
             fy = _lab_f(xyz[0, r, 1] + xyz[1, g, 1] + xyz[2, b, 1], roots)
@@ -91,7 +92,7 @@ def _median(counts):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _granules(image, k, box, surround, density, out):
+def _granules(image, codes, box, surround, density, out):
     y0, x0, y1, x1 = box
     height = y1 - y0
     width = x1 - x0
@@ -107,9 +108,10 @@ def _granules(image, k, box, surround, density, out):
     n_cytoplasm = 0
     for y in range(height):
         for x in range(width):
-            region = int(image[y + y0, x + x0, 3]) - (2 * k - 1)
-            if region < 0 or region > 1:
+            label = image[y + y0, x + x0, 3]
+            if label != codes[0] and label != codes[1]:
                 continue
+            region = int(label == codes[1])
             n_cell += 1
             n_cytoplasm += region == 0
             r = max(density[image[y + y0, x + x0, 0]] - background[0], 0.0)
@@ -126,7 +128,7 @@ def _granules(image, k, box, surround, density, out):
     marks = np.zeros((3, height + 2, width + 2), np.uint8)
     for y in range(height):
         for x in range(width):
-            if image[y + y0, x + x0, 3] == 2 * k - 1:
+            if image[y + y0, x + x0, 3] == codes[0]:
                 od = total[y + 1, x + 1]
                 r = red[y + 1, x + 1]
                 marks[0, y + 1, x + 1] = od > 0.6 and r < 0.2 * od
@@ -139,14 +141,14 @@ def _granules(image, k, box, surround, density, out):
         out[3 * kind + 1] = grains.mean() / n_cell if len(grains) else 0.0
         out[3 * kind + 2] = 1000 * len(grains) / n_cytoplasm
     labels, areas = parts(marks[2])
-    _drop_open(labels, areas, image, k, box)
+    _drop_open(labels, areas, image, codes, box)
     holes = areas[areas >= 3]
     out[6] = holes.sum() / n_cytoplasm
     out[7] = len(holes)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _drop_open(labels, areas, image, k, box):
+def _drop_open(labels, areas, image, codes, box):
     """Set the area of parts that touch the outside of the cell to 0."""
     for y in range(1, labels.shape[0] - 1):
         for x in range(1, labels.shape[1] - 1):
@@ -157,12 +159,14 @@ def _drop_open(labels, areas, image, k, box):
                     iy = ny - 1 + box[0]
                     ix = nx - 1 + box[1]
                     beyond = iy < 0 or ix < 0 or iy >= image.shape[0] or ix >= image.shape[1]
-                    if beyond or (image[iy, ix, 3] + 1) // 2 != k:
+                    if beyond:
+                        areas[labels[y, x]] = 0
+                    elif image[iy, ix, 3] != codes[0] and image[iy, ix, 3] != codes[1]:
                         areas[labels[y, x]] = 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def measure_granules(image, k, box, surround, density, parts_of_xyz, roots, out):
+def measure_granules(image, codes, box, surround, density, parts_of_xyz, roots, out):
     """Write the values of :func:`definitions`; ``surround`` has its channel histograms."""
-    _granules(image, k, box, surround, density, out[:8])
-    _shares(image, k, box, parts_of_xyz, roots, out[8:])
+    _granules(image, codes, box, surround, density, out[:8])
+    _shares(image, codes, box, parts_of_xyz, roots, out[8:])

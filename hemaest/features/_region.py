@@ -63,14 +63,14 @@ def cut(image, box, pad):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def between(labels, low, high):
-    """Return 1 where low <= label <= high."""
+def either(labels, one, other):
+    """Return 1 where a label is one of two."""
     mask = np.empty(labels.shape, np.uint8)
-    low, high = np.uint8(low), np.uint8(high)
+    one, other = np.uint8(one), np.uint8(other)
     for y in range(labels.shape[0]):
         source, target = labels[y], mask[y]
         for x in range(len(source)):
-            target[x] = np.uint8(source[x] >= low) & np.uint8(source[x] <= high)
+            target[x] = np.uint8(source[x] == one) | np.uint8(source[x] == other)
     return mask
 
 

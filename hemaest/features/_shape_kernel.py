@@ -7,6 +7,7 @@ numba keys a cache by this file alone: after a change in a kernel that is called
 import numpy as np
 from numba import njit
 
+from hemaest import cellmap
 from hemaest.features._lobes import SIZE as N_LOBES, measure_lobes
 from hemaest.features._outline import (
     N_FOURIER,
@@ -17,7 +18,7 @@ from hemaest.features._outline import (
     indentations,
     loops,
 )
-from hemaest.features._region import SIZE as N_REGION, TABLES, between, bounds, cut, measure_region
+from hemaest.features._region import SIZE as N_REGION, TABLES, bounds, cut, either, measure_region
 
 _OUTLINE = N_REGION + N_LOOPS + N_FOURIER
 _NUCLEUS = _OUTLINE + N_INDENTATION + N_LOBES
@@ -83,15 +84,15 @@ def _on_border(mask, y0, x0, height, width):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _shape(image, k, box, tables, walk, out):
+def _shape(image, codes, box, tables, walk, out):
     out[:] = np.nan
     cell = out[_NUCLEUS : _NUCLEUS + _OUTLINE]
     relation = out[_NUCLEUS + _OUTLINE :]
     labels = cut(image, box, 1)
-    mask = between(labels, 2 * k - 1, 2 * k)
+    mask = either(labels, codes[0], codes[1])
     cell_y, cell_x, _, cell_loop = _outline(mask, tables, walk, cell)
     relation[8] = _on_border(mask, box[0], box[1], *image.shape[:2]) / cell[2]
-    inner = between(labels, 2 * k, 2 * k)
+    inner = either(labels, codes[1], codes[1])
     top, left, bottom, right = bounds(inner)
     if bottom <= top:
         relation[0] = 0
@@ -114,4 +115,4 @@ def _shape(image, k, box, tables, walk, out):
 
 def shape(image, k, box, out):
     """Write the shape features of cell ``k`` of an image, in the order of their definitions."""
-    _shape(image, k, box, TABLES, WALK, out)
+    _shape(image, cellmap.codes(k), box, TABLES, WALK, out)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hemaest import cellmap
 from hemaest.images import as_array, cell_map, check_images, rgb
 from hemaest.inspection._letters import shortened, size_for
 
@@ -225,7 +226,7 @@ class CellGalleryDisplay:
             return
         from skimage.measure import find_contours
 
-        for mask in (labels > 0, (labels > 0) & (labels % 2 == 0)):
+        for mask in (labels > 0, cellmap.nuclei(labels)):
             for line in find_contours(np.pad(mask, 1).astype(float), 0.5):
                 x, y = x0 + (line[:, 1] - 0.5) * scale, y0 + (line[:, 0] - 0.5) * scale
                 self.ax_.plot(x, y, color="white", lw=1.6)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest.base import did_you_mean
 from hemaest.deep._letterbox import placement
 from hemaest.images import as_array, cell_map, rgb
@@ -45,11 +46,10 @@ def heat_shares(heat: Heat, labels: NDArray[np.uint8]) -> dict[str, float]:
     >>> heat_shares(np.ones((2, 2)), np.array([[0, 1], [2, 2]], np.uint8))["nucleus"]
     0.5
     """
-    inside = labels > 0
     parts = {
-        "nucleus": inside & (labels % 2 == 0),
-        "cytoplasm": labels % 2 == 1,
-        "surround": ~inside,
+        "nucleus": cellmap.nuclei(labels),
+        "cytoplasm": cellmap.cytoplasm(labels),
+        "surround": labels == 0,
     }
     total = max(float(heat.sum()), 1e-12)
     shares = {name: float(heat[mask].sum()) / total for name, mask in parts.items()}

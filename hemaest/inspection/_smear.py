@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest.images import as_array, check_images, rgb
 from hemaest.inspection._letters import wrapped
 
@@ -169,8 +170,7 @@ class SmearDisplay:
             return
         from skimage.measure import find_contours
 
-        cells = (self.cell_map.astype(np.int32) + 1) // 2
-        nuclei = (self.cell_map > 0) & (self.cell_map % 2 == 0)
+        cells, nuclei = cellmap.cells(self.cell_map), cellmap.nuclei(self.cell_map)
         masks = [(cells == k, 0.8) for k in range(1, int(cells.max()) + 1)] + [(nuclei, 0.5)]
         for mask, share in masks:
             for outline in find_contours(np.pad(mask, 1).astype(float), 0.5):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions
 from hemaest.preprocessing._resize import border_color, pad_to
@@ -25,7 +26,7 @@ def central_cell(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     >>> central_cell(labels).astype(int).tolist()
     [[0, 0, 1, 1, 1]]
     """
-    cells = (labels.astype(np.int16) + 1) // 2
+    cells = cellmap.cells(labels)
     if not cells.any():
         return np.zeros(labels.shape, bool)
     rows, columns = np.nonzero(cells)

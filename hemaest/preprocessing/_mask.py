@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest.base import ImageTransformer, StrOptions
 from hemaest.preprocessing._resize import border_color
 
@@ -59,8 +60,8 @@ class MaskBackground(ImageTransformer):
             return result
         parts = {
             "cell": labels > 0,
-            "nucleus": (labels > 0) & (labels % 2 == 0),
-            "cytoplasm": labels % 2 == 1,
+            "nucleus": cellmap.nuclei(labels),
+            "cytoplasm": cellmap.cytoplasm(labels),
         }
         color = border_color(image) if self.fill == "border" else np.full(3, 255, np.uint8)
         result[~parts[self.keep], :3] = color

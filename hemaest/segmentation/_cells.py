@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import cellmap
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
 from hemaest.images import pack, rgb
@@ -211,6 +212,6 @@ class CellSegmenter(ImageTransformer):
         X = self._check_images(X)
         truth, values = check_masks(masks, X), []
         for labels, true in zip(self.predict(X), truth, strict=True):
-            nuclei = dice((labels > 0) & (labels % 2 == 0), (true > 0) & (true % 2 == 0))
+            nuclei = dice(cellmap.nuclei(labels), cellmap.nuclei(true))
             values.append((nuclei + dice(labels > 0, true > 0)) / 2)
         return float(np.mean(values))

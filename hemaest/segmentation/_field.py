@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest.segmentation._cytoplasm import whole_cell
 from hemaest.segmentation._found import Found, agreement_of, nothing
 from hemaest.segmentation._instances import single_cells
@@ -144,7 +145,7 @@ def find_in_scene(
 def segment_field(image: NDArray[np.uint8], net: Any = None, *, alone: bool = False) -> Found:
     """Segment every leukocyte of an RGB field, the 127 with the largest nuclei at most."""
     found = find_field(image, net, alone=alone).found
-    labels = np.where(found.labels > 254, 0, found.labels).astype(np.uint8)
+    labels = cellmap.first_cells(found.labels)
     return Found(found.nucleus, found.cell, labels, found.agreement)
 
 
@@ -306,7 +307,7 @@ def _enlarge(
     owner = _nearest_label(labels)
     height, width = scene.size
     owner = cv2.resize(owner, (width, height), interpolation=cv2.INTER_NEAREST)
-    result = np.where(cell > 0.5, 2 * owner - 1 + (nucleus > 0.5), 0).astype(np.uint16)
+    result = cellmap.encode(np.where(cell > 0.5, owner, 0), nucleus > 0.5)
     return Found(nucleus, cell, result, agreement_of([m & near for m in masks], inner))
 
 
@@ -346,7 +347,7 @@ def boxes_of(
     from scipy.ndimage import find_objects
 
     rows, numbers = [], []
-    cells = (labels.astype(np.int32) + 1) // 2
+    cells = cellmap.cells(labels).astype(np.int32)
     for k, box in enumerate(find_objects(cells, max_label=len(scores))):
         if box is not None:
             y, x = box

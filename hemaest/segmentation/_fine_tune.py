@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest._seeds import seed_of
 from hemaest.images import iter_arrays, rgb
 
@@ -20,17 +21,7 @@ def check_masks(masks: Any, X: NDArray[Any]) -> list[NDArray[np.uint8]]:
         raise ValueError(f"masks has {len(masks)} items, X has {len(X)}; give one for each image.")
     checked = []
     for i, (mask, image) in enumerate(zip(masks, iter_arrays(X), strict=True)):
-        mask = np.asarray(mask)
-        if mask.shape != image.shape[:2]:
-            raise ValueError(f"masks[{i}] has shape {mask.shape}, its image {image.shape[:2]}.")
-        if mask.dtype.kind not in "biu":
-            raise ValueError(f"masks[{i}] is {mask.dtype}; a cell map holds integers.")
-        if mask.min(initial=0) < 0 or mask.max(initial=0) > 254:
-            raise ValueError(
-                f"masks[{i}] holds values from {mask.min()} to {mask.max()}; a cell map holds 0 "
-                "(background), 1 (cytoplasm), 2 (nucleus), and 2k-1, 2k for further cells."
-            )
-        checked.append(mask.astype(np.uint8))
+        checked.append(cellmap.check(mask, shape=image.shape[:2], name=f"masks[{i}]"))
     return checked
 
 
@@ -50,7 +41,7 @@ def fine_tune(
     """
     import copy
 
-    if not any(((m > 0) & (m % 2 == 0)).any() for m in masks):
+    if not any(cellmap.nuclei(m).any() for m in masks):
         raise ValueError("masks hold no nucleus (value 2) at all.")
     from hemaest.segmentation._augment import MILD
     from hemaest.segmentation._network import fused, pair, shipped, train
@@ -95,7 +86,7 @@ def field_pairs(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> list[Pai
     image = paint_frame(image)
     # training cuts SIDE pixels out of each pair after it brought all of it to that size
     x = seen_at(image, round(working_side(image) * POOL_SIDE / SIDE))
-    kind = np.where(labels == 0, 0, 2 - labels % 2).astype(np.uint8)
+    kind = cellmap.encode(labels > 0, cellmap.nuclei(labels))
     kind = cv2.resize(kind, x.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     spare = [(0, max(0, POOL_SIDE - n)) for n in kind.shape]
     x, kind = np.pad(x, [*spare, (0, 0)], mode="symmetric"), np.pad(kind, spare, mode="symmetric")

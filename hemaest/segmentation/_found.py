@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -44,9 +46,9 @@ def one_cell(
     """Cut two soft maps at one half into the map of a single cell."""
     nucleus = np.clip(nucleus, 0, 1)
     cell = np.clip(cell, 0, 1)
-    labels = (np.maximum(cell, nucleus) > 0.5).astype(np.uint8)
-    labels[nucleus > 0.5] = 2
-    return Found(nucleus, cell, labels, agreement if (labels == 2).any() else float("nan"))
+    inner = nucleus > 0.5
+    labels = cellmap.encode((cell > 0.5) | inner, inner)
+    return Found(nucleus, cell, labels, agreement if inner.any() else float("nan"))
 
 
 def agreement_of(masks: list[NDArray[np.bool_]], majority: NDArray[np.bool_]) -> float:

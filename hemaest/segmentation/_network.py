@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hemaest import cellmap
 from hemaest._progress import track
 from hemaest.nets.unet import SmallUNet
 from hemaest.segmentation._augment import Strength, augment
@@ -34,7 +35,7 @@ def pair(
     """
     import cv2
 
-    kind = np.where(labels == 0, 0, 2 - labels % 2).astype(np.uint8)
+    kind = cellmap.encode(labels > 0, cellmap.nuclei(labels))
     if closer and kind.any():
         window = square_around(kind > 0, AROUND)
         image, kind = image[window], kind[window]

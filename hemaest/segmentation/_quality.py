@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest.segmentation._found import Found
 
 # shares of the image that a leukocyte and its nucleus take in a crop around one cell
@@ -16,10 +17,9 @@ MAX_BORDER = 0.1
 
 def judge(found: Found) -> dict[str, Any]:
     """Return one row of the quality table."""
-    nucleus = found.labels % 2 == 0
-    nucleus &= found.labels > 0
+    nucleus = cellmap.nuclei(found.labels)
     cell = found.labels > 0
-    n_cells = int((found.labels.max(initial=0) + 1) // 2)
+    n_cells = cellmap.n_cells(found.labels)
     areas = int(nucleus.sum()), int(cell.sum())
     fractions = areas[0] / nucleus.size, areas[1] / cell.size
     border = border_share(cell)

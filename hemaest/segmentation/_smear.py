@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import cellmap
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
 from hemaest.images import pack, rgb, to_object_array
@@ -205,7 +206,7 @@ class SmearDetector(ImageTransformer):
             x0, y0, x1, y1 = around
             labels = field.found.labels[y0:y1, x0:x1]
             crops.append(rgb(image)[y0:y1, x0:x1].copy())
-            maps.append(_only(labels, int(field.owners[number])))
+            maps.append(cellmap.select(labels, int(field.owners[number])))
             rows.append(dict(zip(_COLUMNS, [number, *box, *around], strict=True)))
         return crops, maps, rows
 
@@ -252,12 +253,6 @@ def _with_margin(
         min(width, int(np.ceil(x1 + more))),
         min(height, int(np.ceil(y1 + more))),
     )
-
-
-def _only(labels: NDArray[np.unsignedinteger[Any]], number: int) -> NDArray[np.uint8]:
-    """Return the map of one cell alone, as cell 1."""
-    own = (labels > 0) & ((labels.astype(np.int32) + 1) // 2 == number)
-    return np.where(own, 2 - labels % 2, 0).astype(np.uint8)
 
 
 def _shifted(

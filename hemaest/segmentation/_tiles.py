@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import cellmap
 from hemaest.segmentation._field import FIRST_SIDE, Field, find_in_scene, first_look
 from hemaest.segmentation._found import Found
 from hemaest.segmentation._scene import make_scene
@@ -69,7 +70,7 @@ def find_tiled(
     """Find every leukocyte tile by tile; each belongs to the tile that holds its middle."""
     size = image.shape[:2]
     nucleus, cell = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    owner = np.zeros(size, np.uint16)
+    owner = np.zeros(size, np.int32)
     boxes: list[NDArray[np.float64]] = []
     reds, platelets, agreements, looks = [], [], [], []
     white = LOG[plasma_color(image[::8, ::8].reshape(-1, 3)).astype(np.uint8)]
@@ -82,7 +83,7 @@ def find_tiled(
         reds.append(_inside(field.red_places + corner, core))
         platelets.append(_inside(field.platelet_places + corner, core))
         agreements.append(field.found.agreement)
-        cells = (field.found.labels.astype(np.int32) + 1) // 2
+        cells = cellmap.cells(field.found.labels)
         for box, number in zip(field.boxes, field.owners, strict=True):
             middle = np.array([[box[1] + box[3], box[0] + box[2]]]) / 2 + corner
             if not len(_inside(middle, core, margin)):
@@ -101,8 +102,7 @@ def find_tiled(
             for full, soft in ((nucleus, field.found.nucleus), (cell, field.found.cell)):
                 full[here] = np.where(free, np.maximum(full[here], soft[near]), full[here])
     order, numbers = _by_nucleus(owner, nucleus > 0.5, len(boxes))
-    new = numbers[owner].astype(np.int32)
-    labels = np.where(new > 0, 2 * new - 1 + (nucleus > 0.5), 0).astype(np.uint16)
+    labels = cellmap.encode(numbers[owner], nucleus > 0.5)
     table = np.array(boxes, np.float64).reshape(-1, 5)
     table[:, 4] *= np.where(small_and_pale(np.array(looks).reshape(-1, 2)), DOUBT, 1)
     table = table[order]
@@ -179,11 +179,11 @@ def _widened(box: NDArray[np.float64], more: int, size: tuple[int, int]) -> Box:
 
 
 def _by_nucleus(
-    owner: NDArray[np.uint16], nucleus: NDArray[np.bool_], n: int
-) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
+    owner: NDArray[np.int32], nucleus: NDArray[np.bool_], n: int
+) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Return the cells' order by the size of their nuclei, and the new number of each old one."""
     area = np.bincount(owner[nucleus], minlength=n + 1)[1:]
     order = np.argsort(-area, kind="stable")
-    numbers = np.zeros(n + 1, np.uint16)
+    numbers = np.zeros(n + 1, np.int32)
     numbers[order + 1] = np.arange(1, n + 1)
     return order, numbers
