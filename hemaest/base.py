@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import (
     Options,
     StrOptions,
 )
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from hemaest._parallel import map_images
 from hemaest.images import Channels, check_images, pack
@@ -38,6 +38,7 @@ __all__ = [
     "TakesGroups",
     "checked_fit",
     "did_you_mean",
+    "fit_with_groups",
 ]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -50,6 +51,20 @@ def checked_fit(fit: Method) -> Method:
     knows their names.
     """
     return _fit_context(prefer_skip_nested_validation=True)(fit)
+
+
+def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
+    """Fit, handing groups to estimators whose ``fit`` takes them.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> fit_with_groups(DummyClassifier(), [[0], [1]], [0, 1], ["ann", "bob"])
+    DummyClassifier()
+    """
+    if groups is not None and has_fit_parameter(estimator, "groups"):
+        return estimator.fit(X, y, groups=groups)
+    return estimator.fit(X, y)
 
 
 def did_you_mean(got: object, allowed: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import type_of_target
 from hemaest._file_names import infer_groups
 from hemaest._words import some
 
-__all__ = ["GroupedFolds", "Split", "grouped_holdout", "infer_groups", "split"]
+__all__ = ["GroupedFolds", "Split", "group_quantile", "grouped_holdout", "infer_groups", "split"]
 
 
 def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
@@ -200,6 +200,42 @@ def grouped_holdout(
         raise ValueError(f"fraction={fraction!r} must lie between 0 and 1, both excluded.")
     part = _partition(len(y), y, groups, (1 - fraction, fraction), random_state)
     return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+
+
+def group_quantile(scores: np.ndarray, groups: np.ndarray, level: float) -> float:
+    """Return the score that a new group's image stays below with probability `level`.
+
+    Every group counts alike however many images it has, and one more group, the new one, counts as
+    infinitely strange (Dunn, Wasserman and Ramdas 2022). With one image a group this is the usual
+    split-conformal quantile.
+
+    Parameters
+    ----------
+    scores : float array of shape (n_samples,)
+        How strange each image is.
+    groups : array of shape (n_samples,)
+        Patient or smear of each.
+    level : float
+        Probability, between 0 and 1.
+
+    Returns
+    -------
+    score : float
+        Infinite where there are too few groups for this level.
+
+    Examples
+    --------
+    >>> group_quantile(np.arange(1.0, 20), np.arange(19), level=0.9)
+    18.0
+    >>> group_quantile(np.arange(1.0, 6), np.arange(5), level=0.9)
+    inf
+    """
+    codes, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    weight = 1 / counts[codes] / (len(counts) + 1)
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(weight[order])
+    at = np.searchsorted(reached, level - 1e-12)
+    return float(scores[order[at]]) if at < len(scores) else float("inf")
 
 
 class Split(tuple):

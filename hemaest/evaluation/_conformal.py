@@ -16,31 +16,16 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from hemaest.base import HasMethods, ImageEstimator, Interval, TakesGroups, checked_fit
-from hemaest.evaluation._folds import fit_with_groups, probabilities
-from hemaest.groups import check_groups, grouped_holdout
-
-
-def group_quantile(scores: NDArray[np.float64], groups: NDArray[Any], level: float) -> float:
-    """Return the score that a new group's image stays below with probability `level`.
-
-    Every group counts alike however many images it has, and one more group, the new one, counts as
-    infinitely strange (Dunn, Wasserman and Ramdas 2022). With one image a group this is the usual
-    split-conformal quantile.
-
-    Examples
-    --------
-    >>> group_quantile(np.arange(1.0, 20), np.arange(19), level=0.9)
-    18.0
-    >>> group_quantile(np.arange(1.0, 6), np.arange(5), level=0.9)
-    inf
-    """
-    codes, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
-    weight = 1 / counts[codes] / (len(counts) + 1)
-    order = np.argsort(scores, kind="stable")
-    reached = np.cumsum(weight[order])
-    at = np.searchsorted(reached, level - 1e-12)
-    return float(scores[order[at]]) if at < len(scores) else float("inf")
+from hemaest.base import (
+    HasMethods,
+    ImageEstimator,
+    Interval,
+    TakesGroups,
+    checked_fit,
+    fit_with_groups,
+)
+from hemaest.evaluation._folds import probabilities
+from hemaest.groups import check_groups, group_quantile, grouped_holdout
 
 
 class ConformalClassifier(  # type: ignore[misc]

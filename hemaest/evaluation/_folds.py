@@ -20,6 +20,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 import hemaest
 from hemaest._numba import raise_if_interrupted
+from hemaest.base import fit_with_groups
 from hemaest.evaluation._insight import Insight, look_into, telling
 from hemaest.evaluation._metrics import mean_recall
 from hemaest.groups import GroupedFolds
@@ -39,13 +40,6 @@ class FoldResult:
     error: str = ""
     insight: Insight | None = None
     trained_on: int | None = None
-
-
-def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
-    """Fit, handing groups to estimators whose ``fit`` takes them."""
-    if groups is not None and has_fit_parameter(estimator, "groups"):
-        return estimator.fit(X, y, groups=groups)
-    return estimator.fit(X, y)
 
 
 def fit_calibrated(estimator: Any, method: str, X: Any, y: Any, groups: Any, seed: int) -> Any:

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 
 from hemaest.evaluation import ConformalClassifier
-from hemaest.evaluation._conformal import group_quantile
+from hemaest.groups import group_quantile
 
 
 class Reads(ClassifierMixin, BaseEstimator):
