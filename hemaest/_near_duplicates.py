@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from hemaest._parallel import map_images, thread_pool
 from hemaest._sketch import VIEWS, CopyMetric, shrink, view
 from hemaest.images import as_array, check_images
 
@@ -249,7 +248,7 @@ def search(
 
     worth = candidates(sketches, keep)
     shown = iter(track(worth))
-    with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool:
+    with thread_pool(n_jobs, len(worth)) as pool:
         for start in range(0, len(worth), AT_ONCE):
             part = worth[start : start + AT_ONCE]
             for (i, j, _), share in zip(part, pool.map(look, part), strict=True):
@@ -301,8 +300,6 @@ def near_duplicate_groups(X: Any, *, n_jobs: int | None = None) -> NDArray[np.in
     >>> near_duplicate_groups([cells[0], cells[1], np.rot90(cells[0]), cells[2]]).tolist()
     [0, 1, 0, 2]
     """
-    from hemaest._parallel import map_images
-
     X = check_images(X)
     metric = learn_metric(X)
     sketches = map_images(lambda image: sketch_image(image, metric), X, n_jobs=n_jobs)

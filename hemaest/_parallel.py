@@ -1,20 +1,157 @@
-"""Map a function over images with threads: the kernels inside release the GIL."""
+"""How work is shared among the cores of the processor: the one thread policy of the library.
 
+torch, BLAS, XGBoost and OpenCV each start a thread for every core, for every small piece of work,
+and their threads wait for each other by spinning. On small work, or beside other work, that costs
+several times what it saves. So there are two kinds of work, and each has its own call:
+
+- **Many small pieces** (images, files, crops for a small network): :func:`map_images`, or
+  :func:`map_items` for other things, or :func:`thread_pool` where results are not simply a list.
+  A pool of threads goes over the items, and every library uses one thread for each of them. Threads
+  that wait for nothing do no harm beside other work, so ``n_jobs=None`` takes all cores.
+- **One large piece** (a training step of a deep network, boosted trees on a large table):
+  ``with library_threads(free_threads()):``. Its threads do wait for each other, so it takes only
+  the cores that no other process keeps busy. Libraries with an argument of their own get the
+  number there, as in ``XGBClassifier(n_jobs=free_threads())``.
+
+Inside a pool, and inside a worker of joblib, both give what is left for one worker: one thread,
+as a rule. The results of the library do not depend on the number of threads.
+"""
+
+import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Lock
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock, local
 from typing import Any
 
-from joblib import effective_n_jobs
+from joblib import cpu_count, effective_n_jobs
+from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from hemaest.images import as_array
 
+__all__ = [
+    "available_threads",
+    "free_threads",
+    "library_threads",
+    "map_images",
+    "map_items",
+    "pool_size",
+    "thread_pool",
+]
+
+# more threads than this hold each other up at the lock of the interpreter
+LARGEST_POOL = 8
+# seconds: how long the load of the other processes is measured, and how long that counts
+SAMPLE, VALID = 0.1, 5.0
+
+# how to get and how to set a number of threads
+Switch = tuple[Callable[[], int], Callable[[int], None]]
+
+_here = local()
+
+
+# ---------------------------------------------------------------------------- how many threads
+
+
+def available_threads() -> int:
+    """Return the number of threads that this process, or this worker of it, may use.
+
+    That is what the affinity and the container allow, and no more than ``OMP_NUM_THREADS`` where
+    that is set; joblib sets it in the processes that it starts. Inside a pool of threads it is 1.
+
+    Examples
+    --------
+    >>> available_threads() >= 1
+    True
+    """
+    if getattr(_here, "in_pool", False):
+        return 1
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    cores = min(cpu_count(), int(limit)) if limit.isdigit() and int(limit) else cpu_count()
+    nested = getattr(get_active_backend()[0], "nesting_level", 0) or 0
+    return 1 if nested and not limit else max(1, cores)
+
+
+def free_threads() -> int:
+    """Return how many of the available threads no other process has work for; at least 1.
+
+    For one large piece of work whose threads wait for each other. On Linux the load is measured for
+    a tenth of a second, once in five seconds; elsewhere all available threads count as free.
+
+    Examples
+    --------
+    >>> 1 <= free_threads() <= available_threads()
+    True
+    """
+    most = available_threads()
+    if most == 1:
+        return 1
+    return max(1, min(most, round(cpu_count() - _load_of_others(int(time.monotonic() / VALID)))))
+
+
+@lru_cache(maxsize=1)
+def _load_of_others(_period: int) -> float:
+    """Return how many cores other processes keep busy."""
+    before = _busy_and_own()
+    if before is None:
+        return 0.0
+    start = time.monotonic()
+    time.sleep(SAMPLE)
+    after, seconds = _busy_and_own(), time.monotonic() - start
+    if after is None:
+        return 0.0
+    (busy, own), (busy_before, own_before) = after, before
+    return max(0.0, ((busy - busy_before) - (own - own_before)) / seconds)
+
+
+def _busy_and_own() -> tuple[float, float] | None:
+    """Return the seconds of all cores that this process may use, and its own; None if unknown."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+        cores = {f"cpu{i}" for i in os.sched_getaffinity(0)}
+        ticks = os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError):
+        return None
+    rows = [line.split() for line in lines if line.split()[0] in cores]
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    busy = sum(int(v) for row in rows for v in (*row[1:4], *row[6:9]))
+    own = os.times()
+    return busy / ticks, own.user + own.system
+
+
+def pool_size(n_jobs: int | None, n_items: int | None = None) -> int:
+    """Return the number of threads of a pool over items.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in joblib, -1 for all cores. None is all that are available, at most 8.
+    n_items : int, optional
+        There are no more threads than items.
+
+    Examples
+    --------
+    >>> pool_size(4, n_items=2)
+    2
+    """
+    if n_jobs is None:
+        threads = min(available_threads(), LARGEST_POOL)
+    else:
+        threads = effective_n_jobs(n_jobs)
+    return threads if n_items is None else max(1, min(threads, n_items))
+
+
+# ------------------------------------------------------------------------- many small pieces
+
 
 def map_images(
-    function: Callable[..., Any], X: NDArray[Any], *more: Any, n_jobs: int | None = None
+    function: Callable[..., Any], X: NDArray[Any], *more: Sequence[Any], n_jobs: int | None = None
 ) -> list[Any]:
     """Return ``[function(image, *row) for each image]``, in order.
 
@@ -29,44 +166,160 @@ def map_images(
     *more : sequences
         Further arguments, one for each image.
     n_jobs : int, optional
-        Threads, counted as joblib does; None means 1.
+        Threads, as in :func:`pool_size`.
     """
-
-    def work(item: Any, *row: Any) -> Any:
-        return function(as_array(item), *row)
-
-    threads = min(effective_n_jobs(n_jobs), len(X))
-    with opencv_alone():
-        if threads <= 1:
-            return [work(*row) for row in zip(X, *more, strict=True)]
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(work, X, *more))
+    return map_items(lambda item, *row: function(as_array(item), *row), X, *more, n_jobs=n_jobs)
 
 
-_lock = Lock()
-_outside = {"calls": 0, "threads": 1}
+def map_items(
+    function: Callable[..., Any], *sequences: Sequence[Any], n_jobs: int | None = None
+) -> list[Any]:
+    """Return ``[function(*row) for each row of the sequences]``, in order.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one item of each sequence. It gains from threads where it spends its time in code
+        without the lock of the interpreter: decoders, OpenCV, compiled kernels, torch.
+    *sequences : sequences
+        Of one length.
+    n_jobs : int, optional
+        Threads, as in :func:`pool_size`.
+
+    Examples
+    --------
+    >>> map_items(pow, [2, 3], [3, 2], n_jobs=2)
+    [8, 9]
+    """
+    lengths = {len(sequence) for sequence in sequences}
+    if len(lengths) > 1:
+        raise ValueError(f"the sequences have {sorted(lengths)} items; all have one length.")
+    if pool_size(n_jobs, *lengths) <= 1:
+        with library_threads(1):
+            return [function(*row) for row in zip(*sequences, strict=True)]
+    with thread_pool(n_jobs, *lengths) as pool:
+        return list(pool.map(function, *sequences))
 
 
 @contextmanager
-def opencv_alone() -> Iterator[None]:
-    """Keep OpenCV, where it is loaded, from starting threads of its own for a while.
+def thread_pool(
+    n_jobs: int | None = None, n_items: int | None = None
+) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads in which every library uses one thread.
 
-    Images are what is shared out here, and most are so small that its threads cost a fifth of
-    the time and gain nothing. The number is the process's: the last call to end puts it back.
+    The thread that opens the pool keeps its number for torch and OpenMP, so that it can train a
+    network while the pool prepares its batches.
+
+    Parameters
+    ----------
+    n_jobs, n_items : int, optional
+        As in :func:`pool_size`.
+
+    Examples
+    --------
+    >>> with thread_pool(2) as pool:
+    ...     [future.result() for future in [pool.submit(pow, 2, n) for n in range(3)]]
+    [1, 2, 4]
     """
-    cv2 = sys.modules.get("cv2")
-    if cv2 is None:
-        yield
-        return
+    size = pool_size(n_jobs, n_items)
+    with _process_wide(1), ThreadPoolExecutor(size, initializer=_start_worker) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    """Mark a thread as one of a pool, and bring what is counted for each thread to one."""
+    _here.in_pool = True
+    for _, put in _of_thread():
+        put(1)
+
+
+# --------------------------------------------------------------------------- one large piece
+
+
+@contextmanager
+def library_threads(n: int) -> Iterator[None]:
+    """Let torch, OpenMP, BLAS and OpenCV use ``n`` threads, where they are loaded, for a while.
+
+    What torch and OpenMP use counts for the thread that calls this; of what BLAS and OpenCV use the
+    least of all open blocks counts. What the user had set is put back at the end. Inside a pool
+    ``n`` is 1.
+
+    Parameters
+    ----------
+    n : int
+        How many threads, as in ``library_threads(free_threads())``.
+
+    Examples
+    --------
+    >>> import cv2
+    >>> with library_threads(1):
+    ...     cv2.getNumThreads()
+    1
+    """
+    n = 1 if getattr(_here, "in_pool", False) else n
+    before = [(put, get()) for get, put in _of_thread()]
+    with _process_wide(n):
+        for put, _ in before:
+            put(n)
+        try:
+            yield
+        finally:
+            for put, value in before:
+                put(value)
+
+
+_lock = Lock()
+_wanted: list[int] = []
+_outside: list[tuple[Callable[[int], None], int]] = []
+
+
+@contextmanager
+def _process_wide(n: int) -> Iterator[None]:
+    """Set what is one number for the whole process: BLAS and OpenCV."""
     with _lock:
-        if _outside["calls"] == 0:
-            _outside["threads"] = cv2.getNumThreads()
-            cv2.setNumThreads(1)
-        _outside["calls"] += 1
+        if not _wanted:
+            _outside[:] = [(put, get()) for get, put in _of_process()]
+        _wanted.append(n)
+        for put, _ in _outside:
+            put(min(_wanted))
     try:
         yield
     finally:
         with _lock:
-            _outside["calls"] -= 1
-            if _outside["calls"] == 0:
-                cv2.setNumThreads(_outside["threads"])
+            _wanted.remove(n)
+            for put, value in _outside:
+                put(min(_wanted, default=value))
+
+
+def _of_thread() -> list[Switch]:
+    switches: list[Switch] = [
+        (library.get_num_threads, library.set_num_threads) for library in _libraries("openmp")
+    ]
+    if torch := sys.modules.get("torch"):
+        switches.append((torch.get_num_threads, torch.set_num_threads))
+    return switches
+
+
+def _of_process() -> list[Switch]:
+    switches: list[Switch] = [
+        (library.get_num_threads, library.set_num_threads) for library in _libraries("blas")
+    ]
+    if cv2 := sys.modules.get("cv2"):
+        switches.append((cv2.getNumThreads, cv2.setNumThreads))
+    return switches
+
+
+def _libraries(kind: str) -> list[Any]:
+    """Return the loaded libraries of a kind that have a number of threads."""
+    loaded = tuple(name in sys.modules for name in ("torch", "xgboost", "sklearn", "scipy.linalg"))
+    return [found for found in _controller(loaded).lib_controllers if found.user_api == kind]
+
+
+@lru_cache(maxsize=1)
+def _controller(_loaded: tuple[bool, ...]) -> ThreadpoolController:
+    """Return a handle of the loaded libraries; it takes milliseconds to look for them."""
+    return ThreadpoolController()

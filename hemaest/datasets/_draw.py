@@ -1,14 +1,13 @@
 """Draw the planned cells, one by one or on threads, and gather them with their truth."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from joblib import effective_n_jobs
 from sklearn.utils import Bunch
 
 from hemaest import cellmap
+from hemaest._parallel import map_items
 
 from ._anatomy import Cell, build_cell, paint_cell
 from ._kernels import paint_red_cells, paint_veil
@@ -41,13 +40,7 @@ def draw_batch(
         width = widths[int(plan.patient_lab[plan.patient[rows[k]]])]
         images[k], lobes[k] = _draw(plan, rows[k], masks[k], size / width, neighbours)
 
-    threads = min(effective_n_jobs(n_jobs), len(rows))
-    if threads <= 1:
-        for k in range(len(rows)):
-            work(k)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(len(rows))))
+    map_items(work, range(len(rows)), n_jobs=n_jobs)
 
     at = slice(rows.start, rows.stop)
     truth = _truth(plan, at, masks, lobes)
@@ -135,8 +128,9 @@ def _platelets(
 def _truth(plan: Plan, at: slice, masks: np.ndarray, lobes: np.ndarray) -> pd.DataFrame:
     kind, patient = plan.kind[at], plan.patient[at]
     lab = plan.patient_lab[patient]
-    nucleus = cellmap.nuclei(masks).sum(axis=(1, 2))
-    cytoplasm = cellmap.cytoplasm(masks).sum(axis=(1, 2))
+    own = cellmap.select(masks, 1)  # a neighbor is cell 2
+    nucleus = cellmap.nuclei(own).sum(axis=(1, 2))
+    cytoplasm = cellmap.cytoplasm(own).sum(axis=(1, 2))
     pairs = list(zip(patient.tolist(), kind.tolist(), strict=True))
     shifts = np.array([plan.sizes[pair] for pair in pairs])
     index = np.arange(at.start, at.stop)

@@ -1,15 +1,14 @@
 """Synthetic smears: fields of any size, drawn tile by tile, with every leukocyte known."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from hemaest import cellmap
+from hemaest._parallel import map_items
 from hemaest._seeds import seed_of
 
 from ._synthetic import check_numbers
@@ -117,13 +116,7 @@ def make_smear(
     def work(corner: tuple[int, int]) -> None:
         _film.draw_tile(film, *corner, image, cell_map)
 
-    threads = min(effective_n_jobs(n_jobs), len(corners))
-    if threads <= 1:
-        for corner in corners:
-            work(corner)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, corners))
+    map_items(work, corners, n_jobs=n_jobs)
     truth = _film.measure(film, names, cell_map)
     truth["stain"] = stain
     truth["patient"] = f"patient{patient}"

@@ -1,11 +1,11 @@
 """Which image files can be read: the rest of a set goes on, and the failures are listed."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
+from hemaest._parallel import thread_pool
 from hemaest._progress import track
 from hemaest.images import ImageRef
 
@@ -27,7 +27,7 @@ def why_unreadable(file: Path) -> str:
 
 def reasons_unreadable(files: Sequence[Path]) -> list[str]:
     """Return for each file why it cannot be read; this reads and decodes them all."""
-    with ThreadPoolExecutor() as pool:
+    with thread_pool() as pool:
         return list(track(pool.map(why_unreadable, files), "reading images", total=len(files)))
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from hemaest._near_duplicates import FINE, SAMPLE, Sketch, sketch_image
+from hemaest._parallel import thread_pool
 from hemaest._sketch import SIZE, CopyMetric, raw_sketch, shrink
 from hemaest.evaluation._overlays import PixelHistogram
 from hemaest.features import ColorFeatures
@@ -88,18 +88,13 @@ def look_at_all(
     track: Callable[[Iterable[Any]], Iterable[Any]],
 ) -> tuple[list[Look], PixelHistogram]:
     """Describe all images with threads; memory holds a few images at a time."""
-    from concurrent.futures import ThreadPoolExecutor
-
     metric = _learn(X, random_state)
     histogram = PixelHistogram(int(classes.max(initial=0)) + 1)
 
     def work(i: int) -> Look:
         return look_at(X[i], metric, lambda image: histogram.add(image, int(classes[i])))
 
-    threads = effective_n_jobs(n_jobs)
-    if threads <= 1:
-        return [work(i) for i in track(range(len(X)))], histogram
-    with ThreadPoolExecutor(threads) as pool:
+    with thread_pool(n_jobs, len(X)) as pool:
         return list(track(pool.map(work, range(len(X))))), histogram
 
 

@@ -23,7 +23,7 @@ class HandcraftedFeatures(CellFeatures):
         Which cells of a map to measure: the one nearest to the middle, or all of them, summed up
         as count, area-weighted mean, spread and maximum.
     n_jobs : int, optional
-        Threads; None means 1.
+        Threads; None means all that are available.
 
     See Also
     --------

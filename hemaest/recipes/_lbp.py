@@ -16,7 +16,7 @@ class PatternHistogram(FeatureExtractor):
     Parameters
     ----------
     n_jobs : int, optional
-        Threads; None means 1.
+        Threads; None means all that are available.
 
     Examples
     --------

@@ -112,3 +112,12 @@ def test_import_is_light():
 def test_errors_say_what_to_do(given, message):
     with pytest.raises(ValueError, match=message):
         make_cells(**given)
+
+
+def test_truth_is_of_the_cell_alone_where_a_neighbor_is_drawn_too():
+    cells = make_cells(30, neighbours=1.0, random_state=0)
+    both = cells.masks > 2
+    assert both.any(axis=(1, 2)).mean() > 0.5
+    for mask, (_, row) in zip(cells.masks, cells.truth.iterrows(), strict=True):
+        assert row["nucleus_area"] == (mask == 2).sum()
+        assert row["cytoplasm_area"] == (mask == 1).sum()
