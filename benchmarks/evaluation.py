@@ -20,7 +20,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks._results import data_folder, write_section
-from hemaest._near_duplicates import join, learn_metric, search, sketch_image
+from hemaest._near_duplicates import connect_pairs, learn_metric, search, sketch_image
 from hemaest._parallel import map_images
 from hemaest._sketch import view
 from hemaest._tables import format_table
@@ -98,7 +98,7 @@ def near_duplicates(small):
         sketched = time.perf_counter()
         pairs = search(sketches, lambda i: as_array(X[i]))
         done = time.perf_counter()
-    groups = join(pairs, len(X))
+    groups = connect_pairs(pairs, len(X))
     n = len(files)
     source = np.concatenate([np.arange(n), originals])
     false = true = 0

@@ -259,8 +259,8 @@ def search(
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
-def join(pairs: list[Pair], n: int) -> NDArray[np.intp]:
-    """Return a group for each image: all that pairs tie together, numbered in order."""
+def connect_pairs(pairs: list[Pair], n: int) -> NDArray[np.intp]:
+    """Return a group for each image: all that pairs connect, numbered in order."""
     rows, columns = [p.first for p in pairs], [p.second for p in pairs]
     graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(n, n))
     codes = connected_components(graph, directed=False)[1]
@@ -303,4 +303,4 @@ def near_duplicate_groups(X: Any, *, n_jobs: int | None = None) -> NDArray[np.in
     X = check_images(X)
     metric = learn_metric(X)
     sketches = map_images(lambda image: sketch_image(image, metric), X, n_jobs=n_jobs)
-    return join(search(sketches, lambda i: as_array(X[i]), n_jobs=n_jobs), len(X))
+    return connect_pairs(search(sketches, lambda i: as_array(X[i]), n_jobs=n_jobs), len(X))

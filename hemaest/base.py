@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -39,6 +41,7 @@ __all__ = [
     "checked_fit",
     "did_you_mean",
     "fit_with_groups",
+    "refuse_bare_fitted",
 ]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -77,6 +80,43 @@ def did_you_mean(got: object, allowed: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(str(got), list(allowed), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def refuse_bare_fitted(
+    value: Any, name: str, instead: str = "or an unfitted one to fit it on each training fold"
+) -> None:
+    """Refuse a fitted estimator as a parameter, which ``clone`` would silently empty.
+
+    Parameters
+    ----------
+    value : object
+        The value of the parameter; what is no estimator passes.
+    name : str
+        Name of the parameter.
+    instead : str
+        What may be given besides ``FrozenEstimator(name)``.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> refuse_bare_fitted(LogisticRegression(), "encoder")
+    >>> refuse_bare_fitted(LogisticRegression().fit([[0], [1]], [0, 1]), "encoder")
+    Traceback (most recent call last):
+    ...
+    ValueError: encoder is a fitted LogisticRegression; clone, and so every split, would lose ...
+    """
+    if not hasattr(value, "fit") or isinstance(value, type | FrozenEstimator):
+        return
+    if isinstance(value, BaseEstimator) and not value.__sklearn_tags__().requires_fit:
+        return
+    try:
+        check_is_fitted(value)
+    except NotFittedError:
+        return
+    raise ValueError(
+        f"{name} is a fitted {type(value).__name__}; clone, and so every split, would lose what it "
+        f"learned. Give FrozenEstimator({name}) to keep it as it is{', ' * bool(instead)}{instead}."
+    )
 
 
 class ImageEstimator(BaseEstimator):

@@ -1,29 +1,62 @@
-"""Groups: what must stay together when data are split.
+"""Groups and labels: what must stay together when data are split, and what is to be predicted.
 
 Images of one patient, one smear or one photograph resemble each other for reasons that have nothing
 to do with the label. A split that puts some of them in training and some in test measures memory.
-Every function here keeps a group on one side, balances the classes as well as the groups allow, and
+Every splitter here keeps a group on one side, balances the classes as well as the groups allow, and
 works with ``groups=None`` (each image for itself) too.
+
+This module is the home of everything about groups: the splitters, groups from file names and from
+near-duplicates, exact copies, groups that are joined, inner folds. The one check of labels is here
+too. Every subpackage calls it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from hemaest._file_names import infer_groups
+from hemaest._labels import check_labels, check_weights, encode, refuse_missing
+from hemaest._near_duplicates import Pair, connect_pairs, near_duplicate_groups
+from hemaest._partition import partition
 from hemaest._words import some
+from hemaest.images import ImageRef
 
-__all__ = ["GroupedFolds", "Split", "group_quantile", "grouped_holdout", "infer_groups", "split"]
+__all__ = [
+    "GroupedFolds",
+    "Split",
+    "check_groups",
+    "check_labels",
+    "check_weights",
+    "connect_pairs",
+    "copy_codes",
+    "encode",
+    "group_links",
+    "group_quantile",
+    "grouped_holdout",
+    "infer_groups",
+    "inner_folds",
+    "join_copies",
+    "join_groups",
+    "near_duplicate_groups",
+    "split",
+]
+
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
-def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
+def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
     """Return the groups as integer codes, or None; refuse a wrong length or a missing group.
 
     Examples
@@ -39,7 +72,7 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
             f"groups has shape {values.shape}, but there are {n_samples} images: "
             "give one group for each image."
         )
-    _refuse_missing(
+    refuse_missing(
         groups,
         "groups",
         "An image whose patient is unknown needs a group of its own, for instance its file name.",
@@ -49,122 +82,98 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
     return np.unique(values, return_inverse=True)[1]
 
 
-def _refuse_missing(values: Any, what: str, advice: str) -> None:
-    # as objects: among strings numpy writes NaN as a string, which would pass for a name
-    missing = np.flatnonzero([_is_missing(v) for v in np.asarray(values, dtype=object).ravel()])
-    if len(missing):
-        raise ValueError(
-            f"{len(missing)} of {len(values)} {what} are missing (None or NaN), of images "
-            f"{some(missing.tolist())}. {advice}"
-        )
+def copy_codes(X: NDArray[Any]) -> NDArray[np.intp]:
+    """Return a number for each image, the same for exact copies.
+
+    A sampler in front of an estimator may have made copies; they must not lie on both sides of a
+    split. A file counts by its path.
+
+    Examples
+    --------
+    >>> copy_codes(np.array([0, 9, 0], np.uint8).reshape(3, 1, 1, 1))
+    array([0, 1, 0])
+    """
+    seen: dict[Any, int] = {}
+    keys = (
+        image
+        if isinstance(image, ImageRef)
+        else hashlib.sha1(np.ascontiguousarray(image).tobytes()).digest()
+        for image in X
+    )
+    return np.array([seen.setdefault(key, len(seen)) for key in keys])
 
 
-def _is_missing(value: Any) -> bool:
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # the NA of pandas is neither equal nor unequal to anything
-        return True
+def join_groups(a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the finest groups that divide neither a group of ``a`` nor one of ``b``.
+
+    Examples
+    --------
+    >>> join_groups(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2]))
+    array([0, 0, 0, 1])
+    """
+    n_a, n_b = a.max() + 1, b.max() + 1
+    links = coo_array((np.ones(len(a)), (a, n_a + b)), shape=(n_a + n_b, n_a + n_b))
+    parts = connected_components(links, directed=False)[1][a]
+    return np.unique(parts, return_inverse=True)[1]
 
 
-def _classes(y: Any, n_samples: int) -> np.ndarray:
-    """Class codes to stratify by; everything is one class where y is absent or continuous."""
-    if y is None:
-        return np.zeros(n_samples, dtype=int)
-    if np.size(y) != n_samples:
-        raise ValueError(
-            f"y has shape {np.shape(y)}, but there are {n_samples} images: give one label for each."
-        )
-    _refuse_missing(y, "labels", "Leave out images without a label.")
-    if type_of_target(y).startswith("continuous"):
-        return np.zeros(n_samples, dtype=int)
-    return np.unique(np.asarray(y).ravel(), return_inverse=True)[1]
+def join_copies(X: NDArray[Any], groups: Any = None) -> NDArray[np.intp]:
+    """Return the groups as codes, exact copies of an image joined.
+
+    Parameters
+    ----------
+    X : array
+        Checked images.
+    groups : array-like of shape (n_samples,) or None
+        What must stay together; None: every image for itself.
+
+    Examples
+    --------
+    >>> X = np.array([0, 9, 0], np.uint8).reshape(3, 1, 1, 1)
+    >>> join_copies(X, ["ann", "bob", "eve"])
+    array([0, 1, 0])
+    """
+    copies = copy_codes(X)
+    given = check_groups(groups, len(X))
+    return copies if given is None else join_groups(given, copies)
+
+
+def group_links(groups: NDArray[np.intp] | None) -> list[Pair]:
+    """Return pairs that connect the images of each group, for :func:`connect_pairs`.
+
+    Examples
+    --------
+    >>> [(pair.first, pair.second) for pair in group_links(np.array([0, 1, 0, 0]))]
+    [(0, 2), (0, 3)]
+    """
+    if groups is None:
+        return []
+    first: dict[int, int] = {}
+    return [
+        Pair(first.setdefault(int(g), i), i, False, 1.0)
+        for i, g in enumerate(groups)
+        if first.setdefault(int(g), i) != i
+    ]
 
 
 def _partition(
     n: int, y: Any, groups: Any, sizes: Sequence[float], random_state: Any, *, folds: bool = False
-) -> np.ndarray:
-    """Give each image a part number, parts being as large as `sizes` says and no group torn.
+) -> NDArray[np.intp]:
+    return partition(_classes(y, n), check_groups(groups, n), sizes, random_state, folds=folds)
 
-    Groups are placed one by one, roughly the largest and most one-sided first, each where it brings
-    the class counts of all parts closest (in the chi-square sense) to what the sizes ask for. Part
-    0 is what is learnt from, unless the parts are folds: a class of one group goes there.
-    """
-    rng = check_random_state(random_state)
-    share = np.asarray(sizes, dtype=float)
-    share = share / share.sum()
-    classes = _classes(y, n)
-    codes = check_groups(groups, n)
-    if codes is None:
-        codes = np.arange(n)
-    n_groups = int(codes.max(initial=-1)) + 1
-    if n_groups < len(share):
+
+def _classes(y: Any, n: int) -> NDArray[np.intp]:
+    """Class codes to stratify by; everything is one class where y is absent or continuous."""
+    if y is None:
+        return np.zeros(n, dtype=int)
+    if np.size(y) != n:
         raise ValueError(
-            f"{n_groups} group(s) cannot be split into {len(share)} parts. Ask for fewer parts, "
-            "or check that groups does not hold one value for everybody."
+            f"y has shape {np.shape(y)}, but there are {n} images: give one label for each."
         )
-    counts = np.zeros((n_groups, int(classes.max()) + 1))
-    np.add.at(counts, (codes, classes), 1)
-    holds = counts > 0
-    # the only group of a class can only be learnt
-    kept = (holds & (holds.sum(axis=0) == 1)).any(axis=1)
-    if folds or kept.all():
-        kept[:] = False
-    if n_groups == n:
-        part = _deal_singles(counts.argmax(axis=1), kept, share, rng)
-    else:
-        part = _deal_groups(counts, kept, share, rng)
-    _fill_empty(part, counts.sum(axis=1) + n * kept, len(share))
-    return part[codes]
-
-
-def _deal_singles(
-    classes: np.ndarray, kept: np.ndarray, share: np.ndarray, rng: np.random.RandomState
-) -> np.ndarray:
-    """Deal single images, class after class, each to the part furthest behind its share."""
-    if np.bincount(classes).max() == 1:
-        classes = np.zeros_like(classes)
-    part = np.zeros(len(classes), dtype=int)
-    order = rng.permutation(len(classes))
-    order = order[np.argsort(classes[order], kind="stable")]
-    owed = np.zeros(len(share))
-    for item in order[~kept[order]]:
-        owed += share
-        part[item] = owed.argmax()
-        owed[part[item]] -= 1
-    return part
-
-
-def _deal_groups(
-    counts: np.ndarray, kept: np.ndarray, share: np.ndarray, rng: np.random.RandomState
-) -> np.ndarray:
-    totals = np.maximum(counts.sum(axis=0), 1)
-    portion = counts / totals
-    order = rng.permutation(len(counts))
-    # coarse steps of size only: an exact order would leave the seed nothing to decide
-    weight = np.floor(np.log2(portion.std(axis=1) + portion.mean(axis=1)))
-    order = order[np.argsort(-weight[order], kind="stable")]
-    filled = np.zeros((len(share), counts.shape[1]))
-    part = np.zeros(len(counts), dtype=int)
-    for group in order:
-        gap = filled - share[:, None]
-        # the cost of adding this group to part p, less the cost of leaving p as it is
-        change = ((2 * gap * portion[group] + portion[group] ** 2) / share[:, None]).sum(axis=1)
-        best = np.flatnonzero(np.isclose(change, change.min()))
-        if kept[group]:
-            best = np.zeros(1, dtype=int)
-        chosen = best[0] if len(best) == 1 else rng.choice(best)
-        part[group] = chosen
-        filled[chosen] += portion[group]
-    return part
-
-
-def _fill_empty(part: np.ndarray, costs: np.ndarray, n_parts: int) -> None:
-    """Move the cheapest group of the part that has most groups into each empty part."""
-    for p in range(n_parts):
-        if not np.any(part == p):
-            donor = np.bincount(part, minlength=n_parts).argmax()
-            members = np.flatnonzero(part == donor)
-            part[members[costs[members].argmin()]] = p
+    refuse_missing(y, "labels", "Leave out images without a label.")
+    if type_of_target(y).startswith("continuous"):
+        return np.zeros(n, dtype=int)
+    return np.unique(np.asarray(y).ravel(), return_inverse=True)[1]
 
 
 def grouped_holdout(
@@ -277,7 +286,7 @@ def split(
     sizes: Sequence[float] = (0.8, 0.1, 0.1),
     random_state: Any = None,
 ) -> Split:
-    """Split once into train, validation and test, no group torn and the classes balanced.
+    """Split once into train, validation and test, no group divided and the classes balanced.
 
     Parameters
     ----------
@@ -286,7 +295,7 @@ def split(
     y : array-like of shape (n_samples,) or None
         Labels to balance.
     groups : array-like of shape (n_samples,) or None
-        Patients, smears, photographs: what must not be torn apart.
+        Patients, smears, photographs: what must stay together.
     sizes : sequence of float, default=(0.8, 0.1, 0.1)
         Shares of train, validation and test, or of train and test. With groups they are met as
         closely as the groups allow.
@@ -323,14 +332,14 @@ def _n_images(X: Any, y: Any) -> int:
 
 
 class GroupedFolds(StratifiedGroupKFold):
-    """Repeated, stratified folds that tear no group; every image for itself without groups.
+    """Repeated, stratified folds that divide no group; every image for itself without groups.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds in each repeat.
     n_repeats : int, default=1
-        How often to deal the folds anew.
+        Number of times the folds are drawn.
     random_state : int, RandomState instance or None
         Seed.
 
@@ -363,3 +372,78 @@ class GroupedFolds(StratifiedGroupKFold):
             part = _partition(n, y, groups, [1.0] * self.n_splits, rng, folds=True)
             for p in range(self.n_splits):
                 yield np.flatnonzero(part != p), np.flatnonzero(part == p)
+
+
+def inner_folds(
+    y: NDArray[Any],
+    groups: Any = None,
+    n_folds: int = 5,
+    random_state: Any = None,
+    *,
+    every_class: bool = False,
+) -> list[Fold]:
+    """Return group-aware folds for an estimator that splits its training data inside.
+
+    Parameters
+    ----------
+    y : array of shape (n_samples,)
+        Labels to balance.
+    groups : array-like of shape (n_samples,) or None
+        What must stay together; None: every image for itself.
+    n_folds : int, default=5
+        Number of folds; fewer where there are fewer groups.
+    random_state : int, RandomState instance or None
+        Seed.
+    every_class : bool, default=False
+        Whether the training side of every fold must hold every class. The rows of a class in too
+        few groups are then assigned one by one, with a warning.
+
+    Returns
+    -------
+    folds : list of (train, test)
+
+    Examples
+    --------
+    >>> folds = inner_folds(np.array(list("abababab")), [0, 0, 1, 1, 2, 2, 3, 3], 2, random_state=0)
+    >>> [len(test) for train, test in folds]
+    [4, 4]
+    """
+    codes = check_groups(groups, len(y))
+    if codes is None:
+        codes = np.arange(len(y))
+    if not every_class:
+        n_groups = len(np.unique(codes))
+        if n_groups < 2:
+            raise ValueError(f"all {len(y)} images are of one group, and folds divide no group.")
+        return _folds(y, codes, min(n_folds, n_groups), random_state)
+    classes = np.unique(y)
+    least = min(len(np.unique(codes[y == c])) for c in classes)
+    n_folds = max(min(n_folds, least), 2)
+    folds = _folds(y, codes, n_folds, random_state)
+    lacking = [c for c in classes if not all((y == c)[train].any() for train, _ in folds)]
+    if lacking:
+        codes = _ungroup(y, codes, lacking)
+        least = min(len(np.unique(codes[y == c])) for c in classes)
+        folds = _folds(y, codes, max(min(n_folds, least), 2), random_state)
+    return folds
+
+
+def _folds(y: NDArray[Any], codes: NDArray[np.intp], n_folds: int, random_state: Any) -> list[Fold]:
+    return list(GroupedFolds(n_folds, random_state=random_state).split(None, y, codes))
+
+
+def _ungroup(y: NDArray[Any], codes: NDArray[np.intp], classes: list[Any]) -> NDArray[np.intp]:
+    """Return groups in which each row of these classes, which have too few groups, is one."""
+    for c in classes:
+        if np.sum(y == c) < 2:
+            raise ValueError(
+                f"class {c!s} has a single row: without it, an inner fold cannot train on this "
+                "class. Leave the class out, or take a recipe that does not split inside."
+            )
+    warnings.warn(
+        f"an inner fold would hold no training row of {some(classes)}, which is in too few groups: "
+        "its rows are assigned one by one. The outer folds are unchanged.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return np.where(np.isin(y, classes), len(y) + np.arange(len(y)), codes)

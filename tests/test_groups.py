@@ -6,7 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemaest.groups import GroupedFolds, Split, check_groups, grouped_holdout, infer_groups, split
+from hemaest.groups import (
+    GroupedFolds,
+    Split,
+    check_groups,
+    check_labels,
+    connect_pairs,
+    group_links,
+    grouped_holdout,
+    infer_groups,
+    inner_folds,
+    join_copies,
+    join_groups,
+    split,
+)
 
 
 @pytest.fixture
@@ -258,3 +271,68 @@ def test_a_rule_that_fits_most_names_is_not_dropped_in_silence():
         infer_groups(names, "cnmc", unmatched="drop")
     with pytest.warns(UserWarning, match="does not fit 2"):
         assert infer_groups(["a", "b"], "cnmc", unmatched="own", return_source=True)[1] == "none"
+
+
+def test_joined_groups_are_the_finest_that_divide_neither(rng):
+    for _ in range(20):
+        a, b = (np.unique(codes, return_inverse=True)[1] for codes in rng.integers(0, 12, (2, 20)))
+        joined = join_groups(a, b)
+        same = (a[:, None] == a) | (b[:, None] == b)
+        for _ in range(5):  # the transitive closure, by squaring
+            same = (same.astype(int) @ same) > 0
+        np.testing.assert_array_equal(joined[:, None] == joined, same)
+        linked = connect_pairs([*group_links(a), *group_links(b)], 20)
+        np.testing.assert_array_equal(linked[:, None] == linked, same)
+
+
+def test_copies_join_the_groups_they_lie_in():
+    X = np.zeros((4, 1, 1, 3), np.uint8)
+    X[1], X[2] = 1, 2
+    assert join_copies(X).tolist() == [0, 1, 2, 0]
+    assert join_copies(X, ["ann", "bob", "eve", "bob"]).tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("every_class", [True, False])
+def test_inner_folds_divide_no_group_and_hold_each_row_out_once(patients, every_class):
+    y, groups = patients
+    folds = inner_folds(y, groups, 4, random_state=0, every_class=every_class)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(y)))
+    assert not any(set(groups[train]) & set(groups[test]) for train, test in folds)
+
+
+def test_inner_folds_of_a_class_in_one_group_can_still_train_on_it():
+    y = np.array(["rare"] * 4 + ["common"] * 20)
+    groups = np.array([0] * 4 + list(np.arange(20) // 2 + 1))
+    with pytest.warns(UserWarning, match="no training row of rare"):
+        folds = inner_folds(y, groups, 3, random_state=0, every_class=True)
+    assert all("rare" in y[train] for train, _ in folds)
+    with pytest.raises(ValueError, match="rare has a single row"):
+        inner_folds(y[3:], groups[3:], 3, random_state=0, every_class=True)
+    with pytest.raises(ValueError, match="all 4 images are of one group"):
+        inner_folds(y[:4], groups[:4], 3)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "compare requires y to be passed"),
+        (["a", None, "b"], "1 of 3 labels are missing .* of images 1"),
+        ([1.0, 2.0, np.nan], "1 of 3 labels are missing .* of images 2"),
+        (pd.Series(["a", pd.NA, "b"], dtype="string"), "1 of 3 labels are missing"),
+        (["a", 1, "b"], "int, str; labels are all strings or all numbers. Row 1 has 1"),
+        ([b"a", b"b", "c"], "bytes, str"),
+        ([0.0, np.inf, 1.0], "infinity"),
+        ([0.5, 0.7, 0.1], "Unknown label type"),
+        (["a", "b"], "3 images but 2 labels; give one label each"),
+        (["a", "a", "a"], "one class only, 'a'"),
+    ],
+)
+def test_labels_that_cannot_be_learned_from_are_refused(y, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(y, 3, "compare", min_classes=2)
+
+
+@pytest.mark.parametrize("y", [["a", "b", "a"], [10, 20, 30], np.array([1, 2, 1], np.int32)])
+def test_labels_of_any_kind_pass_unchanged(y):
+    labels = check_labels(y, 3)
+    assert labels.tolist() == list(y) and labels.ndim == 1

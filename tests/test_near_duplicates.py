@@ -14,8 +14,8 @@ from hemaest._near_duplicates import (
     _first_guess,
     agreement,
     coarse_match,
+    connect_pairs,
     grey,
-    join,
     learn_metric,
     near_duplicate_groups,
     turned,
@@ -113,7 +113,7 @@ def test_groups_are_numbered_in_order_and_need_no_texture():
     grey_image = np.full((32, 32, 3), 200, np.uint8)
     assert near_duplicate_groups([*white[:2], grey_image, white[2]]).tolist() == [0, 0, 1, 0]
     assert near_duplicate_groups(white[:1]).tolist() == [0]
-    assert join([], 3).tolist() == [0, 1, 2]
+    assert connect_pairs([], 3).tolist() == [0, 1, 2]
 
 
 def test_threads_and_files_change_nothing(cells, tmp_path):

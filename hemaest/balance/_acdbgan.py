@@ -11,9 +11,16 @@ from sklearn.utils.validation import check_is_fitted, check_scalar
 
 from hemaest._seeds import seed_of
 from hemaest.balance._quota import quotas
-from hemaest.base import HasMethods, ImageEstimator, Interval, StrOptions, TakesGroups, checked_fit
-from hemaest.deep._labels import check_labels, encode
-from hemaest.groups import check_groups
+from hemaest.base import (
+    HasMethods,
+    ImageEstimator,
+    Interval,
+    StrOptions,
+    TakesGroups,
+    checked_fit,
+    refuse_bare_fitted,
+)
+from hemaest.groups import check_groups, check_labels, encode
 from hemaest.images import as_array, to_object_array
 
 if TYPE_CHECKING:
@@ -293,11 +300,9 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         )
 
     def _check_encoder(self) -> None:
-        from hemaest.deep._start import refuse_bare_fitted
-
         if self.encoder is None:
             return
-        refuse_bare_fitted(self.encoder, "encoder")
+        refuse_bare_fitted(self.encoder, "encoder", "")
         if not hasattr(getattr(self.encoder, "estimator", self.encoder), "image_size"):
             raise ValueError(
                 f"encoder is a {type(self.encoder).__name__} without image_size, which says how "

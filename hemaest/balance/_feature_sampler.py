@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 
 from hemaest._seeds import seed_of
 from hemaest.base import Interval, StrOptions
-from hemaest.deep._labels import check_labels
+from hemaest.groups import check_labels
 
 SYNTHETIC = -1
 METHODS = ("oversample", "smote", "borderline-smote", "adasyn", "smote-tomek")

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, ImageEstimator
-from hemaest.deep._labels import check_labels
+from hemaest.groups import check_labels
 
 
 class ImageSampler(ImageEstimator):

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 
-from hemaest.deep._labels import encode
 from hemaest.deep._letterbox import letterbox
-from hemaest.deep._split import copy_codes, join_groups
-from hemaest.groups import GroupedFolds, check_groups
+from hemaest.groups import encode, inner_folds, join_copies
 from hemaest.images import as_array
 
 # of the distances of unseen real cells
@@ -91,20 +89,15 @@ def nearest(points: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
     return np.concatenate(blocks)
 
 
-def inner_folds(X: NDArray[Any], y: NDArray[Any], groups: Any, n_folds: int, seed: int) -> Any:
-    """Return folds that tear neither a group nor exact copies."""
-    codes = copy_codes(X)
-    given = check_groups(groups, len(X))
-    joined = codes if given is None else join_groups(given, codes)
-    n_groups = len(np.unique(joined))
-    if n_groups < 2:
-        what = "copies of one image" if given is None else "of one group, or copies of one image"
+def _folds(X: NDArray[Any], y: NDArray[Any], groups: Any, n_folds: int, seed: int) -> Any:
+    """Return folds that divide neither a group nor exact copies."""
+    try:
+        return inner_folds(y, join_copies(X, groups), n_folds, seed)
+    except ValueError as error:
         raise ValueError(
-            f"all {len(X)} images are {what}, and the inner folds of a GAN tear none apart: give "
-            "finer groups, or set adaptive=False and realism_filter=False."
-        )
-    n_folds = min(n_folds, n_groups)
-    return list(GroupedFolds(n_folds, random_state=seed).split(None, y, joined))
+            f"{error} Exact copies of an image are one group too. Give finer groups, or set "
+            "adaptive=False and realism_filter=False."
+        ) from error
 
 
 def seeded_clone(encoder: Any, seed: int) -> Any:
@@ -144,7 +137,7 @@ def fit_judges(
     hits = np.zeros(len(classes))
     seen = np.zeros(len(classes))
     found: list[list[NDArray[np.float64]]] = [[] for _ in classes]
-    for train, held in inner_folds(X, y, groups, n_folds, seed):
+    for train, held in _folds(X, y, groups, n_folds, seed):
         fitted = seeded_clone(encoder, seed).fit(X[train], y[train])
         judge = Judge(fitted, embed(fitted, X[train]), target[train])
         members.append(judge)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hemaest.deep._labels import check_labels
+from hemaest.groups import check_labels
 
 
 def labels_of(labels: ArrayLike | None, n: int) -> NDArray[Any]:

@@ -16,11 +16,11 @@ from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.deep._arrays import to_arrays
 from hemaest.deep._correction import correct_once, weight_of_classes
-from hemaest.deep._labels import check_labels, check_weights, encode
 from hemaest.deep._owner import TURN, OwnsNet
 from hemaest.deep._split import hold_out
-from hemaest.deep._start import Start, check_pretrained, refuse_bare_fitted, start_from
+from hemaest.deep._start import Start, check_pretrained, refuse_fitted, start_from
 from hemaest.deep._stream import LearnsInParts
+from hemaest.groups import check_labels, check_weights, encode
 
 if TYPE_CHECKING:
     from hemaest.deep._batches import Examples
@@ -258,7 +258,7 @@ class ImageClassifier(
 
     def __sklearn_clone__(self) -> Self:
         """Make an unfitted copy; what a bare fitted pretrainer knows would be lost in it."""
-        refuse_bare_fitted(self.pretrained)
+        refuse_fitted(self.pretrained)
         return super().__sklearn_clone__()
 
     @checked_fit

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest.base import refuse_bare_fitted
 from hemaest.deep._arrays import to_arrays
 
 # under which a file of weights says how its encoder is built
@@ -78,25 +78,12 @@ def learns_alone(pretrained: Any) -> bool:
     return not is_classifier(pretrained)
 
 
-def refuse_bare_fitted(pretrained: Any, name: str = "pretrained") -> None:
-    """Refuse a fitted estimator that ``clone`` would silently empty."""
-    if not is_estimator(pretrained) or isinstance(pretrained, FrozenEstimator):
+def refuse_fitted(pretrained: Any) -> None:
+    """Refuse a fitted estimator as ``pretrained``, which ``clone`` would silently empty."""
+    if not is_estimator(pretrained):
         return
-    try:
-        check_is_fitted(pretrained)
-    except NotFittedError:
-        return
-    if learns_alone(pretrained):
-        ways = (
-            "Give FrozenEstimator(pretrainer) to keep it as it is, the path of "
-            "pretrainer.save(path), or an unfitted one to fit it on each training fold."
-        )
-    else:
-        ways = "Give FrozenEstimator(classifier) to keep it as it is."
-    raise ValueError(
-        f"{name} is a fitted {type(pretrained).__name__}; clone, and so every split, would "
-        f"lose what it learned. {ways}"
-    )
+    path = "the path of pretrainer.save(path), or an unfitted one to fit it on each training fold"
+    refuse_bare_fitted(pretrained, "pretrained", path if learns_alone(pretrained) else "")
 
 
 def check_pretrained(pretrained: Any) -> None:
@@ -114,7 +101,7 @@ def check_pretrained(pretrained: Any) -> None:
     if frozen:
         check_is_fitted(inner)
         return
-    refuse_bare_fitted(inner)
+    refuse_fitted(inner)
     if not learns_alone(inner):
         raise ValueError(
             f"pretrained is an unfitted {type(inner).__name__}, which would need labels of its "

@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike
 
 from hemaest._seeds import seed_of
 from hemaest.deep._correction import needs_no_shares, weight_of_classes
-from hemaest.deep._labels import encode
 from hemaest.deep._owner import TURN, OwnsNet
 from hemaest.deep._start import start_from
+from hemaest.groups import encode
 
 
 class LearnsInParts(OwnsNet):

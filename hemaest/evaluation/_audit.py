@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hemaest._near_duplicates import Pair, join, search
+from hemaest._near_duplicates import Pair, search
 from hemaest._progress import track
 from hemaest._seeds import seed_of
 from hemaest._tables import format_table
@@ -16,7 +16,14 @@ from hemaest.evaluation._label_errors import label_error_candidates
 from hemaest.evaluation._looks import Look, look_at_all
 from hemaest.evaluation._overlays import PixelHistogram, corner_name
 from hemaest.evaluation._shortcuts import Folds, out_of_fold, shortcut_scores, simple_models
-from hemaest.groups import GroupedFolds, Split, check_groups
+from hemaest.groups import (
+    GroupedFolds,
+    Split,
+    check_groups,
+    check_labels,
+    connect_pairs,
+    group_links,
+)
 from hemaest.images import ImageRef, as_array, check_images
 
 SEVERITIES = ("fault", "caution", "note")
@@ -160,9 +167,7 @@ def audit(
     [0, 1, 2, 3, 4, 0, 5, 6]
     """
     X = check_images(X, estimator="audit")
-    y = np.asarray(y)
-    if y.shape != (len(X),):
-        raise ValueError(f"y has shape {y.shape}, but there are {len(X)} images: one label each.")
+    y = check_labels(y, len(X), "audit")
     seed = random_state if isinstance(random_state, int) else seed_of(random_state)
     classes, true = np.unique(y, return_inverse=True)
     given = check_groups(groups, len(X))
@@ -184,7 +189,7 @@ def audit(
             n_jobs,
         )
     ]
-    safe = join([*pairs, *_group_links(given)], len(X))
+    safe = connect_pairs([*pairs, *group_links(given)], len(X))
     result = Audit(X, y, safe, 0 if given is None else len(np.unique(given)))
     _unreadable(result, looks)
     _duplicates(result, pairs, y, in_test, given)
@@ -211,18 +216,6 @@ def _test_mask(test: Any, n: int) -> NDArray[np.bool_] | None:
     if mask.all() or not mask.any():
         raise ValueError("test must name some, but not all, of the images.")
     return mask
-
-
-def _group_links(given: NDArray[np.intp] | None) -> list[Pair]:
-    """Tie the images of a given group together, so that joining keeps it whole."""
-    if given is None:
-        return []
-    first: dict[int, int] = {}
-    return [
-        Pair(first.setdefault(int(g), i), i, False, 1.0)
-        for i, g in enumerate(given)
-        if first.setdefault(int(g), i) != i
-    ]
 
 
 def name_of(X: Any, i: int) -> str:

@@ -19,7 +19,13 @@ from hemaest._progress import track
 from hemaest._seeds import seed_of
 from hemaest.evaluation._comparison import Comparison, Design
 from hemaest.evaluation._folds import FoldResult, fold_key, hash_images, run_fold, shrunk
-from hemaest.groups import GroupedFolds, Split, check_groups
+from hemaest.groups import (
+    GroupedFolds,
+    Split,
+    check_groups,
+    check_labels,
+    near_duplicate_groups,
+)
 from hemaest.images import check_images
 
 CONTROL = "color-logistic"
@@ -126,7 +132,7 @@ def compare(
     _check_options(n_repeats, calibrate, level)
     X = check_images(X, estimator="compare")
     known = _covariates(covariates, len(X))
-    y = _labels(y, len(X))
+    y = check_labels(y, len(X), "compare", min_classes=2)
     classes, true = np.unique(y, return_inverse=True)
     positives = _positive(positive, classes)
     seed = seed_of(random_state) if not isinstance(random_state, int) else random_state
@@ -208,21 +214,6 @@ def _check_options(n_repeats: Any, calibrate: Any, level: Any) -> None:
         raise ValueError(f"level={level!r} must lie between 0 and 1, as .95 does.")
 
 
-def _labels(y: Any, n: int) -> NDArray[Any]:
-    """Return the labels, checked."""
-    y = np.asarray(y)
-    if y.shape != (n,):
-        raise ValueError(f"y has shape {y.shape}, but there are {n} images: one label each.")
-    if (missing := pd.isna(y)).any():
-        raise ValueError(
-            f"y has no label for {missing.sum()} of {n} images, the first at position "
-            f"{missing.argmax()}: leave these images out."
-        )
-    if len(np.unique(y)) < 2:
-        raise ValueError(f"y holds one class only, {y[0]!r}: there is nothing to tell apart.")
-    return y
-
-
 def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] | None, str]:
     """Return the group codes and what a group is."""
     if isinstance(groups, str):
@@ -235,8 +226,6 @@ def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] |
         if source is None and len(np.unique(codes)) == len(X):
             return None, "image"
         return codes, source or "group"
-    from hemaest._near_duplicates import near_duplicate_groups
-
     return check_groups(near_duplicate_groups(X), len(X)), "near-duplicate cluster"
 
 

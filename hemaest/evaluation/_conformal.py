@@ -25,7 +25,7 @@ from hemaest.base import (
     fit_with_groups,
 )
 from hemaest.evaluation._folds import probabilities
-from hemaest.groups import check_groups, group_quantile, grouped_holdout
+from hemaest.groups import check_groups, check_labels, group_quantile, grouped_holdout
 
 
 class ConformalClassifier(  # type: ignore[misc]
@@ -122,7 +122,8 @@ class ConformalClassifier(  # type: ignore[misc]
         -------
         self : object
         """
-        X, y = self._check_images(X), np.asarray(y)
+        X = self._check_images(X)
+        y = check_labels(y, len(X), self)
         if sample_indices is not None and len(np.unique(sample_indices)) < len(y):
             raise ValueError(
                 "ConformalClassifier stands behind a sampler: copies would lie both in training "

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from hemaest._near_duplicates import near_duplicate_groups
 from hemaest.evaluation._compare import compare
+from hemaest.groups import near_duplicate_groups
 
 
 def leak_inflation(

@@ -15,6 +15,7 @@ from hemaest._seeds import seed_of
 from hemaest._tables import format_table
 from hemaest.base import did_you_mean
 from hemaest.evaluation._metrics import mean_recall
+from hemaest.groups import check_labels
 from hemaest.images import check_images, pack
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -199,9 +200,7 @@ def stain_shift_curve(
     0.5
     """
     X = check_images(X, estimator="stain_shift_curve")
-    y = np.asarray(y)
-    if y.shape != (len(X),):
-        raise ValueError(f"y has shape {y.shape}, but there are {len(X)} images: one label each.")
+    y = check_labels(y, len(X), "stain_shift_curve")
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     for kind in kinds:
         if kind not in KINDS:

@@ -1,6 +1,5 @@
 """scikit-learn's own stacking and search, with inner folds that tear no group."""
 
-import warnings
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -11,11 +10,8 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from hemaest._words import some
 from hemaest.base import HasMethods, Interval, TakesGroups, checked_fit
-from hemaest.groups import GroupedFolds, check_groups
-
-Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+from hemaest.groups import check_groups, inner_folds
 
 
 def _has(method: str) -> Any:
@@ -97,23 +93,9 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
             groups = _keep_copies_together(groups, np.asarray(sample_indices))
         labels = np.asarray(y)
         self.classes_ = np.unique(labels)
-        names = np.arange(len(labels)) if groups is None else np.asarray(groups)
-        self.folds_ = self._deal(X, labels, names)
-        unlearnt = [c for c in self.classes_ if not self._is_learnt(labels == c)]
-        if unlearnt:
-            self.folds_ = self._deal(X, labels, _torn(labels, names, unlearnt))
+        self.folds_ = inner_folds(labels, groups, self.n_folds, self.random_state, every_class=True)
         self.model_ = clone(self.estimator).set_params(cv=self.folds_).fit(X, y)
         return self
-
-    def _deal(self, X: Any, y: NDArray[Any], groups: NDArray[Any]) -> list[Fold]:
-        """Return the folds, no more than the class that has fewest groups has of them."""
-        least = min(len(np.unique(groups[y == c])) for c in self.classes_)
-        folds = GroupedFolds(max(min(self.n_folds, least), 2), random_state=self.random_state)
-        return list(folds.split(X, y, groups))
-
-    def _is_learnt(self, members: NDArray[np.bool_]) -> bool:
-        """Return whether a class is in the training side of every fold."""
-        return all(members[train].any() for train, _ in self.folds_)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the labels that the fitted estimator gives.
@@ -151,24 +133,6 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.estimator).input_tags
         return tags
-
-
-def _torn(y: NDArray[Any], groups: NDArray[Any], classes: list[Any]) -> NDArray[Any]:
-    """Return groups in which each row of these classes, which have too few groups, is one."""
-    for c in classes:
-        if np.sum(y == c) < 2:
-            raise ValueError(
-                f"class {c!s} has a single row: without it a fold inside knows nothing of the "
-                "class. Leave the class out, or take a recipe that splits nothing inside."
-            )
-    warnings.warn(
-        f"a fold inside would learn nothing of {some(classes)}, which is in too few groups: its "
-        "rows are dealt one by one. The folds outside are as they were.",
-        UserWarning,
-        stacklevel=3,
-    )
-    codes = np.unique(groups, return_inverse=True)[1]
-    return np.where(np.isin(y, classes), len(y) + np.arange(len(y)), codes)
 
 
 def _keep_copies_together(groups: Any, sample_indices: NDArray[Any]) -> NDArray[Any]:

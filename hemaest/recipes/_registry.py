@@ -5,12 +5,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
-
-from hemaest.base import did_you_mean
+from hemaest.base import did_you_mean, refuse_bare_fitted
 from hemaest.recipes._pipeline import ImagePipeline
 
 Steps = list[tuple[str, Any]]
@@ -187,28 +182,11 @@ def make_recipe(
                 f"The recipe {name!r} has no step that {option}={value!r} could change; it takes "
                 f"{accepted}."
             )
-        _refuse_bare_fitted(option, value)
+        refuse_bare_fitted(value, option)
     options = Options(
         **asked, max_epochs=max_epochs, device=device, n_jobs=n_jobs, random_state=random_state
     )
     return ImagePipeline([*_stain_steps(options), *recipe.build(options)], memory=memory)
-
-
-def _refuse_bare_fitted(option: str, value: Any) -> None:
-    """Refuse a fitted part that ``clone`` would silently empty."""
-    if not isinstance(value, BaseEstimator) or isinstance(value, FrozenEstimator):
-        return
-    if not value.__sklearn_tags__().requires_fit:
-        return
-    try:
-        check_is_fitted(value)
-    except NotFittedError:
-        return
-    raise ValueError(
-        f"{option} is a fitted {type(value).__name__}; every split clones the pipeline and would "
-        f"lose what it learned. Give FrozenEstimator({option}) to keep it as it is, or an unfitted "
-        "one to fit it on each training fold."
-    )
 
 
 def _stain_steps(options: Options) -> Steps:

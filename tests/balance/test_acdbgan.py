@@ -222,7 +222,7 @@ def test_a_class_of_one_patient_has_no_recall_and_gets_all_it_lacks(discs):
 
 def test_inner_folds_need_two_groups(discs):
     X, y, _ = discs
-    with pytest.raises(ValueError, match="all 42 images are of one group.*give finer groups"):
+    with pytest.raises(ValueError, match="all 42 images are of one group.*Give finer groups"):
         tiny(adaptive=True).fit(X, y, np.zeros(42))
     tiny().fit(X, y, np.zeros(42))
 
@@ -250,7 +250,7 @@ def test_an_encoder_need_not_take_a_seed(discs, encoder):
 def test_an_encoder_that_cannot_judge_is_refused_at_once(discs):
     X, y, _ = discs
     fitted = clone(ENCODER).set_params(random_state=0).fit(X, y)
-    with pytest.raises(ValueError, match=r"encoder is a fitted .*FrozenEstimator\(classifier\)"):
+    with pytest.raises(ValueError, match=r"encoder is a fitted .*FrozenEstimator\(encoder\)"):
         tiny(adaptive=True, encoder=fitted).fit(X, y)
 
     class Sizeless(Folded):

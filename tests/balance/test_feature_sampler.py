@@ -97,7 +97,7 @@ def test_nan_counts_in_that_number(rows):
     [
         (None, "requires y to be passed"),
         (lambda y: y[:5], "89 images but 5 labels"),
-        (lambda y: np.where(y == "basophil", np.nan, 1.0), "contains NaN"),
+        (lambda y: np.where(y == "basophil", np.nan, 1.0), "labels are missing"),
         (lambda y: np.linspace(0, 1.7, 89), "Unknown label type"),
         (lambda y: ["basophil"] * 89, "all 89 labels are 'basophil'.*two classes or more"),
     ],

@@ -238,7 +238,11 @@ def test_class_weights_that_no_loss_can_use_are_refused(cells, class_weight, mes
 
 @pytest.mark.parametrize(
     ("odd", "message"),
-    [(None, "NoneType, str.*Row 3 has None"), (7, "int, str.*Row 3 has 7"), (np.nan, "float, str")],
+    [
+        (None, "1 of 40 labels are missing .* of images 3"),
+        (7, "int, str.*Row 3 has 7"),
+        (np.nan, "1 of 40 labels are missing"),
+    ],
 )
 @pytest.mark.parametrize("kind", [list, lambda y: np.array(y, dtype=object)])
 def test_labels_that_cannot_be_sorted_are_named(cells, odd, message, kind):

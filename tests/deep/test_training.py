@@ -9,7 +9,7 @@ from skorch.callbacks import Callback
 from hemaest.deep import ImageClassifier
 from hemaest.deep._memory import BatchTooLarge
 from hemaest.deep._net import TrainingDiverged
-from hemaest.deep._split import copy_codes
+from hemaest.groups import copy_codes
 from hemaest.recipes import ImagePipeline
 
 

@@ -103,9 +103,9 @@ def test_fewer_labels_are_enough_for_a_net_that_knows_the_task(data):
 
 def test_what_cannot_be_begun_with_is_answered(data, taught):
     X, y = data
-    with pytest.raises(ValueError, match=r"fitted ImageClassifier.*FrozenEstimator\(classifier\)"):
+    with pytest.raises(ValueError, match=r"fitted ImageClassifier.*FrozenEstimator\(pretrained\)"):
         small(pretrained=taught).fit(X, y)
-    with pytest.raises(ValueError, match=r"fitted ImageClassifier.*FrozenEstimator\(classifier\)"):
+    with pytest.raises(ValueError, match=r"fitted ImageClassifier.*FrozenEstimator\(pretrained\)"):
         clone(small(pretrained=taught))
     with pytest.raises(ValueError, match="unfitted ImageClassifier.*labels of its own"):
         small(pretrained=small()).fit(X, y)

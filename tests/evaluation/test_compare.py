@@ -257,7 +257,7 @@ def test_wrong_input_is_explained(cells):
     model = {"c": DummyClassifier()}
     with pytest.raises(ValueError, match="one label each"):
         compare(model, X, y[:-1], groups)
-    with pytest.raises(ValueError, match=r"no label for 1 of 120 images, the first at position 5"):
+    with pytest.raises(ValueError, match=r"1 of 120 labels are missing .* of images 5"):
         compare(model, X, [None if i == 5 else label for i, label in enumerate(y)], groups)
     for option in ({"level": 95}, {"calibrate": "platt"}, {"n_repeats": 0}):
         with pytest.raises(ValueError, match=next(iter(option))):

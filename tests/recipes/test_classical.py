@@ -151,7 +151,7 @@ def test_a_stack_learns_a_class_of_one_group(n_classes):
     patients = np.where(y == "b", 99, np.arange(120) // n_classes % 6)
     stack = make_recipe("ensemble-stacking", random_state=0)["classify"]
     stack.set_params(estimator__trees__n_estimators=5)
-    with pytest.warns(UserWarning, match="nothing of b, which is in too few groups"):
+    with pytest.warns(UserWarning, match="no training row of b, which is in too few groups"):
         stack.fit(X, y, groups=patients)
     for train, test in stack.folds_:
         assert set(y[train]) == set(y)
