@@ -8,6 +8,7 @@ from hemaest import cellmap
 
 from ._kernels import OUTLINE, paint_grains, paint_leukocyte, scatter, spine_area
 from ._recipes import Recipe
+from ._variants import vary
 
 __all__ = ["Cell", "build_cell", "paint_cell"]
 
@@ -28,6 +29,7 @@ class Cell:
     granules: tuple[tuple[np.ndarray, np.ndarray, float, float], ...]
     n_lobes: int
     seed: int
+    traits: dict[str, float]
 
     @property
     def radius(self) -> float:
@@ -35,13 +37,26 @@ class Cell:
         return float(self.outline.max())
 
 
-def build_cell(recipe: Recipe, rng: np.random.Generator, bias: np.ndarray | None = None) -> Cell:
-    """Draw one cell of a type; ``bias`` adds a patient's part to each trait's normal number."""
+def build_cell(
+    recipe: Recipe,
+    rng: np.random.Generator,
+    bias: np.ndarray | None = None,
+    *,
+    wide: float = 1.0,
+    sick: bool = False,
+) -> Cell:
+    """Draw one cell of a type.
+
+    ``bias`` adds a patient's part to each trait's normal number, ``wide`` stretches the ranges of
+    the recipe, ``sick`` draws the forms that disease, treatment and smearing give to the type.
+    """
     z = rng.standard_normal(64)
     traits = recipe.values(
-        z if bias is None else bias[0] * bias[1:] + np.sqrt(1 - bias[0] ** 2) * z
+        z if bias is None else bias[0] * bias[1:] + np.sqrt(1 - bias[0] ** 2) * z, wide
     )
     n_lobes = recipe.n_lobes(rng.random())
+    if sick:
+        traits, n_lobes = vary(recipe.name, traits, n_lobes, rng)
     seed = int(rng.integers(2**31))
     outline = _outline(traits, rng)
     spine = _nucleus(traits, n_lobes, outline, rng)
@@ -54,6 +69,7 @@ def build_cell(recipe: Recipe, rng: np.random.Generator, bias: np.ndarray | None
         granules=_granules(recipe, traits, outline, spine, rng),
         n_lobes=n_lobes,
         seed=seed,
+        traits=traits,
     )
 
 
@@ -113,6 +129,7 @@ def _nucleus(
     target = traits["nucleus.nc_ratio"] * np.pi * np.mean(outline**2)
     bend = np.deg2rad(traits["nucleus.bend"]) * rng.choice([-1.0, 1.0])
     length = traits["nucleus.length"]
+    apart = traits.get("nucleus.apart", 0.25)  # below 0 lobes may lie over one another
     best, best_score = np.zeros((1, 4)), -np.inf
     for _ in range(14):
         facing = rng.uniform(0, 2 * np.pi)
@@ -124,7 +141,7 @@ def _nucleus(
         turn = [[np.cos(facing), np.sin(facing)], [-np.sin(facing), np.cos(facing)]]
         spine[:, :2] = spine[:, :2] @ np.array(turn)
         room = _room(spine, outline)
-        score = min(room, 0.0) + 2.0 * min(_gap(spine, lobe_of) - 0.25, 0.0)
+        score = min(room, 0.0) + 2.0 * min(_gap(spine, lobe_of) - apart, 0.0)
         if score > best_score:
             best, best_score, best_room = spine, score, room
         if score > -0.1:

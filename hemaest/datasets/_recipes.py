@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 
-__all__ = ["Recipe", "load_recipes"]
+__all__ = ["Recipe", "load_recipes", "possible"]
 
 _PARTS = {
     "cell": "diameter stretch roughness squeeze blebs",
@@ -32,12 +32,16 @@ class Recipe:
     high: np.ndarray
     n_granule_kinds: int
 
-    def values(self, z: np.ndarray) -> dict[str, float]:
-        """Turn standard normal numbers, one a trait, into trait values inside the ranges."""
-        share = np.clip(0.5 + 0.25 * z[: len(self.traits)], 0.0, 1.0)
-        return dict(
-            zip(self.traits, (self.low + share * (self.high - self.low)).tolist(), strict=True)
-        )
+    def values(self, z: np.ndarray, wide: float = 1.0) -> dict[str, float]:
+        """Turn standard normal numbers, one a trait, into trait values inside the ranges.
+
+        Above 1, ``wide`` stretches every range about its middle: the cells of the sick.
+        """
+        reach = 0.5 * wide
+        share = np.clip(0.5 + 0.25 * wide * z[: len(self.traits)], 0.5 - reach, 0.5 + reach)
+        drawn = (self.low + share * (self.high - self.low)).tolist()
+        traits = dict(zip(self.traits, drawn, strict=True))
+        return traits if wide <= 1 else possible(traits)
 
     def n_lobes(self, u: float) -> int:
         """Return the number of lobes at quantile ``u`` of this type's shares."""
@@ -46,6 +50,30 @@ class Recipe:
             if u < 0:
                 return number
         return self.lobes[-1][0]
+
+
+# what no cell goes beyond, however wide the ranges; everything else is only kept from below 0
+_MOST = {
+    "nucleus.nc_ratio": 0.96,
+    "nucleus.waist": 1.0,
+    "chromatin.contrast": 0.75,
+    "chromatin.clarity": 0.7,
+    "cell.roughness": 0.2,
+    "cell.squeeze": 1.2,
+    "cytoplasm.hof": 0.95,
+}
+
+
+def possible(traits: dict[str, float]) -> dict[str, float]:
+    """Return the traits, each brought back to what a cell can have."""
+    return {
+        name: max(1.0, value)
+        if name == "cell.stretch"
+        else min(max(value, 0.0), 1.0 if name.endswith(("over", "cover", "hollow")) else np.inf)
+        if name not in _MOST
+        else min(max(value, 0.0), _MOST[name])
+        for name, value in traits.items()
+    }
 
 
 def _parse(name: str, table: Mapping) -> Recipe:

@@ -1,0 +1,218 @@
+"""The forms that disease, treatment and the making of a film give to a cell of each type.
+
+A recipe describes the type as an atlas shows it; here stands what sick patients and careless
+films add: toxic and hypogranular neutrophils, washed-out basophils, large granular lymphocytes,
+blasts with a cleft or vacuoles, giant platelets, shrunken and drawn-out cells. ``build_cell``
+calls :func:`vary` where it is asked for such cells.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ._recipes import possible
+
+__all__ = ["vary"]
+
+Traits = dict[str, float]
+Change = Callable[[Traits, np.random.Generator], None]
+
+
+def vary(
+    name: str, traits: Traits, n_lobes: int, rng: np.random.Generator
+) -> tuple[Traits, int]:
+    """Return traits and number of lobes of a cell as a patient or a film may have changed it."""
+    traits = dict(traits)
+    for share, change in [*_FORMS.get(name, ()), *_ANY]:
+        if rng.random() < share:
+            change(traits, rng)
+    n_lobes = int(traits.pop("n_lobes", n_lobes))
+    return possible_with_lobes(traits), n_lobes
+
+
+def possible_with_lobes(traits: Traits) -> Traits:
+    """Return possible traits; how far lobes lie apart may be negative."""
+    apart = traits.pop("nucleus.apart", None)
+    traits = possible(traits)
+    return traits if apart is None else {**traits, "nucleus.apart": apart}
+
+
+def _times(**factors: tuple[float, float]) -> Change:
+    """Multiply traits, each by a number between two ends; ``__`` stands for the dot."""
+
+    def change(traits: Traits, rng: np.random.Generator) -> None:
+        for name, (low, high) in factors.items():
+            key = name.replace("__", ".")
+            if key in traits:
+                traits[key] *= rng.uniform(low, high)
+
+    return change
+
+
+def _to(**ends: tuple[float, float]) -> Change:
+    """Set traits to a number between two ends."""
+
+    def change(traits: Traits, rng: np.random.Generator) -> None:
+        for name, (low, high) in ends.items():
+            key = name.replace("__", ".")
+            if key in traits or key in ("n_lobes", "nucleus.apart"):
+                traits[key] = rng.uniform(low, high)
+
+    return change
+
+
+def _both(*changes: Change) -> Change:
+    def change(traits: Traits, rng: np.random.Generator) -> None:
+        for one in changes:
+            one(traits, rng)
+
+    return change
+
+
+_OVERLAPPING = _both(
+    _to(nucleus__apart=(-1.2, 0.1)), _times(nucleus__bend=(0.9, 1.5), nucleus__length=(0.7, 1.3))
+)
+_TOXIC = _both(
+    _times(granules0__violet=(1.2, 2.2), granules0__diameter=(1.0, 1.5)),
+    _to(vacuoles__number=(0, 5), cytoplasm__azure=(0.1, 0.4)),
+)
+_HYPOGRANULAR = _times(granules0__number=(0, 0.35), cytoplasm__texture=(0.2, 0.7))
+_VACUOLATED = _to(vacuoles__number=(3, 16), vacuoles__diameter=(0.5, 1.7))
+_CLEFT = _to(
+    nucleus__bend=(60, 200), nucleus__length=(0.4, 1.2), nucleus__waist=(0.45, 0.85),
+    nucleus__roughness=(0.2, 0.7),
+)  # fmt: skip
+_GRANULAR = _to(granules0__number=(6, 45))
+_DENSE = _times(chromatin__density=(1.15, 1.5), chromatin__contrast=(0.2, 0.8))
+_MARKED_NUCLEOLI = _to(
+    chromatin__nucleoli=(1, 4), chromatin__nucleolus=(1.4, 3), chromatin__clarity=(0.3, 0.6)
+)
+_BLAST: tuple[tuple[float, Change], ...] = (
+    (0.2, _CLEFT),
+    (0.12, _VACUOLATED),
+    (0.15, _GRANULAR),
+    (0.2, _MARKED_NUCLEOLI),
+    (0.1, _to(cell__blebs=(2, 8), cytoplasm__azure=(0.6, 1.2))),
+    (0.15, _to(nucleus__nc_ratio=(0.5, 0.7))),
+    (0.1, _DENSE),
+)
+
+_FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
+    "neutrophil": (
+        (0.4, _OVERLAPPING),
+        (0.15, _TOXIC),
+        (0.15, _HYPOGRANULAR),
+        (0.05, _to(n_lobes=(5, 7.5))),
+        (0.05, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.3), nucleus__waist=(0.25, 0.5))),
+    ),
+    "band_neutrophil": (
+        (0.15, _TOXIC),
+        (0.15, _HYPOGRANULAR),
+        (0.25, _times(nucleus__bend=(1.1, 1.7))),
+        (0.25, _times(nucleus__waist=(0.75, 1.0), nucleus__length=(0.9, 1.4))),
+    ),
+    "eosinophil": (
+        (0.4, _OVERLAPPING),
+        (0.25, _times(granules0__number=(0.15, 0.8), cytoplasm__eosin=(0.4, 1.0))),
+        (0.2, _to(granules0__violet=(0.1, 0.5))),
+        (0.2, _times(granules0__eosin=(0.6, 1.5), granules0__diameter=(0.7, 1.2))),
+        (0.15, _to(vacuoles__number=(2, 10))),
+        (0.1, _to(granules0__over=(0.2, 0.7))),
+    ),
+    "basophil": (
+        (0.3, _times(granules0__number=(0.1, 0.6), granules0__violet=(0.6, 1.0))),
+        (0.2, _to(vacuoles__number=(3, 14), vacuoles__diameter=(0.4, 1.0))),
+        (0.3, _both(_to(granules0__over=(0.7, 1)), _times(granules0__number=(1.0, 1.7)))),
+        (0.2, _times(chromatin__density=(0.6, 0.9))),
+    ),
+    "lymphocyte": (
+        (0.12, _to(granules0__number=(4, 22))),
+        (0.2, _DENSE),
+        (0.1, _to(nucleus__offset=(0.7, 1), cytoplasm__azure=(0.6, 1.1))),
+        (0.15, _CLEFT),
+        (0.06, _to(cell__blebs=(4, 12))),
+        (0.06, _to(cell__stretch=(1.3, 1.9))),
+        (0.06, _VACUOLATED),
+    ),
+    "cll_lymphocyte": ((0.2, _times(cell__diameter=(1.0, 1.3))), (0.1, _CLEFT)),
+    "reactive_lymphocyte": (
+        (0.2, _CLEFT),
+        (0.25, _to(cytoplasm__azure=(0.8, 1.4))),
+        (0.15, _VACUOLATED),
+        (0.15, _to(granules0__number=(4, 20))),
+        (0.15, _MARKED_NUCLEOLI),
+    ),
+    "monocyte": (
+        (0.25, _VACUOLATED),
+        (0.2, _times(nucleus__bend=(1.1, 1.7), nucleus__waist=(0.7, 1.0))),
+        (0.15, _times(nucleus__nc_ratio=(1.0, 1.4), nucleus__length=(0.3, 0.9))),
+        (0.15, _to(cytoplasm__azure=(0.5, 0.9))),
+        (0.15, _times(granules0__number=(1.0, 2.5))),
+        (0.15, _HYPOGRANULAR),
+    ),
+    "plasma_cell": (
+        (0.08, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.2), nucleus__waist=(0.1, 0.3))),
+        (0.1, _to(vacuoles__number=(6, 22), vacuoles__diameter=(0.8, 2.0))),
+        (0.15, _times(nucleus__nc_ratio=(1.0, 1.6), chromatin__contrast=(0.5, 1.0))),
+        (0.1, _to(cytoplasm__eosin=(0.1, 0.4))),
+    ),
+    "lymphoblast": _BLAST,
+    "early_pre_b_lymphoblast": _BLAST,
+    "pre_b_lymphoblast": _BLAST,
+    "pro_b_lymphoblast": _BLAST,
+    "myeloblast": _BLAST,
+    "promyelocyte": (
+        (0.15, _both(_times(granules0__number=(1.2, 2.2)), _to(granules0__over=(0.6, 1)))),
+        (0.1, _both(_HYPOGRANULAR, _CLEFT)),
+        (0.15, _to(cytoplasm__azure=(0.7, 1.2))),
+    ),
+    "myelocyte": ((0.15, _HYPOGRANULAR), (0.15, _TOXIC), (0.1, _VACUOLATED)),
+    "metamyelocyte": ((0.15, _HYPOGRANULAR), (0.15, _TOXIC), (0.1, _VACUOLATED)),
+    "erythroblast": (
+        (
+            0.35,
+            _to(
+                nucleus__nc_ratio=(0.12, 0.35), chromatin__density=(1.2, 1.8),
+                chromatin__contrast=(0.02, 0.2), cytoplasm__hemoglobin=(0.6, 1.1),
+                cytoplasm__azure=(0, 0.25), nucleus__offset=(0.2, 1.2), cell__diameter=(7, 10.5),
+            ),
+        ),
+        (
+            0.2,
+            _to(
+                nucleus__nc_ratio=(0.5, 0.8), cytoplasm__azure=(0.7, 1.3),
+                cytoplasm__hemoglobin=(0, 0.2), chromatin__density=(0.85, 1.2),
+                cell__diameter=(10, 16),
+            ),
+        ),
+        (0.06, _to(n_lobes=(2, 3.9), nucleus__waist=(0.2, 0.5))),
+        (0.1, _to(cell__blebs=(2, 7))),
+    ),
+    "platelet": (
+        (0.2, _times(cell__diameter=(1.4, 2.6), granules0__number=(1.5, 5))),
+        (0.1, _times(granules0__number=(0, 0.2))),
+        (0.15, _times(cell__stretch=(1.2, 2.2))),
+        (0.2, _times(granules0__violet=(1.1, 1.6), granules0__cover=(1.0, 1.4))),
+        (0.3, _to(cell__blebs=(2, 8))),
+    ),
+    "smudge_cell": (
+        (0.3, _to(cell__stretch=(1.3, 2.6))),
+        (0.3, _times(chromatin__density=(0.6, 1.5))),
+        (0.3, _times(cell__diameter=(1.1, 1.6))),
+    ),
+}  # fmt: skip
+
+# whatever the type: the thin end of the film, the thick one, a drawn-out or squeezed cell
+_ANY: tuple[tuple[float, Change], ...] = (
+    (0.1, _times(cell__diameter=(1.1, 1.3), chromatin__density=(0.7, 0.95))),
+    (
+        0.1,
+        _times(
+            cell__diameter=(0.75, 0.92), chromatin__density=(1.1, 1.35),
+            chromatin__contrast=(0.4, 0.9),
+        ),
+    ),
+    (0.1, _times(cell__stretch=(1.1, 1.5))),
+    (0.15, _to(cell__squeeze=(0.6, 1.2))),
+    (0.1, _times(cell__roughness=(1.3, 2.5))),
+)  # fmt: skip

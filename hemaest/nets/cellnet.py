@@ -1,0 +1,167 @@
+"""The network of the shipped cell classifier: a small residual encoder with four heads.
+
+``hemaest.pretrained`` trains it on rendered cells and predicts with it; the encoder alone is what
+``backbone="cellnet", pretrained="synthetic"`` begins with.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["BloodCellNet", "CellEncoder", "Seen", "standardize"]
+
+
+def standardize(x: Tensor) -> Tensor:
+    """Give each channel of each image mean 0 and spread 1: lamp, camera and stain strength go.
+
+    Any affine change of the channels before, such as another normalization, makes no difference.
+
+    Examples
+    --------
+    >>> x = torch.rand(2, 3, 8, 8)
+    >>> torch.allclose(standardize(x), standardize(0.3 * x + 0.1), atol=1e-3)
+    True
+    """
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    spread = (x - mean).square().mean(dim=(2, 3), keepdim=True)
+    return (x - mean) * torch.rsqrt(spread + 1e-5)
+
+
+class CellEncoder(ResNet):
+    """A narrow residual network with a deep stem, for cells at 64 to 128 pixels.
+
+    Plain 3x3 convolutions use a CPU best: depthwise ones and wide last stages cost more time than
+    they bring on single cells.
+
+    Parameters
+    ----------
+    num_classes : int, default=1000
+        Outputs; 0 for none.
+    channels, depths : tuples of 4 ints
+        Width and number of blocks of the stages.
+    per_image : bool, default=False
+        Whether each image is standardized first, see :func:`standardize`.
+    **options : dict
+        Handed to timm's ``ResNet``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        *,
+        channels: tuple[int, ...] = (32, 64, 128, 256),
+        depths: tuple[int, ...] = (1, 1, 2, 2),
+        per_image: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            BasicBlock,
+            tuple(depths),
+            num_classes=num_classes,
+            channels=tuple(channels),
+            stem_width=channels[0] // 2,
+            stem_type="deep",
+            avg_down=True,
+            **options,
+        )
+        self.per_image = per_image
+        self.pretrained_cfg = {"classifier": "fc", "first_conv": "conv1.0"}
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the size."""
+        if self.per_image:
+            x = standardize(x)
+        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last map."""
+        return self.stages(x)[-1]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network says of a batch.
+
+    Attributes
+    ----------
+    logits : (n, n_classes)
+    embedding : (n, c)
+    outline : (n, 3, h/4, w/4)
+        Logits of background, cytoplasm and nucleus of the cell that the image is about.
+    traits : (n, n_traits)
+    familiar : (n,)
+        Logit of the image showing a stained film.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    outline: Tensor
+    traits: Tensor
+    familiar: Tensor
+
+
+class BloodCellNet(nn.Module):
+    """Type, outline, traits and familiarity of the cell in the middle of an image.
+
+    Parameters
+    ----------
+    n_classes, n_traits : int
+        Outputs.
+    channels, depths : tuples of 4 ints
+        Of the encoder.
+
+    Examples
+    --------
+    >>> net = BloodCellNet(5, 3, channels=(8, 8, 8, 16), depths=(1, 1, 1, 1)).eval()
+    >>> seen = net(torch.rand(2, 3, 64, 64))
+    >>> seen.logits.shape, seen.embedding.shape, seen.outline.shape
+    (torch.Size([2, 5]), torch.Size([2, 24]), torch.Size([2, 3, 16, 16]))
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        n_traits: int,
+        *,
+        channels: tuple[int, ...] = (24, 48, 96, 160),
+        depths: tuple[int, ...] = (1, 1, 2, 1),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder = CellEncoder(0, channels=channels, depths=depths, per_image=True)
+        width = channels[2] + channels[3]
+        self.lateral = nn.ModuleList(nn.Conv2d(c, 32, 1) for c in channels)
+        self.mix = nn.Sequential(
+            nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
+        )
+        self.outline = nn.Conv2d(32, 3, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Linear(width, n_classes)
+        self.trait = nn.Linear(width, n_traits)
+        self.familiar = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Seen:
+        """Return everything about each image of (n, 3, h, w); any affine scale of RGB will do."""
+        maps = self.encoder.stages(x)
+        y = self.lateral[3](maps[3])
+        for k in (2, 1, 0):
+            y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = y + self.lateral[k](maps[k])
+        embedding = torch.cat([maps[2].mean(dim=(2, 3)), maps[3].mean(dim=(2, 3))], dim=1)
+        read = self.dropout(embedding)
+        return Seen(
+            logits=self.classify(read),
+            embedding=embedding,
+            outline=self.outline(self.mix(y)),
+            traits=self.trait(read),
+            familiar=self.familiar(read).squeeze(1),
+        )

@@ -1,0 +1,367 @@
+"""Train the shipped network ``blood-cells`` on rendered cells alone.
+
+::
+
+    python -m hemaest.pretrained.train_cells --out runs/blood-cells
+
+One thread, seeded, resumable: run the same command again to go on after a stop. No real image is
+read. The last step writes ``blood-cells.safetensors`` (float16) and its card to ``--out``; copied
+to ``hemaest/nets/shipped`` they are what :func:`hemaest.pretrained.load_pretrained` loads.
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
+from hemaest.nets.cards import ModelCard, file_hash, write_card
+from hemaest.nets.cellnet import BloodCellNet, Seen
+
+__all__ = ["CLASSES", "Settings", "train"]
+
+# the type that the network names, and the recipes that are drawn for it with their shares
+CLASSES: dict[str, dict[str, float]] = {
+    "segmented neutrophil": {"neutrophil": 1.3},
+    "band neutrophil": {"band_neutrophil": 1.0},
+    "eosinophil": {"eosinophil": 1.1, "immature_eosinophil": 0.2},
+    "basophil": {"basophil": 1.2},
+    "lymphocyte": {"lymphocyte": 1.4, "cll_lymphocyte": 0.3, "hematogone": 0.1},
+    "reactive lymphocyte": {"reactive_lymphocyte": 0.8},
+    "monocyte": {"monocyte": 1.4},
+    "promyelocyte": {"promyelocyte": 0.9},
+    "myelocyte": {"myelocyte": 0.9},
+    "metamyelocyte": {"metamyelocyte": 0.9},
+    "blast": {
+        "myeloblast": 0.5, "lymphoblast": 0.3, "early_pre_b_lymphoblast": 0.15,
+        "pre_b_lymphoblast": 0.15, "pro_b_lymphoblast": 0.15,
+    },
+    "plasma cell": {"plasma_cell": 0.7},
+    "erythroblast": {"erythroblast": 1.1, "proerythroblast": 0.2},
+    "platelet": {"platelet": 1.0},
+    "smudge cell": {"smudge_cell": 0.6},
+    "artefact": {"artefact": 0.5, "unidentifiable": 0.3, NOTHING: 0.6},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All numbers of a run; the card keeps them."""
+
+    steps: int = 6000
+    batch: int = 64
+    size: int = 96
+    fresh: float = 0.5  # share of a batch that is drawn anew; the rest was drawn lately
+    pool: int = 8192
+    unrelated: float = 0.05
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.03
+    smoothing: float = 0.05
+    decay: float = 0.998  # of the averaged weights
+    channels: tuple[int, ...] = (24, 48, 96, 160)
+    depths: tuple[int, ...] = (1, 1, 2, 1)
+    dropout: float = 0.1
+    precision: str = "bfloat16"
+    seed: int = 0
+
+
+@dataclass
+class Pool:
+    """The crops that were drawn last; their truth beside them."""
+
+    images: np.ndarray
+    outlines: np.ndarray
+    targets: np.ndarray
+    traits: np.ndarray
+    filled: int = 0
+    drawn: int = 0
+
+    @classmethod
+    def empty(cls, settings: Settings) -> "Pool":
+        """Return a pool without a crop."""
+        n, size = settings.pool, settings.size
+        return cls(
+            images=np.zeros((n, size, size, 3), np.uint8),
+            outlines=np.zeros((n, size, size), np.uint8),
+            targets=np.zeros(n, np.int64),
+            traits=np.zeros((n, len(TRAITS)), np.float32),
+        )
+
+    def draw(self, settings: Settings, number: int) -> np.ndarray:
+        """Draw so many crops into the pool; return their places."""
+        shares = {r: (k, w) for k, v in enumerate(CLASSES.values()) for r, w in v.items()}
+        names = list(shares)
+        weights = np.array([w for _, w in shares.values()])
+        weights = np.append((1 - settings.unrelated) * weights / weights.sum(), settings.unrelated)
+        places = np.empty(number, int)
+        for i in range(number):
+            rng = np.random.default_rng([settings.seed, self.drawn])
+            at = self.drawn % settings.pool
+            kind = rng.choice(len(weights), p=weights)
+            if kind == len(names):
+                self.images[at] = draw_unrelated(settings.size, rng)
+                self.outlines[at] = 0
+                self.targets[at] = -1
+                self.traits[at] = np.nan
+            else:
+                severity = 1.2 * rng.random()
+                crop = draw_crop(names[kind], settings.size, severity=severity, random_state=rng)
+                self.images[at] = crop.image
+                self.outlines[at] = np.where(crop.cell_map > 2, 0, crop.cell_map)
+                self.targets[at] = shares[names[kind]][0]
+                self.traits[at] = crop.traits
+            places[i] = at
+            self.drawn += 1
+        self.filled = min(self.drawn, settings.pool)
+        return places
+
+
+def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield images, outlines at a quarter of the size, targets and traits, step after step."""
+    pool = Pool.empty(settings)
+    number = max(int(settings.fresh * settings.batch), 1)
+    pool.drawn = max(start * number - settings.pool, 0)
+    while pool.drawn < start * number:  # what a run that was never stopped would have here
+        pool.draw(settings, min(512, start * number - pool.drawn))
+    for step in range(start, settings.steps):
+        rng = np.random.default_rng([settings.seed, 2**31, step])
+        fresh = pool.draw(settings, number)
+        again = rng.integers(pool.filled, size=settings.batch - number)
+        places = np.concatenate([fresh, again])
+        images = torch.from_numpy(pool.images[places]).permute(0, 3, 1, 2).float() / 255
+        outlines = torch.from_numpy(pool.outlines[places])
+        turns = rng.integers(8, size=len(places))
+        for k in range(8):
+            rows = torch.from_numpy(np.flatnonzero(turns == k))
+            if k and len(rows):
+                images[rows] = _turned(images[rows], k)
+                outlines[rows] = _turned(outlines[rows], k)
+        yield (
+            images,
+            outlines[:, 2::4, 2::4].long(),
+            torch.from_numpy(pool.targets[places]),
+            torch.from_numpy(pool.traits[places]),
+        )
+
+
+def _turned(x: Tensor, k: int) -> Tensor:
+    x = torch.rot90(x, k % 4, (-2, -1))
+    return x.flip(-1) if k >= 4 else x
+
+
+def loss_of(
+    seen: Seen, outlines: Tensor, targets: Tensor, traits: Tensor, smoothing: float
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the weighted sum of the four losses, and each alone."""
+    cell = targets >= 0
+    known = torch.isfinite(traits)
+    gap = F.smooth_l1_loss(seen.traits, torch.nan_to_num(traits), reduction="none", beta=0.5)
+    parts = {
+        "type": F.cross_entropy(seen.logits[cell], targets[cell], label_smoothing=smoothing),
+        "outline": F.cross_entropy(seen.outline, outlines),
+        "traits": (gap * known).sum() / known.sum().clamp(min=1),
+        "familiar": F.binary_cross_entropy_with_logits(seen.familiar, cell.float()),
+    }
+    total = parts["type"] + 0.5 * parts["outline"] + parts["traits"] + 0.3 * parts["familiar"]
+    parts["accuracy"] = (seen.logits[cell].argmax(1) == targets[cell]).float().mean()
+    return total, {name: float(value.detach()) for name, value in parts.items()}
+
+
+def train(settings: Settings, out: Path, *, checkpoint_every: int = 200) -> Path:
+    """Run all steps, or those that a stopped run left; return the file of weights.
+
+    Parameters
+    ----------
+    settings : Settings
+    out : path
+        Folder of the checkpoint, the log and the result.
+    checkpoint_every : int
+        In steps.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(settings.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    net = network(settings)
+    average = network(settings)
+    average.load_state_dict(net.state_dict())
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    plain = [p for p in net.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain}],
+        lr=settings.learning_rate,
+        weight_decay=0.0,
+    )
+    start = resume(out, settings, net, average, optimizer)
+    began, sums, count = time.time(), {}, 0
+    for step, (images, outlines, targets, traits) in enumerate(batches(settings, start), start):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(settings, step)
+        net.train()
+        # the draw of dropout must not depend on where a run was stopped
+        torch.manual_seed(settings.seed + step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            seen = net(images)
+        seen = Seen(*(part.float() for part in vars(seen).values()))
+        loss, parts = loss_of(seen, outlines, targets, traits, settings.smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+        optimizer.step()
+        follow(average, net, min(settings.decay, (step + 1) / (step + 10)))
+        sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+        count += 1
+        if (step + 1) % 50 == 0 or step + 1 == settings.steps:
+            means = ", ".join(f"{name} {value / count:.3f}" for name, value in sums.items())
+            print(f"step {step + 1}/{settings.steps}: {means}, {time.time() - began:.0f} s",
+                  flush=True)  # fmt: skip
+            sums, count = {}, 0
+        if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
+            keep(out, settings, step + 1, net, average, optimizer)
+    return finish(settings, average.eval(), out)
+
+
+def network(settings: Settings) -> BloodCellNet:
+    """Return the network of a run, untrained."""
+    return BloodCellNet(
+        len(CLASSES),
+        len(TRAITS),
+        channels=settings.channels,
+        depths=settings.depths,
+        dropout=settings.dropout,
+    )
+
+
+def rate(settings: Settings, step: int) -> float:
+    """Return the learning rate: a short rise, then a cosine to 0."""
+    rise = min(0.05 * settings.steps, 300)
+    if step < rise:
+        return settings.learning_rate * (step + 1) / rise
+    done = (step - rise) / max(settings.steps - rise, 1)
+    return settings.learning_rate * (0.5 * (1 + np.cos(np.pi * done)) + 1e-3)
+
+
+def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
+    """Move the averaged weights a little toward the trained ones."""
+    with torch.no_grad():
+        for mean, now in zip(
+            average.state_dict().values(), net.state_dict().values(), strict=True
+        ):
+            if mean.dtype.is_floating_point:
+                mean.lerp_(now, 1 - decay)
+            else:
+                mean.copy_(now)
+
+
+def keep(
+    out: Path, settings: Settings, step: int, net: Any, average: Any, optimizer: Any
+) -> None:
+    """Write a checkpoint, whole or not at all."""
+    state = {
+        "settings": json.dumps(asdict(settings)),
+        "step": step,
+        "net": net.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(state, out / "checkpoint.part")
+    (out / "checkpoint.part").replace(out / "checkpoint.pt")
+
+
+def resume(out: Path, settings: Settings, net: Any, average: Any, optimizer: Any) -> int:
+    """Load the checkpoint of a stopped run of the same settings; return the next step."""
+    path = out / "checkpoint.pt"
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["settings"] != json.dumps(asdict(settings)):
+        raise ValueError(f"{path} is of a run with other settings; give another --out.")
+    net.load_state_dict(state["net"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def finish(settings: Settings, net: BloodCellNet, out: Path) -> Path:
+    """Calibrate on crops of unseen seeds and write weights and card."""
+    from safetensors.torch import save_file
+
+    weights = {
+        name: value.half().contiguous() if value.dtype.is_floating_point else value
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    path = out / "blood-cells.safetensors"
+    save_file(weights, path)
+    scores = held_out(settings, net)
+    card = ModelCard(
+        name="blood-cells",
+        task="crop of one cell of a stained film to its type, one of "
+        f"{len(CLASSES)}, with an embedding and an outline",
+        training_data=f"{int(settings.steps * settings.batch * settings.fresh):,} cells drawn by "
+        "hemaest.datasets.crops, no real image",
+        command="python -m hemaest.pretrained.train_cells --out runs/blood-cells",
+        commit=_commit(),
+        sha256=file_hash(path),
+        classes=tuple(CLASSES),
+        scores={"rendered, unseen seeds": scores},
+        settings=asdict(settings),
+    )
+    write_card(card, out)
+    return path
+
+
+def held_out(settings: Settings, net: BloodCellNet, number: int = 2048) -> dict[str, float]:
+    """Return scores, and the temperature that calibrates, on crops of a seed of their own."""
+    unseen = replace(settings, seed=settings.seed + 1_000_003, pool=number)
+    pool = Pool.empty(unseen)
+    pool.draw(unseen, number)
+    logits = []
+    with torch.inference_mode():
+        for rows in torch.arange(number).split(64):
+            x = torch.from_numpy(pool.images[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
+            logits.append(net(x).logits)
+    cell = torch.from_numpy(pool.targets >= 0)
+    found, truth = torch.cat(logits)[cell], torch.from_numpy(pool.targets)[cell]
+    steps = torch.linspace(0.4, 2.5, 106)
+    losses = torch.stack([F.cross_entropy(found / t, truth) for t in steps])
+    best = int(losses.argmin())
+    right = (found.argmax(1) == truth).float()
+    recall = [float(right[truth == k].mean()) for k in range(len(CLASSES)) if (truth == k).any()]
+    return {
+        "accuracy": round(float(right.mean()), 4),
+        "balanced accuracy": round(float(np.mean(recall)), 4),
+        "log loss": round(float(losses[best]), 4),
+        "temperature": round(float(steps[best]), 3),
+    }
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    asked = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--seed", type=int, default=Settings.seed)
+    given = parser.parse_args()
+    print(train(replace(Settings(), steps=given.steps, seed=given.seed), given.out))
+
+
+if __name__ == "__main__":
+    main()
