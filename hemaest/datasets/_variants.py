@@ -18,9 +18,7 @@ Traits = dict[str, float]
 Change = Callable[[Traits, np.random.Generator], None]
 
 
-def vary(
-    name: str, traits: Traits, n_lobes: int, rng: np.random.Generator
-) -> tuple[Traits, int]:
+def vary(name: str, traits: Traits, n_lobes: int, rng: np.random.Generator) -> tuple[Traits, int]:
     """Return traits and number of lobes of a cell as a patient or a film may have changed it."""
     traits = dict(traits)
     for share, change in [*_FORMS.get(name, ()), *_ANY]:

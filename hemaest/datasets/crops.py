@@ -19,7 +19,7 @@ from ._microscope import draw_microscope, new_canvas, photograph
 from ._plan import pick
 from ._recipes import load_recipes
 from ._scene import place_red_cells, sprinkle
-from ._stains import Stain, load_stains, shift
+from ._stains import Stain, load_stains, restain, shift
 
 __all__ = ["TRAITS", "Crop", "draw_crop", "draw_unrelated"]
 
@@ -143,23 +143,18 @@ def _any_stain(rng: np.random.Generator, severity: float) -> Stain:
     a, b = (styles[k] for k in rng.integers(len(styles), size=2))
     t = np.float32(rng.random() if rng.random() < 0.6 else 0.0)
     density = a.density ** (1 - t) * b.density**t
-    light = a.light * (1 - t) + b.light * t
-    if rng.random() < 0.3 * severity:  # red cells of any color: gray, brown, bluish, nearly none
-        density[3] = rng.uniform(0.03, 0.3) * np.exp(0.5 * rng.standard_normal(3))
-    if rng.random() < 0.3 * severity:  # granules and cytoplasm turn with the pH of the buffer
-        density[2] *= np.exp(0.25 * rng.standard_normal(3))
-        density[1] *= np.exp(0.25 * rng.standard_normal(3))
-    density *= np.exp(0.15 * severity * rng.standard_normal())
+    if rng.random() < 0.4 * severity:  # granules and cytoplasm turn with the pH of the buffer
+        density[2] = density[2] * np.exp(0.25 * rng.standard_normal(3))
+        density[1] = density[1] * np.exp(0.25 * rng.standard_normal(3))
     mixed = replace(
         a,
         density=density.astype(np.float32),
-        light=light.astype(np.float32),
-        ring=a.ring * (1 - float(t)) + b.ring * float(t),
-        blur=a.blur,
-        glow=a.glow,
-        veil=a.veil,
+        light=(a.light * (1 - t) + b.light * t).astype(np.float32),
+        ring=float(a.ring * (1 - t) + b.ring * t),
     )
-    return shift(mixed, rng, 0.8 + 0.7 * severity)
+    if rng.random() < 0.5:
+        return shift(mixed, rng, 0.8 + 0.7 * severity)
+    return restain(mixed, rng, severity)
 
 
 def _others(

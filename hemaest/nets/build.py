@@ -13,11 +13,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from hemaest.nets.convnets import ResNet24, cellnet, fitting_stride, lower_stride
+from hemaest.nets.cellnet import CellEncoder
+from hemaest.nets.convnets import ResNet24, fitting_stride, lower_stride
 from hemaest.nets.weights import copy_weights, read_weights
 from hemaest.nets.wpat import WPAT
 
-OWN_NETWORKS: dict[str, Callable[..., nn.Module]] = {"cellnet": cellnet, "resnet24": ResNet24}
+OWN_NETWORKS: dict[str, Callable[..., nn.Module]] = {"cellnet": CellEncoder, "resnet24": ResNet24}
 
 WPAT_NAME = "wpat"
 DEFAULT_ENCODER = "convnextv2_atto"

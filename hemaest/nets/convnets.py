@@ -1,4 +1,4 @@
-"""The convolutional networks of hemaest: ResNet24, the small cellnet, and a lower total stride.
+"""ResNet24, and a lower total stride for it and the ConvNeXts of timm.
 
 Built by name through :func:`hemaest.nets.build_net`.
 """
@@ -9,7 +9,6 @@ import torch
 from timm.layers import DropPath
 from timm.layers.conv2d_same import Conv2dSame
 from timm.models.convnext import ConvNeXt
-from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -179,41 +178,6 @@ class ResNet24(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
         return self.forward_head(self.forward_features(x))
-
-
-def cellnet(
-    num_classes: int = 1000,
-    *,
-    channels: tuple[int, ...] = (32, 64, 128, 256),
-    depths: tuple[int, ...] = (1, 1, 2, 2),
-    **options: Any,
-) -> nn.Module:
-    """Return a narrow residual network with a deep stem, for cells at 64 to 128 pixels.
-
-    Plain 3x3 convolutions use a CPU best. Depthwise convolutions and wide last stages cost more
-    time than they gain on single cells.
-
-    Parameters
-    ----------
-    num_classes : int, default=1000
-        Number of outputs; 0 leaves out the last layer.
-    channels, depths : tuples of 4 ints
-        Width and number of blocks of the stages.
-    **options : dict
-        Passed to timm's ``ResNet``.
-    """
-    net = ResNet(
-        BasicBlock,
-        depths,
-        num_classes=num_classes,
-        channels=channels,
-        stem_width=channels[0] // 2,
-        stem_type="deep",
-        avg_down=True,
-        **options,
-    )
-    net.pretrained_cfg = {"classifier": "fc", "first_conv": "conv1.0"}  # type: ignore[assignment]
-    return net
 
 
 def fitting_stride(image_size: int) -> int:

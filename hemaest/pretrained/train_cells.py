@@ -252,18 +252,14 @@ def rate(settings: Settings, step: int) -> float:
 def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
     """Move the averaged weights a little toward the trained ones."""
     with torch.no_grad():
-        for mean, now in zip(
-            average.state_dict().values(), net.state_dict().values(), strict=True
-        ):
+        for mean, now in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
             if mean.dtype.is_floating_point:
                 mean.lerp_(now, 1 - decay)
             else:
                 mean.copy_(now)
 
 
-def keep(
-    out: Path, settings: Settings, step: int, net: Any, average: Any, optimizer: Any
-) -> None:
+def keep(out: Path, settings: Settings, step: int, net: Any, average: Any, optimizer: Any) -> None:
     """Write a checkpoint, whole or not at all."""
     state = {
         "settings": json.dumps(asdict(settings)),

@@ -1,0 +1,249 @@
+"""The shipped classifier of cells: a small network that saw rendered blood alone.
+
+:func:`hemaest.pretrained.load_pretrained` returns it. The network looks twice: at the whole crop,
+where it outlines the cell in the middle, and at that cell alone, however loosely it was cut.
+"""
+
+from numbers import Integral
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from hemaest.base import ImageEstimator, Interval, checked_fit
+from hemaest.images import as_array
+from hemaest.nets.cards import read_card, shipped_weights
+
+__all__ = ["BloodCellClassifier", "Glance"]
+
+SIZE = 96  # pixels: what the network was trained with
+MARGIN = 1.3  # of the second look: width over the extent of the cell
+WEIGHTS = (0.35, 0.65)  # of the two looks; chosen on rendered crops
+
+
+class Glance(NamedTuple):
+    """What the network says of images; all arrays have one row an image."""
+
+    logits: NDArray[np.float64]
+    embedding: NDArray[np.float64]
+    box: NDArray[np.float64]
+    familiar: NDArray[np.float64]
+    traits: NDArray[np.float64]
+
+
+class BloodCellClassifier(
+    ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstimator
+):
+    """Name the type of the cell in the middle of each crop; no training images are needed.
+
+    Parameters
+    ----------
+    batch_size : int, default=32
+        Images at a time.
+
+    Attributes
+    ----------
+    classes_ : array of str
+        Names of :meth:`hemaest.clinical.CellTaxonomy.blood`.
+    module_ : torch.nn.Module
+        The network.
+
+    Examples
+    --------
+    >>> from hemaest.datasets import make_cells
+    >>> from hemaest.pretrained import load_pretrained
+    >>> cells = make_cells(2, classes=["eosinophil"], random_state=0)
+    >>> load_pretrained("blood-cells").predict(cells.images).tolist()  # doctest: +SKIP
+    ['eosinophil', 'eosinophil']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(self, *, batch_size: int = 32) -> None:
+        self.batch_size = batch_size
+
+    @checked_fit
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Load the network; nothing is learned from images or labels.
+
+        Parameters
+        ----------
+        X, y : ignored
+            For pipelines.
+
+        Returns
+        -------
+        self : object
+        """
+        self._load(shipped_weights("blood-cells"), read_card("blood-cells").settings)
+        card = read_card("blood-cells")
+        self._set_classes(card.classes, card.scores)
+        return self
+
+    def _set_classes(self, classes: tuple[str, ...], scores: dict[str, dict[str, float]]) -> None:
+        self._order = np.argsort(classes)
+        self.classes_ = np.array(classes)[self._order]
+        self._temperature = scores["rendered, unseen seeds"]["temperature"]
+
+    def _load(self, path: Path, settings: dict[str, Any]) -> None:
+        from safetensors.torch import load_file
+
+        from hemaest.nets.cellnet import BloodCellNet
+
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        self.module_ = BloodCellNet(
+            weights["classify.bias"].numel(),
+            weights["trait.bias"].numel(),
+            channels=tuple(settings["channels"]),
+            depths=tuple(settings["depths"]),
+        )
+        self.module_.load_state_dict(weights, strict=False)
+        self.module_.eval()
+        self._n_features_out = self.module_.classify.in_features
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each type, calibrated on rendered cells.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them: crops of any size and framing.
+
+        Returns
+        -------
+        probabilities : float array of shape (n, n_classes)
+        """
+        first, second = self.look(X)
+        logits = (WEIGHTS[0] * first.logits + WEIGHTS[1] * second.logits) / self._temperature
+        logits = logits[:, self._order]
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    def predict(self, X: Any) -> NDArray[np.str_]:
+        """Return the likeliest type of each crop.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        types : array of str
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Return the embedding of each crop: what both looks see, side by side.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        embedding : float array of shape (n, n_features)
+        """
+        first, second = self.look(X)
+        return np.hstack([first.embedding, second.embedding])
+
+    embed = transform
+
+    def look(self, X: Any) -> tuple[Glance, Glance]:
+        """Return what the network sees in the whole crop, and in the cell cut out of it.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        first, second : Glance
+        """
+        check_is_fitted(self, "module_")
+        X = self._check_images(X)
+        looks: list[tuple[Glance, Glance]] = []
+        for start in range(0, len(X), self.batch_size):
+            images = [as_array(item)[..., :3] for item in X[start : start + self.batch_size]]
+            first = self._glance([letterbox(image, None) for image in images])
+            closer = [letterbox(*pair) for pair in zip(images, first.box, strict=True)]
+            looks.append((first, self._glance(closer)))
+        return tuple(
+            Glance(*map(np.concatenate, zip(*side, strict=True)))
+            for side in zip(*looks, strict=True)
+        )  # type: ignore[return-value]
+
+    def _glance(self, squares: list[NDArray[np.uint8]]) -> Glance:
+        import torch
+
+        x = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            seen = self.module_(x)
+            cell = 1 - seen.outline.softmax(dim=1)[:, 0]
+        boxes = np.array([middle_box(one) for one in cell.numpy()])
+        parts = (seen.logits, seen.embedding, None, seen.familiar, seen.traits)
+        return Glance(*(boxes if p is None else p.double().numpy() for p in parts))
+
+
+def letterbox(image: NDArray[np.uint8], box: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+    """Return what lies in a box of the letterboxed image, as a square of the network's size.
+
+    ``box`` (x0, y0, x1, y1) is in shares of the square around the whole image; None = all of it.
+    What lies beyond the image has the median color of its border.
+    """
+    import cv2
+
+    from hemaest.preprocessing._resize import border_color
+
+    height, width = image.shape[:2]
+    side = max(height, width)
+    x0, y0, x1, y1 = (0.0, 0.0, 1.0, 1.0) if box is None else box
+    reach = max((x1 - x0) * side, (y1 - y0) * side, 4.0)
+    left = (x0 + x1) / 2 * side - (side - width) / 2 - reach / 2
+    top = (y0 + y1) / 2 * side - (side - height) / 2 - reach / 2
+    a, b = max(round(left), 0), max(round(top), 0)
+    c, d = min(round(left + reach), width), min(round(top + reach), height)
+    zoom = SIZE / reach
+    part = np.ascontiguousarray(image[b : max(d, b + 1), a : max(c, a + 1)])
+    w = min(max(round(part.shape[1] * zoom), 1), SIZE)
+    h = min(max(round(part.shape[0] * zoom), 1), SIZE)
+    part = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+    if (h, w) == (SIZE, SIZE):
+        return part
+    square = np.empty((SIZE, SIZE, 3), np.uint8)
+    square[:] = border_color(image)
+    x = min(max(round((a - left) * zoom), 0), SIZE - w)
+    y = min(max(round((b - top) * zoom), 0), SIZE - h)
+    square[y : y + h, x : x + w] = part
+    return square
+
+
+def middle_box(cell: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the box, with a margin, of the outlined cell nearest the middle; else of everything.
+
+    Parameters
+    ----------
+    cell : float array of shape (k, k)
+        Probability of each place to belong to the cell.
+    """
+    from scipy import ndimage
+
+    k = len(cell)
+    labels, n = ndimage.label(cell > 0.5)
+    if n == 0:
+        return np.array([0.0, 0.0, 1.0, 1.0])
+    row, column = np.mgrid[:k, :k]
+    nearness = np.exp(-((row - k / 2 + 0.5) ** 2 + (column - k / 2 + 0.5) ** 2) / (0.25 * k) ** 2)
+    weight = ndimage.sum_labels(cell * nearness, labels, np.arange(1, n + 1))
+    rows, columns = ndimage.find_objects(labels)[int(weight.argmax())]
+    x, y = (columns.start + columns.stop) / 2 / k, (rows.start + rows.stop) / 2 / k
+    reach = max(columns.stop - columns.start, rows.stop - rows.start) / k
+    half = min(MARGIN * reach, 1.0) / 2
+    return np.array([x - half, y - half, x + half, y + half])
