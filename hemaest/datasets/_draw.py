@@ -10,15 +10,16 @@ from hemaest import cellmap
 from hemaest._parallel import map_items
 
 from ._anatomy import Cell, build_cell, paint_cell
+from ._glass import draw_glass, place_precipitate, place_red_cells, sprinkle
 from ._kernels import paint_red_cells, paint_veil
 from ._microscope import new_canvas, photograph
 from ._plan import ANATOMY, CAMERA, LAB, SCENE, Plan
 from ._recipes import load_recipes
-from ._scene import place_red_cells, sprinkle
 
 DESCR = """Synthetic blood cells of known truth, drawn by hemaest.datasets.make_cells: no patient,
 no photograph. Traits follow hemaest/datasets/recipes.toml, colours hemaest/datasets/stains.toml."""
 
+NO_MAP, NO_NAMES = np.zeros((0, 0), np.uint16), np.zeros(0, np.int64)
 JITTER = 0.05  # how far from the centre a cell lies, in picture widths
 
 
@@ -85,11 +86,12 @@ def _draw(
     keep_clear = np.array([[cx, cy, 0.9 * c.radius * scale, near] for c, cx, cy in cells])
     canvas = new_canvas(size, size)
     still = keep_clear - [moved[0], moved[1], 0, 0]
-    red = place_red_cells(size, size, scale, rng, stain.ring, still)
-    paint_red_cells(canvas, scale, red, -moved[0], -moved[1])
+    glass = draw_glass(rng)
+    red = place_red_cells(size, size, scale, rng, stain.ring, still, glass)
+    paint_red_cells(canvas, NO_MAP, NO_NAMES, scale, red, -moved[0], -moved[1])
     paint_veil(canvas, scale, stain.veil * rng.exponential(), -moved[0], -moved[1], row)
     _platelets(canvas, scale, keep_clear, rng)
-    sprinkle(canvas, scale, rng)
+    sprinkle(canvas, scale, place_precipitate(size, size, scale, rng, glass))
     for number in range(len(cells), 0, -1):
         paint_cell(canvas, cell_map, number, *cells[number - 1], scale)
     if source != row:

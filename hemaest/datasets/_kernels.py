@@ -224,12 +224,15 @@ def paint_grains(canvas, cx, cy, scale, grains, dyes, cover, hollow, soft):
 
 
 @njit(**_fast)
-def paint_red_cells(canvas, scale, cells, left, top):
+def paint_red_cells(canvas, numbers, names, scale, cells, left, top):
     """Add red cells; they are clear, so where two overlap both are seen.
 
+    The name (a number) of the cell on top is written into ``numbers``, unless that is empty.
+
     Rows of ``cells``: x and y (px), radius (um), stretch, angle, pallor, width of the pallor,
-    strength, ring, crenation, number of spikes, a number that makes its outline its own. The
-    canvas begins at pixel (left, top) of the whole picture.
+    strength, ring, crenation, number of spikes, a number that makes its outline its own, waviness
+    of the outline, tail (of a teardrop), bright spot. The canvas begins at pixel (left, top) of
+    the whole image.
     """
     height, width, _ = canvas.shape
     for k in range(cells.shape[0]):
@@ -238,7 +241,9 @@ def paint_red_cells(canvas, scale, cells, left, top):
         sa = math.sin(cells[k, 4])
         pallor, pallor_width, strength = cells[k, 5], cells[k, 6], cells[k, 7]
         ring, crenation, spikes, own = cells[k, 8], cells[k, 9], cells[k, 10], cells[k, 11]
-        reach = radius * stretch * (1.12 + crenation) * scale + 1
+        waves, tail, bright = cells[k, 12], cells[k, 13], cells[k, 14]
+        farthest = radius * (1.05 + waves + crenation + tail)
+        reach = farthest * stretch * scale + 1
         for row in range(max(int(y0 - reach), 0), min(int(y0 + reach) + 2, height)):
             for col in range(max(int(x0 - reach), 0), min(int(x0 + reach) + 2, width)):
                 dx = (col - x0) / scale
@@ -246,20 +251,27 @@ def paint_red_cells(canvas, scale, cells, left, top):
                 u = (ca * dx + sa * dy) / stretch
                 v = (ca * dy - sa * dx) * stretch
                 r2 = u * u + v * v
-                if r2 > (radius * (1.1 + crenation)) ** 2:
+                if r2 > farthest * farthest:
                     continue
                 r = math.sqrt(r2)
                 wave = value_noise(2.0 * u / (r + 0.05) + own, 2.0 * v / (r + 0.05), 1)
-                rim = radius * (1.0 + 0.05 * wave)
-                if crenation > 0.0:
-                    rim *= 1.0 + crenation * math.cos(spikes * math.atan2(v, u) + 3.0 * wave)
+                rim = radius * (1.0 + waves * wave)
+                if crenation > 0.0 or tail > 0.0:
+                    angle = math.atan2(v, u)
+                    rim *= 1.0 + crenation * math.cos(spikes * angle + 3.0 * wave)
+                    rim *= 1.0 + tail * math.exp(-((angle / 0.3) ** 2))
                 depth = rim - r
                 alpha = _smooth(depth * min(scale, 3.5) + 0.5)
                 if alpha <= 0.0:
                     continue
+                if depth > 0.0 and numbers.size > 0:
+                    numbers[row, col] = names[k]
                 s = r / (pallor_width * rim)
                 body = 1.0 - pallor * math.exp(-(s**4))
                 body += ring * math.exp(-((depth - 0.2) ** 2) / 0.06)
+                if bright > 0.0:  # a lens of dried serum: brighter than glass, in a dark line
+                    gap = math.sqrt((dx - 0.3 * rim) ** 2 + (dy + 0.2 * rim) ** 2) - 0.22 * rim
+                    body += bright * (math.exp(-((gap / 0.25) ** 2)) - 1.2 * _smooth(-gap / 0.4))
                 here = strength * alpha * body
                 there = canvas[row, col, 3]
                 # two discs pressed together are thinner than their sum

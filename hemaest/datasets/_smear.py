@@ -36,14 +36,15 @@ def make_smear(
     lab_effect: float = 0.0,
     patient_effect: float = 1.0,
     patient: int = 0,
+    severity: float = 0.0,
     out: NDArray[np.uint8] | None = None,
     n_jobs: int | None = None,
     random_state: Any = None,
 ) -> Bunch:
-    """Draw a field of a blood smear with every leukocyte's box, map and type.
+    """Draw a field of a blood smear with the box, map and type of everything in it.
 
     The field is drawn in tiles, so 20,000 x 20,000 pixels need little more memory than the
-    picture and its map; give ``out`` to have the picture written to a file on disk.
+    image and its maps; give ``out`` to have the image written to a file on disk.
 
     Parameters
     ----------
@@ -63,6 +64,12 @@ def make_smear(
         As for :func:`make_cells`.
     patient : int, default=0
         Smears of one seed and patient share the patient's traits and stain.
+    severity : float, default=0.0
+        How far film, stain, microscope and camera are from a well-kept laboratory's. At 1 the
+        fields are those of any laboratory in the world: colored and uneven light, telephones and
+        webcams, blur, halos, noise, heavy JPEG, a round view in a black frame; red cells of any
+        color and shape, anaemic and crowded films, stain clumps, fibers, bubbles, water marks,
+        ink, scale bars; leukocytes that touch one another and the border, or none at all.
     out : uint8 array of shape (height, width, 3), optional
         Where to draw, for example a ``numpy.memmap``.
     n_jobs : int, optional
@@ -77,8 +84,10 @@ def make_smear(
         cytoplasm 2k-1 and nucleus 2k, uint8 up to 127 cells and uint16 above; ``boxes`` int
         (n, 4): x0, y0, x1, y1, half open, exactly about each cell's pixels; ``target`` the types;
         ``truth`` a DataFrame with cell, cell_type, nc_ratio, n_lobes, nucleus_area,
-        cytoplasm_area, cell_area, x, y, stain, patient; ``DESCR``. Cells hidden entirely are left
-        out of the boxes and of ``truth``.
+        cytoplasm_area, cell_area, x, y, stain, patient. ``red_cell_map`` and ``platelet_map``
+        (height, width), uint16 or uint32: the number of the red cell and of the platelet on top;
+        ``others`` a DataFrame of these: kind, number, x0, y0, x1, y1, area. What cannot be seen
+        at all is left out. ``DESCR``.
 
     Examples
     --------
@@ -98,6 +107,7 @@ def make_smear(
         lab_effect=(lab_effect, float, 0, 10),
         patient_effect=(patient_effect, float, 0, 10),
         patient=(patient, int, 0, None),
+        severity=(severity, float, 0, 3),
     )
     if out is not None and (out.shape != (height, width, 3) or out.dtype != np.uint8):
         raise ValueError(
@@ -106,25 +116,36 @@ def make_smear(
     shares = ADULT if differential is None else differential
     film, names = _film.lay_out(
         seed_of(random_state), height, width, n_cells, shares, 1 / micrometres_per_pixel,
-        stain, lab_effect, patient_effect, patient,
+        stain, lab_effect, patient_effect, patient, severity,
     )  # fmt: skip
     image = np.empty((height, width, 3), np.uint8) if out is None else out
-    cell_map = np.zeros((height, width), np.uint8 if len(names) <= cellmap.MAX_CELLS else np.uint16)
+    maps = _film.Maps(
+        np.zeros((height, width), np.uint8 if len(names) <= cellmap.MAX_CELLS else np.uint16),
+        np.zeros((height, width), _numbers_up_to(len(film.red_cells))),
+        np.zeros((height, width), _numbers_up_to(2 * len(film.platelets))),
+    )
     tile = _film.TILE
     corners = [(r, c) for r in range(0, height, tile) for c in range(0, width, tile)]
 
     def work(corner: tuple[int, int]) -> None:
-        _film.draw_tile(film, *corner, image, cell_map)
+        _film.draw_tile(film, *corner, image, maps)
 
     map_items(work, corners, n_jobs=n_jobs)
-    truth = _film.measure(film, names, cell_map)
+    truth = _film.measure_leukocytes(film, names, maps.leukocytes)
     truth["stain"] = stain
     truth["patient"] = f"patient{patient}"
     return Bunch(
         image=image,
-        cell_map=cell_map,
+        cell_map=maps.leukocytes,
         boxes=truth[["x0", "y0", "x1", "y1"]].to_numpy(int),
         target=truth["cell_type"].to_numpy(dtype=str),
         truth=truth.drop(columns=["x0", "y0", "x1", "y1"]),
+        red_cell_map=maps.red_cells,
+        platelet_map=maps.platelets,
+        others=_film.measure_others(maps),
         DESCR="A synthetic smear of known truth, drawn by hemaest.datasets.make_smear.",
     )
+
+
+def _numbers_up_to(largest: int) -> type[np.unsignedinteger]:
+    return np.uint16 if largest < 2**16 else np.uint32

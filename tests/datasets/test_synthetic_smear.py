@@ -1,5 +1,6 @@
 """Synthetic smears: boxes, maps and truth agree, and tiles leave no seam."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -91,3 +92,70 @@ def test_errors_say_what_to_do():
         make_smear(64, differential={"monocite": 1.0})
     with pytest.raises(ValueError, match="shares >= 0"):
         make_smear(64, differential={"monocyte": 0.0})
+
+
+@pytest.fixture(scope="module")
+def worst():
+    """Return fields of several laboratories at full severity."""
+    return [
+        make_smear(200, micrometres_per_pixel=0.3, severity=1.0, random_state=k) for k in range(8)
+    ]
+
+
+def test_everything_that_is_drawn_is_in_the_maps(worst, smear):
+    kinds = set()
+    for field in [smear, *worst]:
+        owners = (field.cell_map > 0).astype(int) + (field.red_cell_map > 0)
+        assert (owners + (field.platelet_map > 0)).max() <= 1  # each pixel has one owner
+        for row in field.others.itertuples():
+            numbers = field.red_cell_map if row.kind == "red_cell" else field.platelet_map
+            ys, xs = np.nonzero(numbers == row.number)
+            box = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+            assert (row.x0, row.y0, row.x1, row.y1) == box
+            assert row.area == len(ys)
+            kinds.add(row.kind)
+        listed = field.others[field.others.kind == "red_cell"].number
+        assert set(listed) == set(np.unique(field.red_cell_map)) - {0}
+    assert kinds == {"red_cell", "platelet"}
+
+
+def test_red_cells_are_where_hemoglobin_is():
+    """On a clean, sharp film the map of red cells is what differs from the glass."""
+    smear = make_smear(256, n_cells=0, stain="wright", random_state=2)
+    inside = smear.red_cell_map > 0
+    glass = np.median(smear.image[(smear.red_cell_map == 0) & (smear.platelet_map == 0)], axis=0)
+    apart = np.abs(smear.image - glass).sum(axis=2)
+    assert np.median(apart[inside]) > 4 * np.median(apart[~inside & (smear.platelet_map == 0)])
+
+
+def test_severity_spreads_the_laboratories(worst):
+    """The color of fields varies much more at full severity than in good laboratories."""
+    good = [make_smear(64, lab_effect=1.0, random_state=k).image for k in range(8)]
+    spread = [
+        np.std([np.median(i, axis=(0, 1)) for i in images], axis=0).mean()
+        for images in (good, [f.image for f in worst])
+    ]
+    assert spread[1] > 2 * spread[0]
+
+
+def test_severe_tiles_leave_no_seam(monkeypatch):
+    """Light, blur, marks and the round view depend on the place alone, not on the tile."""
+    for seed in (2, 4, 9):
+        whole = make_smear((192, 288), severity=1.0, random_state=seed)
+        with monkeypatch.context() as patch:
+            patch.setattr(_film, "TILE", 96)
+            tiled = make_smear((192, 288), severity=1.0, random_state=seed)
+        for name in ("cell_map", "red_cell_map", "platelet_map"):
+            np.testing.assert_array_equal(tiled[name], whole[name])
+        blurred = [cv2.blur(s.image.astype(np.float32), (9, 9)) for s in (whole, tiled)]
+        assert np.abs(blurred[0] - blurred[1]).max() < 25
+
+
+def test_a_round_view_hides_what_lies_outside_of_it():
+    for seed in range(60):
+        smear = make_smear(96, severity=1.0, random_state=seed)
+        dark = smear.image[:4, :4].max() < 40 and smear.image[48, 48].min() > 60
+        if dark:
+            assert smear.cell_map[:4, :4].max() == smear.red_cell_map[:4, :4].max() == 0
+            return
+    pytest.fail("no field had a round view")
