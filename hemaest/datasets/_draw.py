@@ -19,7 +19,6 @@ from ._recipes import load_recipes
 DESCR = """Synthetic blood cells of known truth, drawn by hemaest.datasets.make_cells: no patient,
 no photograph. Traits follow hemaest/datasets/recipes.toml, colours hemaest/datasets/stains.toml."""
 
-NO_MAP, NO_NAMES = np.zeros((0, 0), np.uint16), np.zeros(0, np.int64)
 JITTER = 0.05  # how far from the centre a cell lies, in picture widths
 
 
@@ -88,7 +87,7 @@ def _draw(
     still = keep_clear - [moved[0], moved[1], 0, 0]
     glass = draw_glass(rng)
     red = place_red_cells(size, size, scale, rng, stain.ring, still, glass)
-    paint_red_cells(canvas, NO_MAP, NO_NAMES, scale, red, -moved[0], -moved[1])
+    paint_red_cells(canvas, scale, red, -moved[0], -moved[1])
     paint_veil(canvas, scale, stain.veil * rng.exponential(), -moved[0], -moved[1], row)
     _platelets(canvas, scale, keep_clear, rng)
     sprinkle(canvas, scale, place_precipitate(size, size, scale, rng, glass))

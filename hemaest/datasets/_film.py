@@ -265,7 +265,7 @@ def draw_tile(film: Film, top: int, left: int, image: np.ndarray, maps: Maps) ->
     red = film.red_cells
     names = np.flatnonzero(here(red[:, 0], red[:, 1], 2 * red[:, 2] * red[:, 3] * film.scale + 2))
     red = red[names]
-    paint_red_cells(canvas, own.red_cells, names + 1, film.scale, red, float(x0), float(y0))
+    paint_red_cells(canvas, film.scale, red, float(x0), float(y0), own.red_cells, names + 1)
     for grains in (film.parasites, film.grains):
         near = grains[here(grains[:, 0], grains[:, 1], (grains[:, 2] + 1) * film.scale)]
         sprinkle(canvas, film.scale, near, x0, y0)

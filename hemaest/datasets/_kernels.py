@@ -224,10 +224,10 @@ def paint_grains(canvas, cx, cy, scale, grains, dyes, cover, hollow, soft):
 
 
 @njit(**_fast)
-def paint_red_cells(canvas, numbers, names, scale, cells, left, top):
+def paint_red_cells(canvas, scale, cells, left=0.0, top=0.0, numbers=None, names=None):
     """Add red cells; they are clear, so where two overlap both are seen.
 
-    The name (a number) of the cell on top is written into ``numbers``, unless that is empty.
+    The name (a number) of the cell on top is written into the map ``numbers``, if given.
 
     Rows of ``cells``: x and y (px), radius (um), stretch, angle, pallor, width of the pallor,
     strength, ring, crenation, number of spikes, a number that makes its outline its own, waviness
@@ -264,7 +264,7 @@ def paint_red_cells(canvas, numbers, names, scale, cells, left, top):
                 alpha = _smooth(depth * min(scale, 3.5) + 0.5)
                 if alpha <= 0.0:
                     continue
-                if depth > 0.0 and numbers.size > 0:
+                if numbers is not None and depth > 0.0:
                     numbers[row, col] = names[k]
                 s = r / (pallor_width * rim)
                 body = 1.0 - pallor * math.exp(-(s**4))

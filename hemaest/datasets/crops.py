@@ -14,11 +14,11 @@ import numpy as np
 from hemaest._seeds import seed_of
 
 from ._anatomy import Cell, build_cell, paint_cell
+from ._glass import draw_glass, place_precipitate, place_red_cells, sprinkle
 from ._kernels import paint_red_cells, paint_veil
 from ._microscope import draw_microscope, new_canvas, photograph
 from ._plan import pick
 from ._recipes import load_recipes
-from ._scene import place_red_cells, sprinkle
 from ._stains import Stain, load_stains, restain, shift
 
 __all__ = ["TRAITS", "Crop", "draw_crop", "draw_unrelated"]
@@ -99,7 +99,7 @@ def draw_crop(
     canvas = new_canvas(pixels, pixels)
     cell_map = np.zeros((pixels, pixels), np.uint8)
     cells = [] if cell is None else [(cell, x * scale, y * scale), *_others(cell, x, y, scale, rng)]
-    _surroundings(canvas, scale, stain, cells, rng)
+    _surroundings(canvas, scale, stain, cells, severity, rng)
     for number in range(len(cells), 0, -1):
         paint_cell(canvas, cell_map, number, *cells[number - 1], scale)
     if cell_type == "platelet" and rng.random() < 0.15:
@@ -190,6 +190,7 @@ def _surroundings(
     scale: float,
     stain: Stain,
     cells: Sequence[tuple[Cell, float, float]],
+    severity: float,
     rng: np.random.Generator,
 ) -> None:
     """Paint red cells, dried plasma, platelets and dirt around the cells."""
@@ -198,9 +199,10 @@ def _surroundings(
     clear = np.array(
         [[cx, cy, 0.9 * _mean_radius(c) * scale, near] for c, cx, cy in cells], np.float32
     ).reshape(-1, 4)
+    glass = draw_glass(rng, severity)
     if rng.random() < 0.92:
-        red = place_red_cells(pixels, pixels, scale, rng, stain.ring, clear)
-        paint_red_cells(canvas, scale, red, 0.0, 0.0)
+        red = place_red_cells(pixels, pixels, scale, rng, stain.ring, clear, glass)
+        paint_red_cells(canvas, scale, red)
     veil = stain.veil * rng.exponential() * (4.0 if rng.random() < 0.1 else 1.0)
     paint_veil(canvas, scale, veil, 0.0, 0.0, int(rng.integers(2**30)))
     nothing = np.zeros(canvas.shape[:2], np.uint8)
@@ -211,7 +213,7 @@ def _surroundings(
             np.hypot(clear[:, 0] - px, clear[:, 1] - py) > clear[:, 2] * 1.2 + 2 * scale
         ):
             paint_cell(canvas, nothing, 0, platelet, px, py, scale)
-    sprinkle(canvas, scale, rng)
+    sprinkle(canvas, scale, place_precipitate(pixels, pixels, scale, rng, glass))
 
 
 def _clump(canvas: np.ndarray, x: float, y: float, scale: float, rng: np.random.Generator) -> None:
