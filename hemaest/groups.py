@@ -27,8 +27,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from hemaest._file_names import infer_groups
-from hemaest._labels import check_labels, check_weights, encode, refuse_missing
-from hemaest._near_duplicates import Pair, connect_pairs, near_duplicate_groups
+from hemaest._labels import (
+    check_labels,
+    check_weights as check_weights,
+    encode as encode,
+    refuse_missing,
+)
+from hemaest._near_duplicates import (
+    Pair,
+    connect_pairs as connect_pairs,
+    near_duplicate_groups,
+)
 from hemaest._partition import partition
 from hemaest._words import some
 from hemaest.images import ImageRef
@@ -36,19 +45,11 @@ from hemaest.images import ImageRef
 __all__ = [
     "GroupedFolds",
     "Split",
-    "check_groups",
     "check_labels",
-    "check_weights",
-    "connect_pairs",
-    "copy_codes",
-    "encode",
-    "group_links",
     "group_quantile",
     "grouped_holdout",
     "infer_groups",
     "inner_folds",
-    "join_copies",
-    "join_groups",
     "near_duplicate_groups",
     "split",
 ]

@@ -1,8 +1,10 @@
 from ._augment import StainAugmenter as StainAugmenter
-from ._macenko import MacenkoNormalizer as MacenkoNormalizer
+from ._normalizer import normalize_together as normalize_together
+from ._optical_density import (
+    MacenkoNormalizer as MacenkoNormalizer,
+    VahadaneNormalizer as VahadaneNormalizer,
+)
 from ._reinhard import ReinhardNormalizer as ReinhardNormalizer
-from ._together import normalize_together as normalize_together
-from ._vahadane import VahadaneNormalizer as VahadaneNormalizer
 
 __all__ = [
     "MacenkoNormalizer",

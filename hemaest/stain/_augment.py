@@ -10,8 +10,10 @@ from hemaest._color import STAIN_BASES, stain_basis
 from hemaest._parallel import map_images
 from hemaest._seeds import spawn
 from hemaest.base import ImageEstimator, Interval, StrOptions
+from hemaest.groups import check_labels
 from hemaest.images import pack, to_object_array
-from hemaest.stain._kernels import flatten, kernels, new_like, room_for
+from hemaest.stain import _kernels
+from hemaest.stain._pixels import flatten, new_like, room_for
 
 
 def draw_operators(
@@ -235,11 +237,7 @@ class StainAugmenter(ImageEstimator):
         y : array
         """
         X = self._check_images(X)
-        if y is None:
-            raise ValueError("StainAugmenter requires y to be passed, but the target y is None.")
-        y = np.asarray(y)
-        if len(y) != len(X):
-            raise ValueError(f"X has {len(X)} images, but y has {len(y)} labels.")
+        y = check_labels(y, len(X), self)
         index = np.tile(np.arange(len(X)), self.n_copies)
         matrices, offsets = self.draw(len(index))
         copies = map_images(restain, X[index], matrices, offsets, n_jobs=self.n_jobs)
@@ -259,5 +257,5 @@ def restain(
     flat, step, _ = flatten(image).where
     result = new_like(image, out)
     none = np.float32(0)
-    kernels().apply_density(flat, step, matrix, offset, none, none, result.reshape(-1))
+    _kernels.apply_density(flat, step, matrix, offset, none, none, result.reshape(-1))
     return result

@@ -1,4 +1,7 @@
-"""What all normalizers share: a target learned from many images, and one operator an image."""
+"""What all normalizers share: a target learned from many images, and one operator an image.
+
+``normalize_together`` applies one operator to all tiles of a slide.
+"""
 
 import warnings
 from abc import abstractmethod
@@ -14,11 +17,38 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest._frame import find_frame
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, StrOptions, checked_fit
-from hemaest.images import as_array, to_object_array
-from hemaest.stain._kernels import Mask, Pixels, call_mask, new_like, room_for, select
+from hemaest.images import as_array, iter_arrays, pack, to_object_array
+from hemaest.stain._pixels import Mask, Pixels, call_mask, new_like, room_for, select
 
 Statistics = dict[str, NDArray[np.float64]]
 
+# of the docstrings of all normalizers
+SHARED_DOCS = {
+    "source": """
+        source : {"image", "fitted"}, default="image"
+            Whether each image is measured by itself, or the images of ``fit`` are measured as one
+            and every image gets that one correction; then give a ``target``.
+        aggregate : {"mean", "concat", "medoid"}, default="mean"
+            How many images become one target: the mean of their statistics, the statistics of
+            their pooled pixels, or the one image that is nearest to all others.
+        """,
+    "mask": """
+            Which pixels count: those of a mean optical density of at least 0.15, of a lightness of
+            at most 80, those where ``mask(rgb)`` is True, or all.
+        """,
+    "background": """
+        preserve_background : bool, default=True
+            With a mask, whether the background stays as it is, with a smooth passage.
+        """,
+    "n_jobs": """
+        n_jobs : int, optional
+            Threads.
+        """,
+    "source_": """
+        source_ : dict or None
+            The same of the source, with ``source="fitted"``.
+        """,
+}
 
 # where the products of 3 values are in what a kernel returns: count, sums, products
 PRODUCTS = np.array([[4, 5, 6], [5, 7, 8], [6, 8, 9]])
@@ -212,7 +242,7 @@ class StainNormalizer(ImageTransformer):
                 'on_degenerate="passthrough".'
             )
         if task == "learn from":
-            effect = "; nothing was learnt, and transform will pass every image unchanged."
+            effect = "; nothing was learned, and transform will pass every image unchanged."
         elif self.on_degenerate == "target":
             effect = "; what they do not tell was taken from the target."
         else:
@@ -294,6 +324,55 @@ class StainNormalizer(ImageTransformer):
             if values.shape != shape or not np.isfinite(values).all():
                 raise ValueError(f"target[{name!r}] must be finite numbers of shape {shape}.")
         return statistics
+
+
+def normalize_together(images: Any, normalizer: StainNormalizer) -> NDArray[Any]:
+    """Normalize the tiles or fields of one slide by one set of statistics.
+
+    A tile that holds one nucleus and a tile that holds ten have different statistics, though one
+    slide was stained once. Here their pixels are pooled, so that equal colours stay equal from
+    tile to tile. The result of one image depends on the others, so this is a function and no
+    step of a pipeline.
+
+    Parameters
+    ----------
+    images : images
+        As :func:`hemaest.images.check_images` takes them: all from one slide.
+    normalizer : ReinhardNormalizer, MacenkoNormalizer or VahadaneNormalizer
+        Fitted; it is not changed.
+
+    Returns
+    -------
+    images : uint8 array (n, H, W, C) or 1-D object array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.stain import ReinhardNormalizer
+    >>> rng = np.random.default_rng(0)
+    >>> slide = rng.integers(90, 250, (4, 16, 16, 3)).astype(np.uint8)
+    >>> normalizer = ReinhardNormalizer().fit(slide[:1])
+    >>> normalize_together(slide, normalizer).shape
+    (4, 16, 16, 3)
+    """
+    if not isinstance(normalizer, StainNormalizer):
+        raise TypeError(
+            f"normalizer is {type(normalizer).__name__}; it must be a fitted ReinhardNormalizer, "
+            "MacenkoNormalizer or VahadaneNormalizer."
+        )
+    check_is_fitted(normalizer)
+    X = normalizer._check_images(images)
+    if normalizer.target_ is None:
+        return pack([image.copy() for image in iter_arrays(X)], dense=X.dtype != object)
+    pixels = map_images(normalizer._select, X, n_jobs=normalizer.n_jobs)
+    source, degenerate = normalizer._measure(pixels)
+    if degenerate:
+        normalizer._complain(list(range(len(X))), "normalize")
+        if normalizer.on_degenerate != "target":
+            return pack([image.copy() for image in iter_arrays(X)], dense=X.dtype != object)
+        source = normalizer._complete(source, pixels)
+    moved = map_images(lambda image: normalizer._move(image, source), X, n_jobs=normalizer.n_jobs)
+    return pack(moved, dense=X.dtype != object)
 
 
 def _medoid(statistics: list[Statistics]) -> int:

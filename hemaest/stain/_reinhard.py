@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest._color import F_TO_LAB, LAB_TO_F
+from hemaest._docs import fill_doc
 from hemaest.base import StrOptions
-from hemaest.stain._kernels import LAB_LIMITS, Mask, Pixels, flatten, kernels, limits
-from hemaest.stain._normalizer import StainNormalizer, Statistics, moments, pooled
+from hemaest.stain import _kernels
+from hemaest.stain._normalizer import SHARED_DOCS, StainNormalizer, Statistics, moments, pooled
+from hemaest.stain._pixels import LAB_LIMITS, Mask, Pixels, flatten, limits
 
 FLAT = 2.0  # lightness of a smaller spread is a blank tile and its noise
 FLOOR = 0.5  # of a standard deviation of L, a or b
@@ -22,7 +24,7 @@ def lab_statistics(pixels: Sequence[Pixels]) -> tuple[Statistics, int]:
 
     LAB is linear in f(X), f(Y), f(Z), so the moments of these are enough.
     """
-    n, mean, covariance = moments(pooled([kernels().lab_moments(*p.where) for p in pixels]))
+    n, mean, covariance = moments(pooled([_kernels.lab_moments(*p.where) for p in pixels]))
     variance = ((F_TO_LAB @ covariance) * F_TO_LAB).sum(axis=1)
     mean = F_TO_LAB @ mean - OFFSET if n else mean
     return {"mean": mean, "std": np.sqrt(np.maximum(variance, 0))}, n
@@ -42,6 +44,7 @@ def reinhard_transfer(
     return gain, centre - gain * source["mean"]
 
 
+@fill_doc(**SHARED_DOCS)
 class ReinhardNormalizer(StainNormalizer):
     """Give images the mean and the spread of a target's lightness and colour (CIELAB).
 
@@ -58,29 +61,20 @@ class ReinhardNormalizer(StainNormalizer):
     target : dict, optional
         ``{"mean": (L, a, b), "std": (L, a, b)}``, as ``to_dict()["target"]`` gives it. By
         default the target is learned in ``fit``.
-    source : {"image", "fitted"}, default="image"
-        Whether each image is measured by itself, or the images of ``fit`` are measured as one and
-        every image gets that one correction; then give a ``target``.
-    aggregate : {"mean", "concat", "medoid"}, default="mean"
-        How many images become one target: the mean of their statistics, the statistics of their
-        pooled pixels, or the one image that is nearest to all others.
+    %(source)s
     mask : {"od", "luminosity"}, callable or None, default=None
-        Which pixels count: those of a mean optical density of at least 0.15, of a lightness of at
-        most 80, those where ``mask(rgb)`` is True, or all.
-    preserve_background : bool, default=True
-        With a mask, whether the background stays as it is, with a smooth passage.
+        %(mask)s
+    %(background)s
     on_degenerate : {"passthrough", "target", "raise"}, default="passthrough"
         What happens to an image without contrast (see ``is_degenerate``): it stays as it is,
         what it does not tell is taken from the target, or an error is raised.
-    n_jobs : int, optional
-        Threads.
+    %(n_jobs)s
 
     Attributes
     ----------
     target_ : dict
         ``"mean"`` and ``"std"`` of L, a, b; None where all images of ``fit`` were degenerate.
-    source_ : dict or None
-        The same of the source, with ``source="fitted"``.
+    %(source_)s
 
     References
     ----------
@@ -153,4 +147,4 @@ class ReinhardNormalizer(StainNormalizer):
         near, far = limits(self.mask, self.preserve_background, LAB_LIMITS)
         flat, step, _ = flatten(image).where
         rows, shift = matrix.astype(np.float32), move.astype(np.float32)
-        kernels().apply_lab(flat, step, rows, shift, near, far, out.reshape(-1))
+        _kernels.apply_lab(flat, step, rows, shift, near, far, out.reshape(-1))

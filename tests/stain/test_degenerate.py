@@ -124,7 +124,7 @@ def test_target_mode_matches_the_strength_of_one_colour(target):
 @pytest.mark.parametrize("normalizer", NORMALIZERS[:4], ids=repr)
 def test_nothing_to_learn_from_is_said(normalizer):
     blanks = np.full((3, 8, 8, 3), 255, np.uint8)
-    with pytest.warns(UserWarning, match="nothing was learnt"):
+    with pytest.warns(UserWarning, match="nothing was learned"):
         normalizer.fit(blanks)
     assert normalizer.target_ is None
     image = draw_stained(0)[None]
@@ -135,7 +135,7 @@ def test_nothing_to_learn_from_is_said(normalizer):
 def test_a_slide_without_stain_gives_no_correction(normalizer, target):
     numbers = normalizer.fit(target).to_dict()["target"]
     whole = type(normalizer)(mask=normalizer.mask, source="fitted", target=numbers)
-    with pytest.warns(UserWarning, match="nothing was learnt.* unchanged") as caught:
+    with pytest.warns(UserWarning, match="nothing was learned.* unchanged") as caught:
         whole.fit(np.full((3, 8, 8, 3), 255, np.uint8))
     assert caught[0].filename == __file__
     image = draw_stained(3)[None]

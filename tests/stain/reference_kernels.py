@@ -1,6 +1,6 @@
-"""The kernels in NumPy, for where numba cannot be had: the same pixels within 1, but slower.
+"""The kernels of stain normalization in NumPy: the reference of the compiled ones.
 
-See ``_compiled`` for what each does and how pixels are addressed.
+See ``hemaest.stain._kernels`` for what each does and how pixels are addressed.
 """
 
 from typing import Any
