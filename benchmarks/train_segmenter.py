@@ -3,7 +3,7 @@
 ``python -m benchmarks.train_segmenter [--out cells.safetensors] [--small]``
 
 No photograph is read. Fourteen types in every stain of ``make_cells``, seen from near and from far,
-and moved further by ``hemaest.segmentation._augment``. The whole takes half an hour of one core
+and varied further by the augmentation there. The whole takes half an hour of one core
 that multiplies in bfloat16; the weights depend on the version of ``make_cells`` and of torch, so
 another run elsewhere gives another network of the same kind. The weights that ship were made by an
 earlier form of this script, in two stages and with a weaker lens and camera, also on synthetic
@@ -19,7 +19,7 @@ import numpy as np
 
 from hemaest.datasets import iter_cells
 from hemaest.nets.unet import SmallUNet
-from hemaest.segmentation import _network
+from hemaest.segmentation import _network, _training
 
 TYPES = {
     "neutrophil": 4, "band_neutrophil": 1, "eosinophil": 4, "basophil": 2, "lymphocyte": 5,
@@ -63,7 +63,7 @@ def draw_pool(pool: Pool, x: np.ndarray, kind: np.ndarray) -> None:
         random_state=pool.seed,
     ):
         for image, labels in zip(batch.images, batch.masks, strict=True):
-            x[at], kind[at] = _network.pair(image, labels)
+            x[at], kind[at] = _training.pair(image, labels)
             at += 1
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="for processors without bfloat16")
     given = parser.parse_args()
     share = 100 if given.small else 1
-    start, side = time.process_time(), _network.POOL_SIDE
+    start, side = time.process_time(), _training.POOL_SIDE
     sizes = [pool.n_cells // share for pool in POOLS]
     x = np.empty((sum(sizes), 3, side, side), np.float16)
     kind = np.empty((sum(sizes), side, side), np.uint8)
@@ -87,8 +87,8 @@ def main() -> None:
             _network.save_weights(net, given.out, WIDTHS)
             print(f"step {step}, {time.process_time() - start:.0f} s", flush=True)
 
-    net = _network.train(
-        _network.make_net(SEED, WIDTHS),
+    net = _training.train(
+        _training.make_net(SEED, WIDTHS),
         x,
         kind,
         steps=STEPS // share,

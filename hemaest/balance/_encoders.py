@@ -10,11 +10,11 @@ from sklearn.cluster import KMeans
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest._geometry import fit_inside
 from hemaest.balance._judges import embed
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier
 from hemaest.deep._batches import ordered
 from hemaest.images import as_array
-from hemaest.preprocessing._resize import fit_inside
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -243,7 +243,8 @@ def window(field: Image, box: Any, size: tuple[int, int], scale: float) -> Image
     >>> cut.shape, cut[20, 20].tolist(), cut[5, 5].tolist()
     ((40, 40, 3), [255, 255, 255], [0, 0, 0])
     """
-    from hemaest.preprocessing._resize import border_color, scale_to
+    from hemaest._frame import border_color
+    from hemaest._geometry import scale_to
 
     high, wide = (max(2, round(side * scale)) for side in size)
     # the cell stays in the middle, as it is in training pictures

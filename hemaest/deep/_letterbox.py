@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest.preprocessing._resize import fit_inside
+from hemaest._geometry import fit_inside
 
 
 def placement(height: int, width: int, size: int) -> tuple[int, int, int, int]:

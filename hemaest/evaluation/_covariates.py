@@ -50,9 +50,9 @@ def stain(image: NDArray[np.uint8]) -> tuple[float, float]:
     >>> [round(value, 2) for value in stain(picture)]
     [0.82, 0.28]
     """
-    from hemaest.segmentation._standard import raw_density
+    from hemaest._color import density_over_plasma
 
-    density = raw_density(image).clip(min=0)
+    density = density_over_plasma(image).clip(min=0)
     stained = density.mean(axis=2) > STAINED
     if not stained.any():
         return float("nan"), float("nan")
@@ -63,7 +63,7 @@ def stain(image: NDArray[np.uint8]) -> tuple[float, float]:
 
 def cell_size(image: NDArray[np.uint8]) -> float:
     """Return the cell's area in pixels of the image; NaN where none is found."""
-    from hemaest.preprocessing._resize import scale_to
+    from hemaest._geometry import scale_to
     from hemaest.segmentation import CellSegmenter
 
     labels, scale = cell_map(image), 1.0

@@ -170,7 +170,7 @@ def outlined(image: Image, side: int = SIDE) -> Image:
 
 def reduced(image: Image, side: int = SIDE) -> Image:
     """Return a picture no larger than `side`."""
-    from hemaest.preprocessing._resize import scale_to
+    from hemaest._geometry import scale_to
 
     share = side / max(image.shape[:2])
     if share >= 1:

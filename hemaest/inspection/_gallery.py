@@ -304,7 +304,7 @@ def some_of_each(labels: ArrayLike, n: int | None) -> NDArray[np.intp]:
 
 def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return an image no larger than a tile is drawn, so that files stay small."""
-    from hemaest.preprocessing._resize import scale_to
+    from hemaest._geometry import scale_to
 
     height, width = image.shape[:2]
     share = TILE / max(height, width)

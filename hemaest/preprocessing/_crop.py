@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap
+from hemaest._frame import border_color
+from hemaest._geometry import pad_to
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions
-from hemaest.preprocessing._resize import border_color, pad_to
 
 Box = tuple[int, int, int, int]
 # of the training cells have room in a common square; a wrong outline must not widen all

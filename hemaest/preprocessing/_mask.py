@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap
+from hemaest._frame import border_color
 from hemaest.base import ImageTransformer, StrOptions
-from hemaest.preprocessing._resize import border_color
 
 
 class MaskBackground(ImageTransformer):

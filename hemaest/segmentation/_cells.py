@@ -1,4 +1,9 @@
-"""The segmenter: images in, cell maps out."""
+"""The segmenter of single cells and fields: images in, cell maps out, and how far to trust them.
+
+A crop goes through this module, ``_network`` (the network), ``_voters`` (the label-free method,
+and both combined), ``_color_models``, ``_working_image``, and ``_instances`` where cells touch.
+Fields go to ``_fields``.
+"""
 
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -9,43 +14,51 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest import cellmap
+from hemaest._frame import paint_frame
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
-from hemaest.images import pack, rgb
-from hemaest.segmentation._found import Found
+from hemaest.images import iter_arrays, pack, rgb
+from hemaest.segmentation._fields import segment_field
+from hemaest.segmentation._voters import combine_with_voters, segment_by_voters
+from hemaest.segmentation._working_image import SegmentationResult, dice
 
 __all__ = ["CellSegmenter"]
+
+# shares of the image that a leukocyte and its nucleus take in a crop around one cell
+NUCLEUS_RANGE = (0.01, 0.75)
+CELL_RANGE = (0.02, 0.9)
+MIN_AGREEMENT = 0.75
+MAX_BORDER = 0.1
 
 
 class CellSegmenter(ImageTransformer):
     """Find nucleus and cytoplasm and write them as a cell map.
 
-    Without masks nothing is learned from the images. A small network that was trained on synthetic
-    cells alone finds the cell, the colours of the picture at hand move its borders, and five
-    voters on colour have a say where they agree with it. With masks the network is trained
-    further on them.
+    Without masks nothing is learned from the images. A small network, trained on synthetic cells
+    alone, finds the cell. The colors of the image at hand move its borders, and so do five voters
+    on color where they agree with the network. With masks the network is fine-tuned on them.
 
     Parameters
     ----------
     cells : {"central", "all"}, default="central"
         ``"central"`` finds the one cell that a crop shows in its middle, ``"all"`` every
         leukocyte of a field (at most 127).
-    method : {"auto", "voters", "network"}, default="auto"
-        ``"auto"`` asks both, but in a field the network alone where masks taught it.
-        ``"network"`` is the quickest; ``"voters"`` uses no network and no torch.
+    method : {"auto", "voters", "network", "both"}, default="auto"
+        ``"voters"`` uses no network and no torch, ``"network"`` nothing else, ``"both"`` combines
+        them. ``"auto"`` is ``"both"``, but ``"network"`` for fields where masks are given.
     max_epochs : int, default=30
         Passes over the images when masks are given.
     n_jobs : int, optional
-        Threads over images.
+        Threads over images; None means all that are available.
     random_state : int, RandomState or None, default=None
         Seed of the training.
 
     Attributes
     ----------
-    method_ : str
-        ``"voters"``, ``"network"``, ``"both"`` or ``"learned"``.
+    method_ : {"voters", "network", "both"}
+        The method in use.
     net_ : torch module or None
-        The network that masks taught.
+        The fine-tuned network, None without masks.
 
     Examples
     --------
@@ -62,7 +75,7 @@ class CellSegmenter(ImageTransformer):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "cells": [StrOptions({"central", "all"})],
-        "method": [StrOptions({"auto", "voters", "network"})],
+        "method": [StrOptions({"auto", "voters", "network", "both"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
@@ -85,7 +98,7 @@ class CellSegmenter(ImageTransformer):
 
     @checked_fit
     def fit(self, X: Any, y: Any = None, masks: Any = None) -> Self:
-        """Choose the method; train the network further where masks are given.
+        """Choose the method; fine-tune the network where masks are given.
 
         Parameters
         ----------
@@ -104,36 +117,63 @@ class CellSegmenter(ImageTransformer):
         X = self._check_images(X)
         if masks is None:
             self.net_ = None
-            self.method_ = {"auto": "both"}.get(self.method, self.method)
+            self.method_ = "both" if self.method == "auto" else self.method
             return self
         if self.method == "voters":
             raise ValueError(
                 'method="voters" learns nothing; use method="auto" with masks, or leave masks out.'
             )
-        from hemaest.segmentation._fine_tune import check_masks, fine_tune
+        from hemaest.segmentation._training import fine_tune
 
+        fields = self.cells == "all"
         self.net_ = fine_tune(
             X,
-            check_masks(masks, X),
-            fields=self.cells == "all",
+            _check_maps(masks, X, "masks"),
+            fields=fields,
             epochs=self.max_epochs,
             random_state=self.random_state,
         )
-        self.method_ = "network" if self.method == "network" else "learned"
+        self.method_ = ("network" if fields else "both") if self.method == "auto" else self.method
         return self
 
-    def _find(self, image: NDArray[np.uint8]) -> Found:
-        from hemaest.segmentation._frame import paint_frame
-        from hemaest.segmentation._methods import find
+    def _segment(self, image: NDArray[np.uint8]) -> SegmentationResult:
+        """Segment one image by the method in use."""
+        image = paint_frame(rgb(image))
+        if self.method_ == "voters":
+            return (segment_by_voters if self.cells == "central" else segment_field)(image)
+        from hemaest.segmentation._network import default_network, segment_by_network
 
-        return find(paint_frame(rgb(image)), self.cells, self.method_, self.net_)
+        net = default_network() if self.net_ is None else self.net_
+        if self.cells == "all":
+            return segment_field(image, net, network_only=self.method_ == "network")
+        result = segment_by_network(net, image)
+        return result if self.method_ == "network" else combine_with_voters(image, result)
+
+    def _map(self, function: Any, X: NDArray[Any]) -> list[Any]:
+        check_is_fitted(self)
+        if self.method_ != "voters":
+            # the pool limits the threads of what is loaded when it starts
+            import hemaest.segmentation._network  # noqa: F401
+        return map_images(function, X, n_jobs=self.n_jobs)
 
     def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.dstack([rgb(image), self._find(image).labels])
+        return np.dstack([rgb(image), self._segment(image).labels])
 
-    def _map(self, X: Any, function: Any) -> list[Any]:
-        check_is_fitted(self)
-        return map_images(lambda image: function(self._find(image)), X, n_jobs=self.n_jobs)
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the images with their cell map as fourth channel.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        images : uint8 array (n, H, W, 4) or 1-D object array
+            A map that was there is replaced.
+        """
+        X = self._check_images(X)
+        return pack(self._map(self._transform_image, X), dense=X.dtype != object)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the cell map of each image.
@@ -146,10 +186,12 @@ class CellSegmenter(ImageTransformer):
         Returns
         -------
         maps : uint8 array (n, H, W) or 1-D object array
-            0 is background; cell k has cytoplasm 2k-1 and nucleus 2k.
+            Cell maps, see :mod:`hemaest.cellmap`.
         """
         X = self._check_images(X)
-        return pack(self._map(X, lambda found: found.labels), dense=X.dtype != object)
+        return pack(
+            self._map(lambda image: self._segment(image).labels, X), dense=X.dtype != object
+        )
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the soft maps: background, cytoplasm and nucleus of each pixel.
@@ -165,7 +207,10 @@ class CellSegmenter(ImageTransformer):
             They add up to 1 in every pixel.
         """
         X = self._check_images(X)
-        return pack(self._map(X, Found.probabilities), dense=X.dtype != object)
+        return pack(
+            self._map(lambda image: self._segment(image).probabilities(), X),
+            dense=X.dtype != object,
+        )
 
     def quality(self, X: Any) -> pd.DataFrame:
         """Say of each image whether its cell map can be trusted, and what speaks against it.
@@ -184,9 +229,8 @@ class CellSegmenter(ImageTransformer):
             alone, the Dice among the voters or the network's certainty, which say less),
             ``border_share`` of the image's edge under the cell.
         """
-        from hemaest.segmentation._quality import judge
-
-        return pd.DataFrame(self._map(self._check_images(X), judge))
+        X = self._check_images(X)
+        return pd.DataFrame(self._map(lambda image: quality_row(self._segment(image)), X))
 
     def score(self, X: Any, y: Any = None, masks: Any = None) -> float:
         """Return the mean Dice of nucleus and cell against true maps.
@@ -195,23 +239,63 @@ class CellSegmenter(ImageTransformer):
         ----------
         X : images
             As :func:`hemaest.images.check_images` takes them.
-        y : ignored
-            For pipelines.
-        masks : array or sequence of n cell maps
+        y : array or sequence of n cell maps
             The truth.
+        masks : array or sequence of n cell maps, optional
+            The truth where ``y`` holds something else, such as the types of the cells.
 
         Returns
         -------
         dice : float
         """
-        from hemaest.segmentation._combined import dice
-        from hemaest.segmentation._fine_tune import check_masks
-
-        if masks is None:
-            raise ValueError("score needs masks, the true cell map of each image.")
+        truth, name = (y, "y") if masks is None else (masks, "masks")
+        if truth is None:
+            raise ValueError("score needs the true cell map of each image, as y or as masks.")
         X = self._check_images(X)
-        truth, values = check_masks(masks, X), []
-        for labels, true in zip(self.predict(X), truth, strict=True):
+        values = []
+        for labels, true in zip(self.predict(X), _check_maps(truth, X, name), strict=True):
             nuclei = dice(cellmap.nuclei(labels), cellmap.nuclei(true))
             values.append((nuclei + dice(labels > 0, true > 0)) / 2)
         return float(np.mean(values))
+
+
+def _check_maps(maps: Any, X: NDArray[Any], name: str) -> list[NDArray[Any]]:
+    """Return the true maps as a list; each must fit its image."""
+    if len(maps) != len(X):
+        raise ValueError(f"{name} has {len(maps)} items, X has {len(X)}; give one for each image.")
+    return [
+        cellmap.check(labels, shape=image.shape[:2], name=f"{name}[{i}]")
+        for i, (labels, image) in enumerate(zip(maps, iter_arrays(X), strict=True))
+    ]
+
+
+def quality_row(result: SegmentationResult) -> dict[str, Any]:
+    """Return one row of the quality table."""
+    nucleus, cell = cellmap.nuclei(result.labels), result.labels > 0
+    n_cells = cellmap.n_cells(result.labels)
+    areas = int(nucleus.sum()), int(cell.sum())
+    fractions = areas[0] / nucleus.size, areas[1] / cell.size
+    edge = np.concatenate([cell[0], cell[-1], cell[:, 0], cell[:, -1]])
+    border = float(edge.mean())
+    problems = []
+    if n_cells == 0:
+        problems.append("nothing found")
+    else:
+        if n_cells == 1 and not NUCLEUS_RANGE[0] <= fractions[0] <= NUCLEUS_RANGE[1]:
+            problems.append("nucleus area outside the plausible range")
+        if n_cells == 1 and not CELL_RANGE[0] <= fractions[1] <= CELL_RANGE[1]:
+            problems.append("cell area outside the plausible range")
+        if result.agreement < MIN_AGREEMENT:
+            problems.append("the methods disagree")
+        if n_cells == 1 and border > MAX_BORDER:
+            problems.append("touches the border")
+    return {
+        "trusted": not problems,
+        "problems": "; ".join(problems),
+        "n_cells": n_cells,
+        "nucleus_fraction": fractions[0],
+        "cell_fraction": fractions[1],
+        "nc_ratio": areas[0] / areas[1] if areas[1] else float("nan"),
+        "agreement": result.agreement,
+        "border_share": border,
+    }

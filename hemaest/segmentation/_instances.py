@@ -1,7 +1,13 @@
-"""From a mask of cells to single cells: parted at necks, each with its nucleus."""
+"""From a mask of cells to single cells: split at necks, each with its nucleus.
+
+The network's crop method and the field method call this where cells touch.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.feature import peak_local_max
+from skimage.measure import label
+from skimage.segmentation import watershed
 
 Mask = NDArray[np.bool_]
 
@@ -28,10 +34,8 @@ def single_cells(cell: Mask, nucleus: Mask, radius: float) -> NDArray[np.uint16]
     >>> int(cells.max()), bool(cells[30, 28] != cells[30, 62])
     (2, True)
     """
-    from skimage.measure import label
-
-    pieces = part_at_necks(cell | nucleus, radius)
-    pieces = give_nucleus(pieces, nucleus, 0.15 * np.pi * radius**2)
+    pieces = split_at_necks(cell | nucleus, radius)
+    pieces = attach_to_nucleus(pieces, nucleus, 0.15 * np.pi * radius**2)
     count = np.bincount(pieces[nucleus], minlength=pieces.max() + 1)
     size = np.bincount(pieces.ravel(), minlength=len(count))
     red = np.pi * radius**2
@@ -49,11 +53,9 @@ def single_cells(cell: Mask, nucleus: Mask, radius: float) -> NDArray[np.uint16]
     return np.where(seen[parts], labels, 0).astype(np.uint16)
 
 
-def part_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
+def split_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
     """Label the parts of a mask; two parts stay one where their neck is wide."""
     import cv2
-    from skimage.feature import peak_local_max
-    from skimage.segmentation import watershed
 
     rim = int(np.ceil(radius)) + 2
     # a cell that the picture cuts goes on beyond its edge
@@ -91,7 +93,7 @@ def _one_deep_part(depth: NDArray[np.float32], radius: float) -> bool:
     return bool(len(at)) and at[0] > 0 and bool((at == at[0]).all())
 
 
-def give_nucleus(pieces: NDArray[np.int32], nucleus: Mask, least: float) -> NDArray[np.int32]:
+def attach_to_nucleus(pieces: NDArray[np.int32], nucleus: Mask, least: float) -> NDArray[np.int32]:
     """Join a piece without a nucleus to the neighbour with the longest border."""
     count = np.bincount(pieces[nucleus], minlength=pieces.max() + 1)
     poor = count < least

@@ -1,6 +1,11 @@
-"""The learned method: prepare pairs, train the small network, read its soft maps."""
+"""The network: its class probabilities, and the segmentation of one cell by it.
 
-from collections.abc import Callable, Sequence
+A small U-Net, trained on rendered cells, sees the whole image at a glance and then the cell closer.
+Training is in :mod:`hemaest.segmentation._training`. This module imports torch.
+"""
+
+import copy
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,120 +13,152 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hemaest import cellmap
-from hemaest._progress import track
 from hemaest.nets.unet import SmallUNet
-from hemaest.segmentation._augment import Strength, augment
-from hemaest.segmentation._scene import square_around
-from hemaest.segmentation._standard import standardize
+from hemaest.segmentation._color_models import adapted
+from hemaest.segmentation._instances import split_at_necks
+from hemaest.segmentation._voters import filled, touching
+from hemaest.segmentation._working_image import (
+    Mask,
+    SegmentationResult,
+    no_cell,
+    one_cell,
+    square_around,
+    standardize,
+    working_image,
+)
 
 SIDE = 112
-COARSE_SIDE = 80
-POOL_SIDE = 144
-AROUND = 2.4
 SHIPPED = Path(__file__).with_name("cells.safetensors")
+# the first look sees the whole image at this size, the closer one this many widths of the cell
+FIRST_SIDE = 80
+WINDOW = 1.7
+SMALLEST = 12
+# a mask that fills this much of its hull has no neck to be parted at
+CONVEX = 0.94
 
 
-def pair(
-    image: NDArray[np.uint8], labels: NDArray[np.uint8], side: int = POOL_SIDE, closer: bool = False
-) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """Return one training pair: standardized density (3, s, s) and classes (s, s).
+def segment_by_network(net: SmallUNet, image: NDArray[np.uint8]) -> SegmentationResult:
+    """Segment the central cell of an RGB crop."""
+    size = image.shape[:2]
+    if working_image(image, 64).blank:
+        return no_cell(size)
+    whole = np.s_[: size[0], : size[1]]
+    _, shares = predict_at(net, image, FIRST_SIDE)
+    cell = central_cell(shares)
+    window = whole if cell is None else square_around(enlarged(cell, size) > 0.5, WINDOW)
+    for view in (window, whole):
+        density, shares = predict_at(net, image[view])
+        cell = central_cell(shares)
+        if cell is not None:
+            better = adapted(density, shares, cell)
+            return _found(better, restrict_to_cell(cell, shares, better), size, view)
+        if view == whole:
+            break
+    return no_cell(size)
 
-    With ``closer`` the pair shows the cell in the middle of a window of ``AROUND`` times its size,
-    where the picture is larger than that.
-    """
+
+def _found(
+    shares: NDArray[np.float32], cell: Mask, size: tuple[int, int], window: tuple[slice, slice]
+) -> SegmentationResult:
+    """Keep the soft maps of one cell and put them where the window was."""
     import cv2
 
-    kind = cellmap.encode(labels > 0, cellmap.nuclei(labels))
-    if closer and kind.any():
-        window = square_around(kind > 0, AROUND)
-        image, kind = image[window], kind[window]
-    shrink = side / max(image.shape[:2])
-    size = max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink))
-    how = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
-    kind = cv2.resize(kind, size, interpolation=cv2.INTER_NEAREST)
-    x = standardize(image)
-    spare = [(0, side - x.shape[0]), (0, side - x.shape[1])]
-    x, kind = np.pad(x, [*spare, (0, 0)], mode="symmetric"), np.pad(kind, spare, mode="symmetric")
-    return x.transpose(2, 0, 1).astype(np.float16), kind
+    near = cv2.dilate(cell.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    whole = shares[..., 1] + shares[..., 2]
+    whole = np.where(cell, np.maximum(whole, 0.501), np.where(near, np.minimum(whole, 0.499), 0))
+    nucleus = np.where(cell, shares[..., 2], 0)
+    maps = np.zeros((2, *size), np.float32)
+    for full, small in zip(maps, (nucleus, np.maximum(whole, nucleus)), strict=True):
+        part = full[window]
+        part[:] = enlarged(small, part.shape)
+    return one_cell(maps[0], maps[1], certainty(shares, cell))
 
 
-def make_net(seed: int, widths: Sequence[int]) -> SmallUNet:
-    """Return an untrained network; torch's global generator stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SmallUNet(3, 3, tuple(widths))
+def enlarged(soft: NDArray, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Bring a map to a size."""
+    import cv2
+
+    return cv2.resize(soft.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def train(
-    net: SmallUNet,
-    x: NDArray[np.float16],
-    kind: NDArray[np.uint8],
-    *,
-    steps: int,
-    seed: int,
-    how: Strength | None = None,
-    batch_size: int = 24,
-    lr: float = 3e-3,
-    coarse: float = 0.0,
-    bfloat16: bool = False,
-    watch: Callable[[int, SmallUNet], None] | None = None,
-) -> SmallUNet:
-    """Train in place by one-cycle AdamW; return the running average of the weights.
+def central_cell(shares: NDArray[np.float32]) -> Mask | None:
+    """Return the mask of the most central large cell, None where there is none."""
+    import cv2
 
-    A first share ``coarse`` of the steps sees small pictures, at half the cost. ``bfloat16``
-    saves a third of the time on processors that multiply in it. ``watch`` is shown the step and
-    the average.
-    """
-    how = how or Strength()
-    rng = torch.Generator().manual_seed(seed)
-    net = net.train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=max(steps, 4), pct_start=0.15
+    mask = shares[..., 0] < 0.5
+    nucleus = shares[..., 2] > 0.5
+    height, width = mask.shape
+    n, labels, stats, centres = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=4
     )
-    # a short run must forget its start, a long one averages its last few hundred steps
-    decay = float(np.clip(1 - 8 / max(steps, 1), 0.5, 0.998))
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay), use_buffers=True
-    )
-    for step in track(range(steps), "segmenter"):
-        which = torch.randint(len(x), (batch_size,), generator=rng).numpy()
-        bx = torch.from_numpy(x[which].astype(np.float32))
-        by = F.one_hot(torch.from_numpy(kind[which].astype(np.int64)), 3)
-        side = COARSE_SIDE if step < coarse * steps else SIDE
-        bx, by = augment(bx, by.permute(0, 3, 1, 2).float(), rng, how, side)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            logits = net(bx.to(memory_format=torch.channels_last))
-        loss = loss_of(logits.float(), by)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        average.update_parameters(net)
-        if watch is not None:
-            watch(step + 1, average.module)
-    return average.module.eval()
+    if n < 2 or not nucleus.any():
+        return None
+    weight = np.bincount(labels[nucleus], minlength=n) + 0.2 * stats[:, cv2.CC_STAT_AREA]
+    off = np.hypot(*(centres - [(width - 1) / 2, (height - 1) / 2]).T) / min(height, width)
+    score = weight * np.exp(-((off / 0.35) ** 2))
+    score[0] = 0
+    chosen = labels == int(score.argmax())
+    if chosen.sum() < SMALLEST:
+        return None
+    chosen = _central_part(chosen, nucleus)
+    return filled(chosen)
 
 
-def loss_of(logits: Tensor, share: Tensor) -> Tensor:
-    """Return cross entropy plus soft Dice of the nucleus and of the whole cell."""
-    entropy = -(share * F.log_softmax(logits, 1)).sum(1).mean()
-    p = logits.softmax(1)
-    loss = entropy
-    for channels in (slice(2, 3), slice(1, 3)):
-        a, b = p[:, channels].sum(1), share[:, channels].sum(1)
-        both = (a * b).sum((1, 2))
-        loss = loss + 0.5 * (1 - (2 * both + 20) / (a.sum((1, 2)) + b.sum((1, 2)) + 20)).mean()
-    return loss
+def restrict_to_cell(cell: Mask, before: NDArray[np.float32], after: NDArray[np.float32]) -> Mask:
+    """Return the cell after its shares changed: never what was another cell's before."""
+    others = (before[..., 0] < 0.5) & ~cell
+    mask = (after[..., 0] < 0.5) & ~others
+    kept = touching(mask, cell)
+    return filled(kept) if 2 * kept.sum() > cell.sum() else cell
 
 
-def look(
+def _central_part(mask: Mask, nucleus: Mask) -> Mask:
+    """Part touching cells and keep the one nearest to the middle."""
+    if _solidity(mask) > CONVEX:
+        return mask
+    radius = 0.5 * np.sqrt(mask.sum() / np.pi)
+    small = max(1, int(radius // 12))
+    pieces = split_at_necks(mask[::small, ::small], radius / small)
+    if pieces.max() < 2:
+        return mask
+    import cv2
+
+    height, width = mask.shape
+    pieces = cv2.resize(pieces.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    count = np.bincount(pieces[nucleus & mask], minlength=int(pieces.max()) + 1)
+    count[0] = 0
+    large = count >= 0.25 * count.max()
+    if large.sum() < 2:
+        return mask
+    off = np.full(len(count), np.inf)
+    for k in np.flatnonzero(large):
+        ys, xs = np.nonzero(pieces == k)
+        if len(ys):
+            off[k] = np.hypot(ys.mean() - (height - 1) / 2, xs.mean() - (width - 1) / 2)
+    return mask & (pieces == int(off.argmin()))
+
+
+def _solidity(mask: Mask) -> float:
+    """Return the share of its hull that a mask fills."""
+    import cv2
+
+    points = cv2.findNonZero(mask.astype(np.uint8))
+    corners = cv2.convexHull(points).reshape(-1, 2)
+    # pixels are squares, the hull of their centres is half a pixel short all around
+    return float(mask.sum() / max(cv2.contourArea(corners) + 0.5 * cv2.arcLength(corners, True), 1))
+
+
+def certainty(shares: NDArray[np.float32], cell: Mask) -> float:
+    """Return the mean of the winning share inside the cell."""
+    return float(shares[cell].max(axis=-1).mean()) if cell.any() else float("nan")
+
+
+def predict_at(
     net: SmallUNet, image: NDArray[np.uint8], side: int = SIDE
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the standardized density and the class shares of an RGB image, each (h, w, 3).
@@ -129,11 +166,11 @@ def look(
     Both have ``side`` pixels along the longer edge; the classes are background, cytoplasm and
     nucleus.
     """
-    x = seen_at(image, side)
-    return x, class_shares(net, x)
+    x = density_at(image, side)
+    return x, class_probabilities(net, x)
 
 
-def look_around(
+def predict_near(
     net: SmallUNet, image: NDArray[np.uint8], where: NDArray[np.bool_], reach: int
 ) -> NDArray[np.float32]:
     """Return the class shares near a mask, and background where nothing of it is in reach.
@@ -142,21 +179,23 @@ def look_around(
     """
     import cv2
 
-    x = seen_at(image, max(where.shape))
+    x = density_at(image, max(where.shape))
     shares = np.zeros_like(x)
     shares[..., 0] = 1
     near = cv2.dilate(where.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
     _, _, boxes, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
     boxes = boxes[1:]
     if boxes[:, cv2.CC_STAT_AREA].sum() > 0.7 * near.size:
-        return class_shares(net, x)
+        return class_probabilities(net, x)
     for left, top, width, height, _ in boxes:
         box = np.s_[top : top + height, left : left + width]
-        shares[box] = np.where(near[box][..., None] > 0, class_shares(net, x[box]), shares[box])
+        shares[box] = np.where(
+            near[box][..., None] > 0, class_probabilities(net, x[box]), shares[box]
+        )
     return shares
 
 
-def seen_at(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+def density_at(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     """Return the standardized density of an image with ``side`` pixels along its longer edge."""
     import cv2
 
@@ -166,7 +205,7 @@ def seen_at(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     return standardize(cv2.resize(np.ascontiguousarray(image), small, interpolation=how))
 
 
-def class_shares(net: SmallUNet, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def class_probabilities(net: SmallUNet, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return background, cytoplasm and nucleus (h, w, 3) of standardized density."""
     spare = [(0, -n % net.stride) for n in x.shape[:2]]
     padded = np.pad(x, [*spare, (0, 0)], mode="edge") if any(n for _, n in spare) else x
@@ -176,12 +215,8 @@ def class_shares(net: SmallUNet, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return p[:, : x.shape[0], : x.shape[1]].permute(1, 2, 0).contiguous().numpy()
 
 
-def fused(net: SmallUNet) -> SmallUNet:
+def fuse(net: SmallUNet) -> SmallUNet:
     """Return a copy with each batch norm folded into its convolution: the same answers, faster."""
-    import copy
-
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
     net = copy.deepcopy(net).eval()
     for block in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
         if len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
@@ -192,8 +227,6 @@ def fused(net: SmallUNet) -> SmallUNet:
 
 def save_weights(net: SmallUNet, path: Any, widths: Sequence[int]) -> None:
     """Write the weights in half precision, with the widths as metadata."""
-    from safetensors.torch import save_file
-
     state = {
         k: v.half().contiguous() if v.is_floating_point() else v
         for k, v in net.state_dict().items()
@@ -204,8 +237,6 @@ def save_weights(net: SmallUNet, path: Any, widths: Sequence[int]) -> None:
 
 def load_weights(path: Any = SHIPPED) -> SmallUNet:
     """Read a network that ``save_weights`` wrote."""
-    from safetensors import safe_open
-
     with safe_open(str(path), framework="pt") as file:
         widths = tuple(int(w) for w in file.metadata()["widths"].split(","))
         state = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
@@ -215,12 +246,12 @@ def load_weights(path: Any = SHIPPED) -> SmallUNet:
 
 
 @lru_cache(maxsize=1)
-def shipped() -> SmallUNet:
+def default_weights() -> SmallUNet:
     """Return the network that comes with the package; read once, not to be changed."""
     return load_weights(SHIPPED)
 
 
 @lru_cache(maxsize=1)
-def shipped_fused() -> SmallUNet:
+def default_network() -> SmallUNet:
     """Return the same, ready to answer."""
-    return fused(shipped())
+    return fuse(default_weights())

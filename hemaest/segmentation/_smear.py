@@ -10,10 +10,12 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest import cellmap
+from hemaest._frame import paint_frame
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
 from hemaest.images import pack, rgb, to_object_array
-from hemaest.segmentation._field import Field, find_field
+from hemaest.segmentation._field import FieldResult
+from hemaest.segmentation._fields import find_field
 
 __all__ = ["SmearDetector"]
 
@@ -23,20 +25,22 @@ class SmearDetector(ImageTransformer):
 
     The red cells of the field are its measure, so no magnification has to be given: a field is
     brought to a size at which a red cell has a known radius, nuclei are found by five voters,
-    and touching cells are parted at their necks. Fields of any size are taken; what is too large
+    and touching cells are split at their necks. Fields may have any size; one that is too large
     to be seen at once is seen in overlapping tiles.
 
     Parameters
     ----------
-    method : {"voters", "both"}, default="voters"
-        ``"both"`` also asks the small network of :class:`CellSegmenter`.
+    method : {"auto", "voters", "network", "both"}, default="auto"
+        As in :class:`CellSegmenter`: ``"voters"`` uses no network and no torch, ``"both"`` lets the
+        small network move the outlines, ``"network"`` lets it find the nuclei as well. ``"auto"``
+        is ``"voters"``.
     min_score : float, default=0.5
         Cells with a lower score are left out. A score grows with the size of the nucleus
         against red cells and with its difference from them in colour.
     margin : float, default=0.15
         How much wider than its box a crop is, on each side, as a share of the box.
     n_jobs : int, optional
-        Threads over fields.
+        Threads over fields; None means all that are available.
 
     Attributes
     ----------
@@ -63,7 +67,7 @@ class SmearDetector(ImageTransformer):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "method": [StrOptions({"voters", "both"})],
+        "method": [StrOptions({"auto", "voters", "network", "both"})],
         "min_score": [Interval(Real, 0, 1, closed="both")],
         "margin": [Interval(Real, 0, 2, closed="both")],
         "n_jobs": [None, Integral],
@@ -72,7 +76,7 @@ class SmearDetector(ImageTransformer):
     def __init__(
         self,
         *,
-        method: str = "voters",
+        method: str = "auto",
         min_score: float = 0.5,
         margin: float = 0.15,
         n_jobs: int | None = None,
@@ -108,22 +112,26 @@ class SmearDetector(ImageTransformer):
         self.min_score_, self.offset_ = min_score, offset
         return self
 
-    def _find(self, X: NDArray[Any]) -> list[Field]:
-        return map_images(self._field, X, n_jobs=self.n_jobs)
+    def _find(self, X: NDArray[Any]) -> list[FieldResult]:
+        return self._map(self._field, X)
 
-    def _field(self, image: NDArray[np.uint8]) -> Field:
-        from hemaest.segmentation._frame import paint_frame
+    def _map(self, function: Any, X: NDArray[Any]) -> list[Any]:
+        if self.method not in {"auto", "voters"}:
+            # the pool limits the threads of what is loaded when it starts
+            import hemaest.segmentation._network  # noqa: F401
+        return map_images(function, X, n_jobs=self.n_jobs)
 
-        seen = paint_frame(rgb(image))
-        if self.method == "voters":
-            return find_field(seen)
-        from hemaest.segmentation._network import shipped_fused
+    def _field(self, image: NDArray[np.uint8]) -> FieldResult:
+        image = paint_frame(rgb(image))
+        if self.method in {"auto", "voters"}:
+            return find_field(image)
+        from hemaest.segmentation._network import default_network
 
-        return find_field(seen, shipped_fused())
+        return find_field(image, default_network(), network_only=self.method == "network")
 
-    def _boxes(self, field: Field) -> NDArray[np.float64]:
+    def _boxes(self, field: FieldResult) -> NDArray[np.float64]:
         kept = field.boxes[field.boxes[:, 4] >= self.min_score_]  # the best come first
-        return _shifted(kept, self.offset_, field.found.labels.shape)
+        return _shifted(kept, self.offset_, field.segmentation.labels.shape)
 
     def predict(self, X: Any) -> list[NDArray[np.float64]]:
         """Return the leukocytes of each field.
@@ -160,9 +168,9 @@ class SmearDetector(ImageTransformer):
         rows = [
             {
                 "leukocytes": len(self._boxes(field)),
-                "red_cells": len(field.red_places),
+                "red_cells": len(field.red_cell_places),
                 "platelets": len(field.platelet_places),
-                "red_cell_radius": field.red_radius,
+                "red_cell_radius": field.red_cell_radius,
             }
             for field in self._find(self._check_images(X))
         ]
@@ -186,7 +194,7 @@ class SmearDetector(ImageTransformer):
         """
         check_is_fitted(self)
         X = self._check_images(X)
-        parts = map_images(self._cells_of, X, n_jobs=self.n_jobs)
+        parts = self._map(self._cells_of, X)
         images = [crop for crops, _, _ in parts for crop in crops]
         maps = [labels for _, these, _ in parts for labels in these]
         rows = [{"field": i, **row} for i, (_, _, these) in enumerate(parts) for row in these]
@@ -204,7 +212,7 @@ class SmearDetector(ImageTransformer):
         for number, box in enumerate(self._boxes(field)):
             around = _with_margin(box, self.margin, image.shape[:2])
             x0, y0, x1, y1 = around
-            labels = field.found.labels[y0:y1, x0:x1]
+            labels = field.segmentation.labels[y0:y1, x0:x1]
             crops.append(rgb(image)[y0:y1, x0:x1].copy())
             maps.append(cellmap.select(labels, int(field.owners[number])))
             rows.append(dict(zip(_COLUMNS, [number, *box, *around], strict=True)))
@@ -232,9 +240,7 @@ class SmearDetector(ImageTransformer):
         """
         check_is_fitted(self)
         X = self._check_images(X)
-        return pack(
-            map_images(self._transform_image, X, n_jobs=self.n_jobs), dense=X.dtype != object
-        )
+        return pack(self._map(self._transform_image, X), dense=X.dtype != object)
 
 
 _COLUMNS = ["cell", "x0", "y0", "x1", "y1", "score", "crop_x0", "crop_y0", "crop_x1", "crop_y1"]

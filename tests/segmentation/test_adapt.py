@@ -5,9 +5,8 @@ import pytest
 
 from hemaest.datasets import make_cells
 from hemaest.segmentation import CellSegmenter
-from hemaest.segmentation._adapt import adapted
-from hemaest.segmentation._combined import dice
-from hemaest.segmentation._standard import standardize
+from hemaest.segmentation._color_models import adapted
+from hemaest.segmentation._working_image import dice, standardize
 
 Y, X = np.mgrid[:96, :96]
 

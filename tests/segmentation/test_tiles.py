@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from hemaest import cellmap
 from hemaest.datasets import make_smear
 from hemaest.segmentation import CellSegmenter, SmearDetector
-from hemaest.segmentation._field import find_field
+from hemaest.segmentation._fields import find_field, find_tiled, radius_of_large, tiles
 from hemaest.segmentation._smear import iou, match_boxes
-from hemaest.segmentation._tiles import find_tiled, radius_of_large, tiles
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +27,24 @@ def test_cores_part_the_picture(size):
 
 def test_a_large_field_is_found_in_tiles(smear):
     field = find_field(smear.image)
-    assert abs(field.red_radius - 18.75) < 4
+    assert abs(field.red_cell_radius - 18.75) < 4
     assert len(match_boxes(field.boxes, smear.boxes.astype(float))) == len(smear.boxes)
-    labels = field.found.labels
+    labels = field.segmentation.labels
     for box, number in zip(field.boxes, field.owners, strict=True):
-        ys, xs = np.nonzero((labels + 1) // 2 == number)
+        ys, xs = np.nonzero(cellmap.cells(labels) == number)
         np.testing.assert_array_equal(box[:4], [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-    np.testing.assert_array_equal(labels > 0, (labels > 0) & (field.found.cell > 0.5))
+    np.testing.assert_array_equal(labels > 0, (labels > 0) & (field.segmentation.cell > 0.5))
 
 
 def test_tiles_see_what_one_look_sees(smear):
     part = np.ascontiguousarray(smear.image[:, 300:1300])
     whole = find_field(part)
-    scale = 15 / whole.red_radius
-    tiled = find_tiled(part, None, False, scale, whole.red_radius, side=400)
+    scale = 15 / whole.red_cell_radius
+    tiled = find_tiled(part, None, False, scale, whole.red_cell_radius, side=400)
     overlap = iou(whole.boxes, tiled.boxes)
     assert len(whole.boxes) == len(tiled.boxes)
     assert (overlap.max(axis=1) > 0.8).all()
-    assert abs(len(tiled.red_places) / len(whole.red_places) - 1) < 0.15
+    assert abs(len(tiled.red_cell_places) / len(whole.red_cell_places) - 1) < 0.15
 
 
 @pytest.mark.parametrize("scale", [0.15, 0.3])

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from hemaest.segmentation import _colors
+from hemaest.segmentation import _color_models
 
 
 @pytest.fixture
@@ -17,27 +17,27 @@ def points():
 
 def plain(points, mean, covariance):
     # up to the constant that all Gaussians of three columns share
-    density = multivariate_normal(mean, covariance + _colors.FLOOR * np.eye(3))
+    density = multivariate_normal(mean, covariance + _color_models.FLOOR * np.eye(3))
     return density.logpdf(points) + 1.5 * np.log(2 * np.pi)
 
 
 def test_a_gaussian_is_scipys(points):
     mean, covariance = points.mean(axis=0), np.cov(points.T)
-    got = _colors.log_gaussian(points, mean, covariance)
+    got = _color_models.log_gaussian(points, mean, covariance)
     np.testing.assert_allclose(got, plain(points, mean, covariance), rtol=1e-5, atol=1e-5)
 
 
 def test_a_mixture_is_the_sum_of_its_clusters(points):
     clusters = [points[j::3] for j in range(3)]
     logs = [np.log(1 / 3) + plain(points, c.mean(axis=0), np.cov(c.T)) for c in clusters]
-    got = _colors.log_mixture(points, points, 3)
+    got = _color_models.log_mixture(points, points, 3)
     np.testing.assert_allclose(got, logsumexp(logs, axis=0), rtol=1e-4, atol=1e-3)
 
 
 def test_centres_are_the_means_of_their_points(points):
-    centres = _colors.kmeans(points, 3, rounds=50)
+    centres = _color_models.kmeans(points, 3, rounds=50)
     distance = np.linalg.norm(points[:, None] - centres, axis=2)
-    member = _colors.nearest(points, centres)
+    member = _color_models.nearest(points, centres)
     assert (member == distance.argmin(axis=1)).all()
     means = np.stack([points[member == j].mean(axis=0) for j in range(3)])
     np.testing.assert_allclose(centres, means, atol=0.1)
@@ -45,4 +45,4 @@ def test_centres_are_the_means_of_their_points(points):
 
 def test_a_view_that_is_not_contiguous_gives_the_same(points):
     every_second = np.repeat(points, 2, axis=0)[::2]
-    assert (_colors.kmeans(every_second, 4) == _colors.kmeans(points, 4)).all()
+    assert (_color_models.kmeans(every_second, 4) == _color_models.kmeans(points, 4)).all()

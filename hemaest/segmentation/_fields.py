@@ -1,4 +1,7 @@
-"""Fields too large to be seen at once: measured in samples, segmented in overlapping tiles."""
+"""Fields of any size: seen at once, or measured in samples and segmented in overlapping tiles.
+
+:func:`find_field` decides which way a field takes; ``CellSegmenter`` and ``SmearDetector`` call it.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,11 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap
-from hemaest.segmentation._field import FIRST_SIDE, Field, find_in_scene, first_look
-from hemaest.segmentation._found import Found
-from hemaest.segmentation._scene import make_scene
-from hemaest.segmentation._standard import LOG, plasma_color
+from hemaest._color import LOG, plasma_color
+from hemaest.segmentation._field import FieldResult, RedCells, find_in_view, votes_and_red_cells
+from hemaest.segmentation._working_image import (
+    Mask,
+    SegmentationResult,
+    WorkingImage,
+    weighted_median,
+    working_image,
+)
 
+# working size: red cells of this radius in pixels; within these sides
+RED_RADIUS = 15.0
+FIRST_SIDE = 384
+SIDES = (160, 1536)
 # side of a tile, and how far it looks over its edge, in working pixels (a red cell has 15)
 TILE = 1024
 OVERLAP = 120
@@ -23,6 +35,68 @@ SHARED = 0.3
 DOUBT = 0.4
 
 Box = tuple[slice, slice]
+
+
+def find_field(
+    image: NDArray[np.uint8], net: Any = None, *, network_only: bool = False
+) -> FieldResult:
+    """Find every leukocyte of an RGB field.
+
+    The voters find them and a network, where given, has a say in their outlines; ``network_only``
+    lets the network find them too, for one that was trained on masks of fields. What is too large
+    to be seen at once is seen in tiles.
+    """
+    longest = max(image.shape[:2])
+    if longest <= 2 * FIRST_SIDE:
+        return find_in_view(image, *_measured_image(image), net, network_only)
+    scale, radius = _measured_scale(image)
+    if scale * longest > SIDES[1]:
+        return find_tiled(image, net, network_only, scale, radius)
+    work = working_image(image, round(max(scale * longest, SIDES[0])))
+    return find_in_view(
+        image, work, *votes_and_red_cells(work), net, network_only, radius * work.scale
+    )
+
+
+def segment_field(
+    image: NDArray[np.uint8], net: Any = None, *, network_only: bool = False
+) -> SegmentationResult:
+    """Segment every leukocyte of an RGB field, the 127 with the largest nuclei at most."""
+    found = find_field(image, net, network_only=network_only).segmentation
+    labels = cellmap.first_cells(found.labels)
+    return SegmentationResult(found.nucleus, found.cell, labels, found.agreement)
+
+
+def working_side(image: NDArray[np.uint8]) -> int:
+    """Return the longest side, in pixels, at which ``find_field`` looks at a field."""
+    longest = max(image.shape[:2])
+    if longest <= 2 * FIRST_SIDE:
+        return max(_measured_image(image)[0].rgb.shape[:2])
+    return round(max(_measured_scale(image)[0] * longest, SIDES[0]))
+
+
+def _measured_scale(image: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return the working pixels per pixel of a large field, and the radius of its red cells."""
+    radius = radius_of_large(image)
+    if np.isfinite(radius):
+        return min(1.0, RED_RADIUS / radius), radius
+    return SIDES[1] / max(image.shape[:2]), radius
+
+
+def _measured_image(image: NDArray[np.uint8]) -> tuple[WorkingImage, list[Mask], RedCells]:
+    """Bring the field to a size at which red cells have a known radius."""
+    work = working_image(image, FIRST_SIDE)
+    masks, red_cells = votes_and_red_cells(work)
+    longest = max(work.rgb.shape[:2])
+    wanted = np.clip(
+        longest * RED_RADIUS / red_cells.radius if red_cells.count else longest, *SIDES
+    )
+    wanted = min(wanted, max(work.size))
+    if 0.7 < wanted / longest < 1.4:
+        return work, masks, red_cells
+    work = working_image(image, round(wanted))
+    masks, red_cells = votes_and_red_cells(work)
+    return work, masks, red_cells
 
 
 def radius_of_large(image: NDArray[np.uint8]) -> float:
@@ -52,38 +126,40 @@ def _radius_in_windows(image: NDArray[np.uint8], side: int) -> float:
     radii = []
     for y, x in ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8)):
         top, left = round(y * (height - high)), round(x * (width - wide))
-        scene = make_scene(image[top : top + high, left : left + wide], FIRST_SIDE)
-        _, reds = first_look(scene)
-        if reds.count >= 5:
-            radii.append(reds.radius / (scene.scale * side / FIRST_SIDE))
+        work = working_image(image[top : top + high, left : left + wide], FIRST_SIDE)
+        _, red_cells = votes_and_red_cells(work)
+        if red_cells.count >= 5:
+            radii.append(red_cells.radius / (work.scale * side / FIRST_SIDE))
     return float(np.median(radii)) if len(radii) >= 2 else float("nan")
 
 
 def find_tiled(
     image: NDArray[np.uint8],
     net: Any,
-    alone: bool,
+    network_only: bool,
     scale: float,
     radius: float,
     side: float = TILE,
-) -> Field:
+) -> FieldResult:
     """Find every leukocyte tile by tile; each belongs to the tile that holds its middle."""
     size = image.shape[:2]
     nucleus, cell = np.zeros(size, np.float32), np.zeros(size, np.float32)
     owner = np.zeros(size, np.int32)
     boxes: list[NDArray[np.float64]] = []
-    reds, platelets, agreements, looks = [], [], [], []
+    red_cells, platelets, agreements, looks = [], [], [], []
     white = LOG[plasma_color(image[::8, ::8].reshape(-1, 3)).astype(np.uint8)]
     margin = 0.5 * radius if np.isfinite(radius) else 0.0
     for core, view in tiles(size, side / scale, OVERLAP / scale):
         part = image[view]
-        scene = make_scene(part, round(scale * max(part.shape[:2])))
-        field = find_in_scene(part, scene, *first_look(scene), net, alone, radius * scale)
+        work = working_image(part, round(scale * max(part.shape[:2])))
+        field = find_in_view(
+            part, work, *votes_and_red_cells(work), net, network_only, radius * scale
+        )
         corner = np.array([view[0].start, view[1].start])
-        reds.append(_inside(field.red_places + corner, core))
+        red_cells.append(_inside(field.red_cell_places + corner, core))
         platelets.append(_inside(field.platelet_places + corner, core))
-        agreements.append(field.found.agreement)
-        cells = cellmap.cells(field.found.labels)
+        agreements.append(field.segmentation.agreement)
+        cells = cellmap.cells(field.segmentation.labels)
         for box, number in zip(field.boxes, field.owners, strict=True):
             middle = np.array([[box[1] + box[3], box[0] + box[2]]]) / 2 + corner
             if not len(_inside(middle, core, margin)):
@@ -95,11 +171,14 @@ def find_tiled(
             if (owner[here][own] > 0).sum() > SHARED * own.sum():
                 continue
             boxes.append(box + np.r_[corner[::-1], corner[::-1], 0])
-            inner = own & (field.found.nucleus[near] > 0.5)
+            inner = own & (field.segmentation.nucleus[near] > 0.5)
             looks.append((inner.sum(), (white - LOG[part[near][inner]]).mean()))
             free = (own | (cells[near] == 0)) & (owner[here] == 0)
             owner[here][own & free] = len(boxes)
-            for full, soft in ((nucleus, field.found.nucleus), (cell, field.found.cell)):
+            for full, soft in (
+                (nucleus, field.segmentation.nucleus),
+                (cell, field.segmentation.cell),
+            ):
                 full[here] = np.where(free, np.maximum(full[here], soft[near]), full[here])
     order, numbers = _by_nucleus(owner, nucleus > 0.5, len(boxes))
     labels = cellmap.encode(numbers[owner], nucleus > 0.5)
@@ -108,9 +187,11 @@ def find_tiled(
     table = table[order]
     best = np.argsort(-table[:, 4], kind="stable")
     seen = [a for a in agreements if np.isfinite(a)]
-    found = Found(nucleus, cell, labels, float(np.mean(seen)) if seen else float("nan"))
-    return Field(
-        found, table[best], best + 1, np.concatenate(reds), np.concatenate(platelets), radius
+    found = SegmentationResult(
+        nucleus, cell, labels, float(np.mean(seen)) if seen else float("nan")
+    )
+    return FieldResult(
+        found, table[best], best + 1, np.concatenate(red_cells), np.concatenate(platelets), radius
     )
 
 
@@ -128,13 +209,8 @@ def small_and_pale(looks: NDArray[np.floating]) -> NDArray[np.bool_]:
     if not len(looks):
         return np.zeros(0, bool)
     area, density = looks.T
-    # half of all nuclear area lies in larger, or in denser nuclei: specks have no weight
-    usual = []
-    for value in (area, density):
-        order = np.argsort(value)
-        weight = np.cumsum(area[order])
-        usual.append(value[order][np.searchsorted(weight, 0.5 * weight[-1])])
-    return (area < 0.5 * usual[0]) & (density < 0.75 * usual[1])
+    usual_area, usual_density = (weighted_median(value, area) for value in (area, density))
+    return (area < 0.5 * usual_area) & (density < 0.75 * usual_density)
 
 
 def tiles(size: tuple[int, int], side: float, overlap: float) -> Iterator[tuple[Box, Box]]:
