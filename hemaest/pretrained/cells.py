@@ -200,7 +200,7 @@ def letterbox(image: NDArray[np.uint8], box: NDArray[np.float64] | None) -> NDAr
     """
     import cv2
 
-    from hemaest.preprocessing._resize import border_color
+    from hemaest._frame import border_color
 
     height, width = image.shape[:2]
     side = max(height, width)
