@@ -14,6 +14,8 @@ __all__ = ["Cell", "build_cell", "paint_cell"]
 
 _ANGLES = np.arange(OUTLINE) * (2 * np.pi / OUTLINE)
 _WAVES = np.arange(2, 10)
+_FRINGE = np.arange(11, 34)
+_FRINGE_COS, _FRINGE_SIN = (f(np.outer(_FRINGE, _ANGLES)) for f in (np.cos, np.sin))
 _COS = np.cos(np.outer(_WAVES, _ANGLES))
 _SIN = np.sin(np.outer(_WAVES, _ANGLES))
 
@@ -107,6 +109,9 @@ def _outline(traits: dict[str, float], rng: np.random.Generator) -> np.ndarray:
     rough = traits["cell.roughness"] * min(rng.exponential(0.9), 2.5)
     size = rough * rng.standard_normal((2, len(_WAVES))) * (2.0 / _WAVES)
     radius *= 1.0 + size[0] @ _COS + size[1] @ _SIN
+    if (ruffle := traits.get("cell.ruffle", 0.0)) > 0:  # a fringe finer than the waves
+        fine = rng.standard_normal((2, len(_FRINGE))) * (10.0 / _FRINGE)
+        radius *= 1.0 + ruffle * (fine[0] @ _FRINGE_COS + fine[1] @ _FRINGE_SIN)
     for _ in range(rng.poisson(1.3 * traits["cell.squeeze"])):
         # a neighbour presses one side flat
         facing = np.cos(_ANGLES - rng.uniform(0, 2 * np.pi))
@@ -159,7 +164,7 @@ def _chain(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Walk along the nucleus, lobe after lobe; return nodes and the lobe each belongs to."""
     many = n_lobes > 1
-    steps = 3 if many else 5
+    steps = 3 if many else 5 if length < 2.7 else 9
     sizes = np.clip(1 + 0.2 * rng.standard_normal(n_lobes), 0.72, 1.4) if many else np.ones(1)
     lengths = length * rng.uniform(0.6, 1.4, n_lobes) if many else np.array([length])
     ends = rng.uniform(0.74, 0.98, n_lobes + 1)
@@ -214,6 +219,7 @@ def _room(spine: np.ndarray, outline: np.ndarray) -> float:
 
 def _nucleoli(traits: dict[str, float], spine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     number = _count(traits["chromatin.nucleoli"], rng)
+    folds = _folds(_count(traits.get("chromatin.folds", 0.0), rng), spine, rng)
     rows = np.empty((number, 4))
     for k in range(number):
         node = spine[rng.integers(len(spine))]
@@ -226,7 +232,22 @@ def _nucleoli(traits: dict[str, float], spine: np.ndarray, rng: np.random.Genera
             size,
             traits["chromatin.clarity"],
         )
-    return rows
+    return np.vstack([rows, folds])
+
+
+def _folds(number: int, spine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return dark lines across the nucleus, each a row of small spots darker than clear."""
+    rows = []
+    for _ in range(number):
+        node = spine[rng.integers(len(spine))]
+        heading, turn = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.25)
+        x, y = node[:2] + 0.5 * node[2] * rng.uniform(-1, 1, 2)
+        size, depth = rng.uniform(0.2, 0.4), -rng.uniform(0.1, 0.45)
+        for _ in range(int(rng.uniform(0.8, 1.8) * node[2] / size) + 1):
+            rows.append((x, y, size, depth))
+            heading += turn
+            x, y = x + 0.9 * size * np.cos(heading), y + 0.9 * size * np.sin(heading)
+    return np.array(rows).reshape(-1, 4)
 
 
 def _look(traits: dict[str, float], spine: np.ndarray, rng: np.random.Generator) -> np.ndarray:

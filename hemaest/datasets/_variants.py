@@ -53,7 +53,7 @@ def _to(**ends: tuple[float, float]) -> Change:
     def change(traits: Traits, rng: np.random.Generator) -> None:
         for name, (low, high) in ends.items():
             key = name.replace("__", ".")
-            if key in traits or key in ("n_lobes", "nucleus.apart"):
+            if key in traits or key in _MORE:
                 traits[key] = rng.uniform(low, high)
 
     return change
@@ -67,12 +67,44 @@ def _both(*changes: Change) -> Change:
     return change
 
 
+# what no recipe has: the number of lobes, how far they lie apart (below 0: over one another), the
+# folds of a nucleus, the fringe of a cell
+_MORE = ("n_lobes", "nucleus.apart", "chromatin.folds", "cell.ruffle")
+
 _OVERLAPPING = _both(
     _to(nucleus__apart=(-1.2, 0.1)), _times(nucleus__bend=(0.9, 1.5), nucleus__length=(0.7, 1.3))
+)
+# long narrow lobes that turn most of the way round
+_LOOSE_LOBES = _both(
+    _to(
+        nucleus__length=(0.6, 1.9),
+        nucleus__bend=(180, 420),
+        nucleus__waist=(0.15, 0.7),
+        nucleus__apart=(-0.8, 0.25),
+    ),
+    _times(nucleus__nc_ratio=(0.65, 1.0)),
+)
+# a narrow ribbon, bent to a horseshoe, a ring or an S
+_RIBBON = _both(
+    _to(nucleus__length=(2.6, 5.5), nucleus__bend=(120, 340), nucleus__waist=(0.7, 1.0)),
+    _times(nucleus__nc_ratio=(0.7, 1.0)),
+)
+_COARSE_GRANULES = _to(
+    granules0__hollow=(0.3, 0.95),
+    granules0__diameter=(0.45, 0.95),
+    granules0__cover=(0.6, 1.0),
+    granules0__number=(140, 380),
 )
 _TOXIC = _both(
     _times(granules0__violet=(1.2, 2.2), granules0__diameter=(1.0, 1.5)),
     _to(vacuoles__number=(0, 5), cytoplasm__azure=(0.1, 0.4)),
+)
+_MARKED_GRANULES = _times(
+    granules0__violet=(1.2, 3.0), granules0__cover=(1.0, 1.4), granules0__number=(0.8, 1.6)
+)
+# thick or badly rinsed films: cytoplasm that should be clear takes the stain
+_DARK_CYTOPLASM = _to(
+    cytoplasm__eosin=(0.15, 0.5), cytoplasm__azure=(0.1, 0.4), cytoplasm__violet=(0.05, 0.2)
 )
 _HYPOGRANULAR = _times(granules0__number=(0, 0.35), cytoplasm__texture=(0.2, 0.7))
 _VACUOLATED = _to(vacuoles__number=(3, 16), vacuoles__diameter=(0.5, 1.7))
@@ -92,18 +124,32 @@ _BLAST: tuple[tuple[float, Change], ...] = (
     (0.2, _MARKED_NUCLEOLI),
     (0.1, _to(cell__blebs=(2, 8), cytoplasm__azure=(0.6, 1.2))),
     (0.15, _to(nucleus__nc_ratio=(0.5, 0.7))),
+    (0.15, _to(chromatin__folds=(0.5, 2))),
     (0.1, _DENSE),
+)
+
+_RIPENING: tuple[tuple[float, Change], ...] = (
+    (0.3, _MARKED_GRANULES),
+    (0.15, _HYPOGRANULAR),
+    (0.15, _TOXIC),
+    (0.1, _VACUOLATED),
 )
 
 _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "neutrophil": (
-        (0.4, _OVERLAPPING),
+        (0.35, _MARKED_GRANULES),
+        (0.25, _DARK_CYTOPLASM),
+        (0.35, _OVERLAPPING),
+        (0.45, _LOOSE_LOBES),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
         (0.05, _to(n_lobes=(5, 7.5))),
         (0.05, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.3), nucleus__waist=(0.25, 0.5))),
     ),
     "band_neutrophil": (
+        (0.35, _MARKED_GRANULES),
+        (0.25, _DARK_CYTOPLASM),
+        (0.55, _RIBBON),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
         (0.25, _times(nucleus__bend=(1.1, 1.7))),
@@ -111,6 +157,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     ),
     "eosinophil": (
         (0.4, _OVERLAPPING),
+        (0.6, _COARSE_GRANULES),
         (0.25, _times(granules0__number=(0.15, 0.8), cytoplasm__eosin=(0.4, 1.0))),
         (0.2, _to(granules0__violet=(0.1, 0.5))),
         (0.2, _times(granules0__eosin=(0.6, 1.5), granules0__diameter=(0.7, 1.2))),
@@ -124,6 +171,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.2, _times(chromatin__density=(0.6, 0.9))),
     ),
     "lymphocyte": (
+        (0.3, _to(cell__ruffle=(0.004, 0.03))),
         (0.12, _to(granules0__number=(4, 22))),
         (0.2, _DENSE),
         (0.1, _to(nucleus__offset=(0.7, 1), cytoplasm__azure=(0.6, 1.1))),
@@ -134,6 +182,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     ),
     "cll_lymphocyte": ((0.2, _times(cell__diameter=(1.0, 1.3))), (0.1, _CLEFT)),
     "reactive_lymphocyte": (
+        (0.25, _to(chromatin__folds=(0.5, 2))),
         (0.2, _CLEFT),
         (0.25, _to(cytoplasm__azure=(0.8, 1.4))),
         (0.15, _VACUOLATED),
@@ -141,6 +190,9 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.15, _MARKED_NUCLEOLI),
     ),
     "monocyte": (
+        (0.5, _to(chromatin__folds=(0.5, 3.5))),
+        (0.35, _to(cell__squeeze=(0.6, 1.2), cell__stretch=(1.1, 1.9), cell__ruffle=(0, 0.02))),
+        (0.15, _to(nucleus__nc_ratio=(0.25, 0.45))),
         (0.25, _VACUOLATED),
         (0.2, _times(nucleus__bend=(1.1, 1.7), nucleus__waist=(0.7, 1.0))),
         (0.15, _times(nucleus__nc_ratio=(1.0, 1.4), nucleus__length=(0.3, 0.9))),
@@ -164,8 +216,8 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.1, _both(_HYPOGRANULAR, _CLEFT)),
         (0.15, _to(cytoplasm__azure=(0.7, 1.2))),
     ),
-    "myelocyte": ((0.15, _HYPOGRANULAR), (0.15, _TOXIC), (0.1, _VACUOLATED)),
-    "metamyelocyte": ((0.15, _HYPOGRANULAR), (0.15, _TOXIC), (0.1, _VACUOLATED)),
+    "myelocyte": _RIPENING,
+    "metamyelocyte": _RIPENING,
     "erythroblast": (
         (
             0.35,
@@ -213,4 +265,7 @@ _ANY: tuple[tuple[float, Change], ...] = (
     (0.1, _times(cell__stretch=(1.1, 1.5))),
     (0.15, _to(cell__squeeze=(0.6, 1.2))),
     (0.1, _times(cell__roughness=(1.3, 2.5))),
+    (0.4, _to(cell__ruffle=(0.0, 0.015))),
+    (0.4, _times(chromatin__contrast=(1.1, 2.2))),
+    (0.3, _times(chromatin__grain=(0.6, 1.0))),
 )  # fmt: skip

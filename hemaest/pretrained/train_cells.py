@@ -11,6 +11,7 @@ to ``hemaest/nets/shipped`` they are what :func:`hemaest.pretrained.load_pretrai
 
 import argparse
 import json
+import math
 import subprocess
 import time
 from collections.abc import Iterator
@@ -66,6 +67,7 @@ class Settings:
     learning_rate: float = 3e-3
     weight_decay: float = 0.03
     smoothing: float = 0.05
+    descent: float = 0.3  # share of the steps over which the learning rate falls
     decay: float = 0.998  # of the averaged weights
     channels: tuple[int, ...] = (24, 48, 96, 160)
     depths: tuple[int, ...] = (1, 1, 2, 1)
@@ -113,7 +115,7 @@ class Pool:
                 self.targets[at] = -1
                 self.traits[at] = np.nan
             else:
-                severity = 1.2 * rng.random()
+                severity = 1.1 * rng.random() ** 1.5
                 crop = draw_crop(names[kind], settings.size, severity=severity, random_state=rng)
                 self.images[at] = crop.image
                 self.outlines[at] = np.where(crop.cell_map > 2, 0, crop.cell_map)
@@ -241,12 +243,15 @@ def network(settings: Settings) -> BloodCellNet:
 
 
 def rate(settings: Settings, step: int) -> float:
-    """Return the learning rate: a short rise, then a cosine to 0."""
-    rise = min(0.05 * settings.steps, 300)
-    if step < rise:
-        return settings.learning_rate * (step + 1) / rise
-    done = (step - rise) / max(settings.steps - rise, 1)
-    return settings.learning_rate * (0.5 * (1 + np.cos(np.pi * done)) + 1e-3)
+    """Return the learning rate: a short rise, long constant, at the end a cosine to 0.
+
+    Until the descent it does not depend on the number of steps, so a run can be made longer.
+    """
+    fall = (1 - settings.descent) * settings.steps
+    level = min((step + 1) / 200, 1.0)
+    if step > fall:
+        level *= 0.5 * (1 + math.cos(math.pi * (step - fall) / (settings.steps - fall)))
+    return settings.learning_rate * (level + 1e-3)
 
 
 def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
@@ -262,7 +267,7 @@ def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None
 def keep(out: Path, settings: Settings, step: int, net: Any, average: Any, optimizer: Any) -> None:
     """Write a checkpoint, whole or not at all."""
     state = {
-        "settings": json.dumps(asdict(settings)),
+        "settings": lasting(settings),
         "step": step,
         "net": net.state_dict(),
         "average": average.state_dict(),
@@ -272,13 +277,18 @@ def keep(out: Path, settings: Settings, step: int, net: Any, average: Any, optim
     (out / "checkpoint.part").replace(out / "checkpoint.pt")
 
 
+def lasting(settings: Settings) -> str:
+    """Return the settings that a run must keep; it may be made longer before the descent."""
+    return json.dumps({k: v for k, v in asdict(settings).items() if k != "steps"})
+
+
 def resume(out: Path, settings: Settings, net: Any, average: Any, optimizer: Any) -> int:
     """Load the checkpoint of a stopped run of the same settings; return the next step."""
     path = out / "checkpoint.pt"
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True)
-    if state["settings"] != json.dumps(asdict(settings)):
+    if state["settings"] != lasting(settings):
         raise ValueError(f"{path} is of a run with other settings; give another --out.")
     net.load_state_dict(state["net"])
     average.load_state_dict(state["average"])
