@@ -104,8 +104,15 @@ def lay_out(
     bias = trait_bias([root, PATIENT, patient], patient_effect)
     glass = draw_glass(rng, severity)
     names = _deal(kinds, weights / weights.sum(), _number(n_cells, area, severity, rng), rng)
+    wide = 1.0 + 0.3 * severity * rng.random() if severity > 0 else 1.0
     cells = [
-        build_cell(recipes[name], np.random.default_rng([root, CELL, patient, k]), bias)
+        build_cell(
+            recipes[name],
+            np.random.default_rng([root, CELL, patient, k]),
+            bias,
+            wide=wide,
+            sick=severity > 0,
+        )
         for k, name in enumerate(names)
     ]
     places = _settle_leukocytes(cells, height, width, scale, glass.crowd, severity, rng)
