@@ -122,9 +122,9 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
         platelets=float(np.exp(0.8 * severity * rng.standard_normal())),
         giant=some(0.4) * float(rng.uniform(0, 0.25)),
         grains=good.grains * float(np.exp(0.8 * severity * rng.standard_normal())),
-        clumps=some(0.25) * float(rng.exponential(1.0)),
+        clumps=some(0.35) * float(rng.exponential(1.2)),
         parasites=some(0.15) * float(rng.uniform(0.01, 0.25)),
-        crowd=some(0.5) * float(rng.uniform(0.1, 0.7)),
+        crowd=min(some(0.6) * float(rng.uniform(0.1, 1.0)), 0.9),
     )
 
 
@@ -241,8 +241,8 @@ def place_precipitate(
     ]
     for _ in range(rng.poisson(glass.clumps * area / 4000)):
         center = rng.uniform(0, 1, 2) * [width, height]
-        wide = np.exp(rng.uniform(np.log(0.8), np.log(9.0))) * scale
-        many = int(rng.uniform(15, 160))
+        wide = np.exp(rng.uniform(np.log(0.8), np.log(10.0))) * scale
+        many = int(np.exp(rng.uniform(np.log(15), np.log(500))))
         way = rng.standard_normal((many, 2)) * wide
         way[:, 0] *= rng.uniform(0.4, 1.6)
         size = rng.uniform(0.15, rng.uniform(0.3, 1.3), many)
