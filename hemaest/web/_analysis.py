@@ -1,0 +1,218 @@
+"""From a file to the cells on the page: find, outline, name, compare with reference cells.
+
+Runs in the worker processes. It uses the detector, the classifier and the counter of the package
+and adds only what the page shows: polygons, small crops, the nearest reference cells.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaest import cellmap
+from hemaest.images import read_image, rgb, to_object_array
+from hemaest.segmentation import SmearDetector
+from hemaest.web._store import UNIDENTIFIED
+
+__all__ = ["CROP_SIDE", "FieldAnalyzer", "jpeg"]
+
+CROP_SIDE = 128
+N_REFERENCES = 3
+
+
+class FieldAnalyzer:
+    """Analyze fields with one model, loaded once.
+
+    Parameters
+    ----------
+    model : path, optional
+        A saved classifier of single cells. None: the shipped one.
+    max_pixels : int
+        Larger images are refused.
+    """
+
+    def __init__(self, model: str | Path | None = None, max_pixels: int = 100_000_000) -> None:
+        self.max_pixels = max_pixels
+        self.detector = SmearDetector().fit(_blank_fields())
+        self.classifier, self.name = _load(model)
+        self.classes = [str(c) for c in self.classifier.classes_]
+        self.references = ReferenceCells(self.classifier, self.classes)
+
+    def analyze(self, path: str | Path) -> dict[str, Any]:
+        """Return size, warnings and cells of a field, as values that travel between processes."""
+        image = rgb(read_image(path, max_pixels=self.max_pixels))
+        fields = to_object_array([image])
+        found = self.detector.detect_cells(fields)
+        warnings = _warnings(self.detector, fields)
+        cells: list[dict[str, Any]] = []
+        if len(found.images):
+            probabilities = np.asarray(self.classifier.predict_proba(found.images), float)
+            references = self.references.nearest(found.images, probabilities)
+            familiar = _familiar(self.classifier, found.images)
+            for i, row in enumerate(found.table.to_dict("records")):
+                cells.append(
+                    self._cell(row, found.images[i], found.maps[i], probabilities[i])
+                    | {"reference_cells": references[i], "novel": int(not familiar[i])}
+                )
+        return {
+            "width": int(image.shape[1]),
+            "height": int(image.shape[0]),
+            "warnings": warnings,
+            "cells": cells,
+            "model": self.name,
+        }
+
+    def _cell(
+        self,
+        row: dict[str, Any],
+        crop: NDArray[np.uint8],
+        cell_map: NDArray[np.uint8],
+        probabilities: NDArray[np.float64],
+    ) -> dict[str, Any]:
+        best = int(np.argmax(probabilities))
+        x0, y0 = float(row["crop_x0"]), float(row["crop_y0"])
+        nucleus = np.asarray(cellmap.nuclei(cell_map)) > 0
+        cell = nucleus | (np.asarray(cellmap.cytoplasm(cell_map)) > 0)
+        return {
+            **{key: float(row[key]) for key in ("x0", "y0", "x1", "y1")},
+            "outline": _polygon(cell, x0, y0),
+            "nucleus": _polygon(nucleus, x0, y0),
+            "type": self.classes[best] if probabilities[best] > 0 else UNIDENTIFIED,
+            "confidence": float(probabilities[best]),
+            "probabilities": {
+                c: round(float(p), 4)
+                for c, p in zip(self.classes, probabilities, strict=True)
+                if p >= 0.0005
+            },
+            "nc_ratio": float(nucleus.sum() / cell.sum()) if cell.any() else None,
+            "crop": jpeg(crop, CROP_SIDE),
+        }
+
+
+class ReferenceCells:
+    """Rendered cells of the classifier's types, and which of them a cell looks like most.
+
+    Parameters
+    ----------
+    classifier : fitted classifier
+        Its embedding (``embed``) measures likeness; without one its probabilities do.
+    classes : list of str
+        The types of the classifier.
+    n_each : int
+        Rendered cells for each type.
+    """
+
+    def __init__(self, classifier: Any, classes: list[str], n_each: int = 6) -> None:
+        self._classifier = classifier
+        images, types = _rendered(classes, n_each)
+        self._images, self.types = images, types
+        self.rows = [
+            {
+                "id": hashlib.sha256(crop).hexdigest()[:24],
+                "type": t,
+                "source": "rendered",
+                "crop": crop,
+            }
+            for t, crop in zip(types, (jpeg(image, CROP_SIDE) for image in images), strict=True)
+        ]
+        self._vectors = self._embed(images, None) if len(images) else np.empty((0, 1))
+
+    def _embed(
+        self, images: NDArray[Any], probabilities: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        if hasattr(self._classifier, "embed"):
+            vectors = np.asarray(self._classifier.embed(images), float)
+        elif probabilities is not None:
+            vectors = np.sqrt(probabilities)
+        else:
+            vectors = np.sqrt(np.asarray(self._classifier.predict_proba(images), float))
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def nearest(self, images: NDArray[Any], probabilities: NDArray[np.float64]) -> list[list[str]]:
+        """Return the names of the nearest reference cells of each image."""
+        if not self.rows:
+            return [[] for _ in images]
+        likeness = self._embed(images, probabilities) @ self._vectors.T
+        order = np.argsort(-likeness, axis=1, kind="stable")[:, :N_REFERENCES]
+        return [[self.rows[j]["id"] for j in row] for row in order]
+
+
+def jpeg(image: NDArray[np.uint8], side: int | None = None, quality: int = 88) -> bytes:
+    """Return an image as JPEG, reduced so that its longer side is at most ``side``."""
+    import cv2
+
+    if side is not None and max(image.shape[:2]) > side:
+        scale = side / max(image.shape[:2])
+        size = [max(1, round(n * scale)) for n in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(
+        ".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    if not done:
+        raise ValueError(f"an image of {image.shape} cannot be written as JPEG.")
+    return data.tobytes()
+
+
+def _polygon(mask: NDArray[np.bool_], x0: float, y0: float) -> list[list[float]]:
+    """Return the outline of the largest part of a mask in pixels of the field."""
+    import cv2
+
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return []
+    points = cv2.approxPolyDP(max(contours, key=cv2.contourArea), 0.7, closed=True)[:, 0]
+    # contours go through the centers of pixels
+    return [[float(x) + x0 + 0.5, float(y) + y0 + 0.5] for x, y in points]
+
+
+def _load(model: str | Path | None) -> tuple[Any, str]:
+    if model is None:
+        from hemaest.pretrained import load_pretrained
+
+        return load_pretrained("blood-cells"), "blood-cells"
+    from hemaest.persistence import load
+
+    classifier = load(model)
+    if not hasattr(classifier, "predict_proba"):
+        raise ValueError(
+            f"{Path(model).name} gives no probabilities; the page needs a classifier that does."
+        )
+    return classifier, Path(model).name
+
+
+def _rendered(classes: list[str], n_each: int) -> tuple[NDArray[Any], list[str]]:
+    """Return rendered cells of those types that the renderer knows."""
+    from hemaest.datasets import make_cells
+
+    images: list[NDArray[np.uint8]] = []
+    types: list[str] = []
+    for name in classes:
+        try:
+            cells = make_cells(n_each, classes=[name], image_size=96, random_state=0)
+        except ValueError:  # a type of the user's own
+            continue
+        images += list(cells.images)
+        types += [name] * n_each
+    return to_object_array(images), types
+
+
+def _blank_fields() -> NDArray[np.uint8]:
+    """Return what the detector is fitted on: without boxes it learns nothing from images."""
+    return np.full((1, 64, 64, 3), 235, np.uint8)
+
+
+def _warnings(detector: SmearDetector, fields: NDArray[Any]) -> list[str]:
+    """Return what the detector finds unlike anything it knows, in words."""
+    if not hasattr(detector, "quality"):
+        return []
+    warning = str(detector.quality(fields)["warning"].iloc[0] or "")
+    return [w.strip() for w in warning.split(";") if w.strip()]
+
+
+def _familiar(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which cells are like those that the model was trained on."""
+    if not hasattr(classifier, "is_familiar"):
+        return np.ones(len(images), bool)
+    return np.asarray(classifier.is_familiar(images), bool)

@@ -1,0 +1,258 @@
+// The field in full resolution: zoom, pan, outlines, hover; add a missed cell, label or delete one.
+
+import { change } from "./api.js";
+import { choose, label, loadCells, on, path, state, step, tell, type, typeOfKey } from "./state.js";
+import { h, number, t } from "./texts.js";
+
+const byId = (id) => document.getElementById(id);
+const image = new Image();
+const view = { field: null, scale: 1, x: 0, y: 0, adding: false, hover: null };
+let canvas, pen, waiting = false;
+
+export function start() {
+  canvas = byId("canvas");
+  pen = canvas.getContext("2d");
+  image.onload = () => { fit(); };
+  new ResizeObserver(() => { size(); paint(); }).observe(byId("view"));
+  byId("field-choice").onchange = (event) => show(Number(event.target.value));
+  byId("field-previous").onclick = () => neighbor(-1);
+  byId("field-next").onclick = () => neighbor(1);
+  byId("zoom-in").onclick = () => zoom(1.3);
+  byId("zoom-out").onclick = () => zoom(1 / 1.3);
+  byId("zoom-fit").onclick = fit;
+  byId("outlines").onchange = paint;
+  byId("add-cell").onclick = () => adding(!view.adding);
+  pointer();
+  byId("view").addEventListener("keydown", key);
+  on("fields", fields);
+  on("cells", paint);
+  on("labelled", paint);
+  on("current", paint);
+}
+
+const done = () => state.fields.filter((f) => f.state === "done");
+const cells = () => [...state.cells.values()].filter((c) => c.field === view.field);
+
+function fields() {
+  const ready = done();
+  const box = byId("field-choice");
+  box.replaceChildren(...ready.map((f) => h("option", { value: f.id, selected: f.id === view.field }, f.name)));
+  box.disabled = !ready.length;
+  if (!ready.length) {
+    view.field = null;
+    image.removeAttribute("src");
+    byId("field-warnings").textContent = t("smear_none");
+    paint();
+  } else if (!ready.some((f) => f.id === view.field)) show(ready[0].id);
+}
+
+export function show(field) {
+  const known = done().find((f) => f.id === field);
+  if (!known) return;
+  view.field = field;
+  byId("field-choice").value = String(field);
+  byId("field-warnings").textContent = known.warnings.map((w) => `${t("warning")}: ${w}`).join("  ");
+  image.src = `/api${path(`/fields/${field}/image`)}`;
+}
+
+export function showCell(id) {
+  const cell = state.cells.get(id);
+  if (!cell) return;
+  const center = () => {
+    view.scale = Math.max(view.scale, 160 / Math.max(cell.x1 - cell.x0, cell.y1 - cell.y0));
+    view.x = canvas.clientWidth / 2 - ((cell.x0 + cell.x1) / 2) * view.scale;
+    view.y = canvas.clientHeight / 2 - ((cell.y0 + cell.y1) / 2) * view.scale;
+    paint();
+  };
+  choose(id);
+  if (view.field === cell.field && image.complete) center();
+  else { show(cell.field); image.addEventListener("load", center, { once: true }); }
+}
+
+function neighbor(way) {
+  const ready = done();
+  const i = ready.findIndex((f) => f.id === view.field);
+  const next = ready[i + way];
+  if (next) show(next.id);
+}
+
+function size() {
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.round(canvas.clientWidth * ratio);
+  canvas.height = Math.round(canvas.clientHeight * ratio);
+}
+
+function fit() {
+  size();
+  if (!image.naturalWidth) return;
+  view.scale = Math.min(canvas.clientWidth / image.naturalWidth, canvas.clientHeight / image.naturalHeight);
+  view.x = (canvas.clientWidth - image.naturalWidth * view.scale) / 2;
+  view.y = (canvas.clientHeight - image.naturalHeight * view.scale) / 2;
+  paint();
+}
+
+export const refit = fit;
+
+function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+  const scale = Math.min(40, Math.max(0.02, view.scale * factor));
+  view.x = x - (x - view.x) * (scale / view.scale);
+  view.y = y - (y - view.y) * (scale / view.scale);
+  view.scale = scale;
+  paint();
+}
+
+function paint() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => { waiting = false; draw(); });
+}
+
+function draw() {
+  const ratio = window.devicePixelRatio || 1;
+  pen.setTransform(1, 0, 0, 1, 0, 0);
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  if (!image.naturalWidth || view.field === null) return;
+  pen.setTransform(ratio * view.scale, 0, 0, ratio * view.scale, ratio * view.x, ratio * view.y);
+  pen.imageSmoothingEnabled = view.scale < 2;
+  pen.drawImage(image, 0, 0);
+  if (!byId("outlines").checked) return;
+  for (const cell of cells()) {
+    if (cell.label === state.config.not_counted && cell.id !== state.current) continue;
+    const now = cell.id === state.current || cell.id === view.hover;
+    trace(cell.outline?.length ? cell.outline : corners(cell), "#ffffff", now ? 6 : 4);
+    trace(cell.outline?.length ? cell.outline : corners(cell), type(cell.label).color, now ? 4 : 2);
+    if (cell.nucleus?.length) trace(cell.nucleus, type(cell.label).color, 1);
+    name(cell);
+  }
+}
+
+const corners = (c) => [[c.x0, c.y0], [c.x1, c.y0], [c.x1, c.y1], [c.x0, c.y1]];
+
+function trace(points, color, width) {
+  pen.beginPath();
+  points.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+  pen.closePath();
+  pen.strokeStyle = color;
+  pen.lineWidth = width / view.scale;
+  pen.stroke();
+}
+
+function name(cell) {
+  const text = cell.label + (cell.reviewed ? " ✓" : "");
+  pen.font = `${13 / view.scale}px system-ui, "DejaVu Sans", sans-serif`;
+  const wide = pen.measureText(text).width + 8 / view.scale;
+  const x = cell.x0, y = Math.max(cell.y0 - 20 / view.scale, 0);
+  pen.fillStyle = "rgba(255,255,255,0.88)";
+  pen.fillRect(x, y, wide + 8 / view.scale, 18 / view.scale);
+  pen.fillStyle = type(cell.label).color;
+  pen.fillRect(x, y, 5 / view.scale, 18 / view.scale);
+  pen.fillStyle = "#1b1f24";
+  pen.fillText(text, x + 9 / view.scale, y + 13.5 / view.scale);
+}
+
+const place = (event) => {
+  const box = canvas.getBoundingClientRect();
+  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+  return { x, y, px: (x - view.x) / view.scale, py: (y - view.y) / view.scale };
+};
+
+function at(px, py) {
+  const hits = cells().filter((c) => px >= c.x0 && px <= c.x1 && py >= c.y0 && py <= c.y1);
+  const away = (c) => Math.hypot((c.x0 + c.x1) / 2 - px, (c.y0 + c.y1) / 2 - py);
+  return hits.sort((a, b) => away(a) - away(b))[0] ?? null;
+}
+
+function pointer() {
+  const box = byId("view");
+  const touches = new Map();
+  let moved = 0;
+  box.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const { x, y } = place(event);
+    zoom(Math.exp(-event.deltaY / 400), x, y);
+  }, { passive: false });
+  box.addEventListener("pointerdown", (event) => {
+    touches.set(event.pointerId, event);
+    moved = 0;
+    box.setPointerCapture(event.pointerId);
+  });
+  box.addEventListener("pointermove", (event) => {
+    const last = touches.get(event.pointerId);
+    if (!last) { hover(event); return; }
+    if (touches.size === 2) {
+      const [a, b] = [...touches.values()];
+      const other = a.pointerId === event.pointerId ? b : a;
+      const span = (e) => Math.hypot(e.clientX - other.clientX, e.clientY - other.clientY);
+      const { x, y } = place(other);
+      zoom(span(event) / Math.max(span(last), 1), x, y);
+    } else {
+      view.x += event.clientX - last.clientX;
+      view.y += event.clientY - last.clientY;
+      moved += Math.abs(event.clientX - last.clientX) + Math.abs(event.clientY - last.clientY);
+      paint();
+    }
+    touches.set(event.pointerId, event);
+  });
+  const up = (event) => { if (touches.delete(event.pointerId) && event.type === "pointerup" && moved < 5) clicked(event); };
+  box.addEventListener("pointerup", up);
+  box.addEventListener("pointercancel", up);
+  box.addEventListener("pointerleave", () => { byId("tip").hidden = true; });
+}
+
+async function clicked(event) {
+  const { px, py } = place(event);
+  byId("view").focus();
+  if (!view.adding) { const cell = at(px, py); choose(cell?.id ?? null); return; }
+  if (state.signed || !state.observer) { tell("refused"); return; }
+  if (px < 0 || py < 0 || px >= image.naturalWidth || py >= image.naturalHeight) return;
+  const body = { observer: state.observer, field: view.field, x: px, y: py, type: state.config.unidentified };
+  const added = await change("POST", path("/cells"), body).catch((e) => tell("error", e));
+  if (!added) return;
+  await loadCells();
+  choose(added.id);
+}
+
+function hover(event) {
+  const { x, y, px, py } = place(event);
+  const cell = at(px, py);
+  const tip = byId("tip");
+  if (cell?.id !== view.hover) { view.hover = cell?.id ?? null; paint(); }
+  tip.hidden = !cell;
+  if (!cell) return;
+  tip.textContent = [cell.label, cell.confidence !== null && !cell.reviewed ? `${t("confidence")} ${number(cell.confidence, 2)}` : "",
+    cell.nc_ratio !== null ? `${t("nc_ratio")} ${number(cell.nc_ratio, 2)}` : ""].filter(Boolean).join(", ");
+  tip.style.left = `${Math.min(x + 12, canvas.clientWidth - 180)}px`;
+  tip.style.top = `${y + 14}px`;
+}
+
+function adding(active) {
+  view.adding = active;
+  byId("add-cell").setAttribute("aria-pressed", String(active));
+  byId("view").classList.toggle("adding", active);
+  if (active) tell("notice", t("add_cell_hint")); else tell("notice", "");
+}
+
+function key(event) {
+  const ways = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (ways[event.key]) {
+    event.preventDefault();
+    view.x += ways[event.key][0];
+    view.y += ways[event.key][1];
+    paint();
+  } else if (event.key === "+" || event.key === "=") zoom(1.3);
+  else if (event.key === "-") zoom(1 / 1.3);
+  else if (event.key === "," || event.key === ".") {
+    const all = cells().sort((a, b) => a.id - b.id);
+    const i = all.findIndex((c) => c.id === state.current);
+    const next = all[(i + (event.key === "." ? 1 : -1) + all.length) % all.length];
+    if (next) showCell(next.id);
+  } else if (event.key === "Escape") adding(false);
+  else if (event.key === "Delete" && state.current !== null) label([state.current], state.config.not_counted);
+  else if (event.key.length === 1 && state.current !== null && typeOfKey(event.key)) {
+    event.preventDefault();
+    label([state.current], typeOfKey(event.key).name);
+  }
+}
+
+export { step };
