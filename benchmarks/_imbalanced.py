@@ -16,7 +16,7 @@ from hemaest.balance import ACDBGAN, generative_report
 from hemaest.balance._quota import deficits
 from hemaest.deep import ImageClassifier
 from hemaest.deep._letterbox import letterbox
-from hemaest.evaluation._metrics import calibration_error
+from hemaest.evaluation._scores import calibration_error
 from hemaest.features import HandcraftedFeatures
 from hemaest.groups import GroupedFolds
 from hemaest.images import as_array

@@ -176,7 +176,8 @@ def conformal(small):
         rng = np.random.default_rng(seed)
         X, y = simulated(rng, 100)
         new_X, new_y = simulated(rng, 200)
-        model = ConformalClassifier(FrozenEstimator(Reads().fit(X, y)), level=0.9).fit(X, y)
+        frozen = FrozenEstimator(Reads().fit(X, y))
+        model = ConformalClassifier(frozen, confidence_level=0.9).fit(X, y)
         sets = model.predict_set(new_X)
         hit = sets[np.arange(len(new_y)), new_y]
         covered.append([hit.mean(), *(hit[new_y == k].mean() for k in range(4))])
@@ -230,8 +231,8 @@ def lab_effect_row(seed, new):
         recipe = "color-logistic"
         result = compare(recipe, cells.images, cells.target, groups, cv=5, random_state=seed)
         best = result.table.iloc[0]
-        row |= {unit: best["accuracy"], f"{unit} low": best["acc low"]}
-        row[f"{unit} high"] = best["acc high"]
+        row |= {unit: best["accuracy"], f"{unit} low": best["accuracy_low"]}
+        row[f"{unit} high"] = best["accuracy_high"]
     fitted = make_recipe(recipe, random_state=seed).fit(cells.images, cells.target)
     row["new labs"] = float(np.mean(fitted.predict(new.images) == new.target))
     return row

@@ -363,7 +363,7 @@ def wrong_photographs(result: Any, recipe: str, bunch: Any) -> str:
 
 def with_interval(row: pd.Series) -> str:
     """Return a recipe's macro F1 with the bootstrap's 95% interval."""
-    return f"{row['macro F1']:.3f} ({row['F1 low']:.3f} to {row['F1 high']:.3f})"
+    return f"{row['macro_f1']:.3f} ({row['macro_f1_low']:.3f} to {row['macro_f1_high']:.3f})"
 
 
 def sections(rows: list[dict[str, Any]]) -> str:

@@ -40,7 +40,7 @@ forest = make_recipe("handcrafted-forest", segmenter=CellSegmenter(method="voter
 recipes = {"handcrafted-forest": forest, "color-knn": "color-knn"}
 result = compare(recipes, cells.images, cells.target, groups=cells.groups, cv=3)
 print(result.summary())
-print(result.table[["recipe", "balanced accuracy", "low", "high"]].round(3).to_string(index=False))
+print(result.table[["recipe", "balanced_accuracy", "low", "high"]].round(3).to_string(index=False))
 result.plot(plt.subplots(figsize=(7, 2.6), layout="constrained")[1])
 
 # %%

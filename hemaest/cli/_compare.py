@@ -76,10 +76,10 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "recipe": table["recipe"],
-            "balanced acc.": table["balanced accuracy"],
+            "balanced acc.": table["balanced_accuracy"],
             "95% interval": between,
-            "fit s": table["fit s"],
-            "predict ms": table["predict ms"],
+            "fit s": table["fit_s"],
+            "predict ms": table["predict_ms"],
         }
     )
 

@@ -91,8 +91,8 @@ class CellReader:
                 ]
                 images = [read_image(file) for file in page["file"]]
                 display: Any = CellGalleryDisplay(images, captions=captions)
-                display.plot(title=f"{label}: {len(part)} cells, page {number}")
-                display.figure_.savefig(self.annotate / f"{_safe(label)}-{number:02d}.png", dpi=110)
+                title = f"{label}: {len(part)} cells, page {number}"
+                display.save(self.annotate / f"{_safe(label)}-{number:02d}.png", title=title)
 
 
 class FieldReader:
@@ -191,10 +191,10 @@ class FieldReader:
             boxes = np.column_stack([boxes, sure])
         labels = field_map(field.shape[:2], cells)
         names_only = [name for name, _ in names]
-        display: Any = SmearDisplay(field, boxes, cell_map=labels, names=names_only).plot()
+        display: Any = SmearDisplay(field, boxes, cell_map=labels, names=names_only)
         # names that come twice are told apart by their folder
         name = file.stem if self._stems[file.stem] < 2 else f"{file.parent.name}-{file.stem}"
-        display.figure_.savefig(self.annotate / f"{name}.png", dpi=120)
+        display.save(self.annotate / f"{name}.png")
 
     def finish(self, table: pd.DataFrame) -> None:
         """Do nothing: each field was drawn when it was read."""

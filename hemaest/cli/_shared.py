@@ -79,7 +79,7 @@ def synthetic(cells: int, seed: int) -> Cells:
     data.group_source = "patient"
     truth = data.truth
     data.covariates = pd.DataFrame(
-        {"stain": truth["lab"].astype(str), "cell size": truth["cell_area"]}
+        {"stain": truth["lab"].astype(str), "cell_size": truth["cell_area"]}
     )
     return data
 

@@ -39,7 +39,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Measure a recipe by cross-validation, fit it on everything, and save it with its claim."""
-    from hemaest.evaluation._folds import hash_images
+    from hemaest.evaluation import hash_images
     from hemaest.persistence import save
 
     make(recipe, kind, options, 1, seed)  # a wrong name or option ends here, before the work
@@ -122,7 +122,7 @@ def measured(
     if as_json:
         typer.echo(table.to_json(orient="records", indent=2))
     else:
-        shown = ["recipe", "balanced accuracy", "low", "high", "accuracy", "macro F1"]
+        shown = ["recipe", "balanced_accuracy", "low", "high", "accuracy", "macro_f1"]
         typer.echo(format_table(table[shown]))
         typer.echo()
         typer.echo(comparison.summary())

@@ -1,11 +1,14 @@
 import hemaest.groups
 
 from ._audit import audit as audit
-from ._compare import compare as compare
+from ._compare import compare as compare, leak_inflation as leak_inflation
 from ._conformal import ConformalClassifier as ConformalClassifier
-from ._inflation import leak_inflation as leak_inflation
+from ._folds import hash_images as hash_images
+from ._significance import (
+    corrected_ttest as corrected_ttest,
+    paired_group_test as paired_group_test,
+)
 from ._stain_shift import stain_shift_curve as stain_shift_curve
-from ._statistics import corrected_ttest as corrected_ttest
 
 infer_groups = hemaest.groups.infer_groups
 near_duplicate_groups = hemaest.groups.near_duplicate_groups
@@ -16,9 +19,11 @@ __all__ = [
     "audit",
     "compare",
     "corrected_ttest",
+    "hash_images",
     "infer_groups",
     "leak_inflation",
     "near_duplicate_groups",
+    "paired_group_test",
     "split",
     "stain_shift_curve",
 ]

@@ -1,4 +1,8 @@
-"""Audit a set of labelled images: what would make a score worthless, before it is computed."""
+"""Audit a set of labeled images: what would make a score worthless, before it is computed.
+
+:func:`audit` measures every image once (``_audit_measures``) and returns an :class:`Audit` with one
+row for each finding; its page is made by ``_audit_report``.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,18 @@ from hemaest._near_duplicates import Pair, search
 from hemaest._progress import track
 from hemaest._seeds import seed_of
 from hemaest._tables import format_table
-from hemaest.evaluation._label_errors import label_error_candidates
-from hemaest.evaluation._looks import Look, look_at_all
-from hemaest.evaluation._overlays import PixelHistogram, corner_name
-from hemaest.evaluation._shortcuts import Folds, out_of_fold, shortcut_scores, simple_models
+from hemaest.evaluation._audit_measures import (
+    Folds,
+    ImageFacts,
+    PixelHistogram,
+    corner_name,
+    label_error_candidates,
+    measure_all,
+    out_of_fold,
+    shortcut_scores,
+    simple_models,
+)
+from hemaest.evaluation._audit_report import audit_report
 from hemaest.groups import (
     GroupedFolds,
     Split,
@@ -41,11 +53,11 @@ class Audit:
     table : DataFrame
         One row for each finding: finding, severity ("fault", "caution", "note"), items, advice.
     groups_ : int array of shape (n_samples,)
-        A safe grouping to split by: the given groups, joined where near-duplicates tie them.
+        A safe grouping to split by: the given groups, joined where near-duplicates link them.
     items : dict of str to DataFrame
         The images of each finding.
     shortcuts : DataFrame
-        What colour, border and file facts alone score, beside chance.
+        What color, border and file facts alone score, beside chance.
     """
 
     def __init__(self, X: NDArray[Any], y: NDArray[Any], groups: NDArray[np.intp], n_given: int):
@@ -67,7 +79,7 @@ class Audit:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The findings, the gravest first."""
+        """The findings, the most severe first."""
         table = pd.DataFrame(self._rows, columns=["finding", "severity", "items", "advice"])
         order = table["severity"].map(SEVERITIES.index)
         return table.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
@@ -79,7 +91,7 @@ class Audit:
         return f"<p>{self.summary()}</p>{self.table.to_html(index=False)}"
 
     def summary(self) -> str:
-        """Say in one line what was looked at and what was found."""
+        """Say in one line what was audited and what was found."""
         counts = self.table["severity"].value_counts()
         found = ", ".join(
             f"{counts[s]} {s}{'s' if counts[s] > 1 else ''}" for s in SEVERITIES if s in counts
@@ -100,21 +112,23 @@ class Audit:
             ]
             raise LeakError("These data would give a worthless score:\n" + "\n".join(lines))
 
-    def to_html(self, path: Any = None) -> str:
-        """Render the findings with pictures as one self-contained HTML file.
+    def to_html(self, path: Any = None, *, unreadable: Any = None, command: str = "") -> str:
+        """Render the findings with images as one self-contained HTML file.
 
         Parameters
         ----------
         path : path, optional
             Where to write it; parents are made.
+        unreadable : DataFrame, optional
+            Files that could not be read, one row each, to list on the page.
+        command : str, default=""
+            Command or folder to write on the page.
 
         Returns
         -------
         html : str
         """
-        from hemaest.evaluation._audit_report import audit_report
-
-        return audit_report(self).save(path)
+        return audit_report(self, unreadable, command).save(path)
 
 
 def audit(
@@ -141,7 +155,7 @@ def audit(
     test : array-like or Split, optional
         The test part of a given split: positions, a mask, or a :class:`hemaest.groups.Split`.
     label_errors : bool, default=False
-        Also list images whose label a simple model, fitted without them, confidently denies.
+        Also list images whose label a simple model, fitted without them, confidently contradicts.
     n_jobs : int, optional
         Threads.
     random_state : int, RandomState instance or None, default=0
@@ -178,12 +192,12 @@ def audit(
             items, words, total=len(items) if hasattr(items, "__len__") else len(X), show=verbose
         )
 
-    looks, histogram = look_at_all(X, true, seed, n_jobs, bar)
-    good = np.array([i for i, look in enumerate(looks) if not look.error])
+    facts, histogram = measure_all(X, true, seed, n_jobs, bar)
+    good = np.array([i for i, fact in enumerate(facts) if not fact.error])
     pairs = [
         Pair(int(good[p.first]), int(good[p.second]), p.exact, p.agreement)
         for p in search(
-            [looks[i].sketch for i in good],  # type: ignore[misc]
+            [facts[i].sketch for i in good],  # type: ignore[misc]
             lambda i: as_array(X[good[i]]),
             lambda items: bar(items, "comparing pairs"),
             n_jobs,
@@ -191,12 +205,12 @@ def audit(
     ]
     safe = connect_pairs([*pairs, *group_links(given)], len(X))
     result = Audit(X, y, safe, 0 if given is None else len(np.unique(given)))
-    _unreadable(result, looks)
+    _unreadable(result, facts)
     _duplicates(result, pairs, y, in_test, given)
     _groups(result, given, true, classes, in_test)
-    _kinds(result, looks, good, true, classes)
+    _kinds(result, facts, good, true, classes)
     _overlays(result, histogram, classes)
-    _scores(result, looks, good, true, in_test, seed, label_errors)
+    _scores(result, facts, good, true, in_test, seed, label_errors)
     return result
 
 
@@ -223,11 +237,11 @@ def name_of(X: Any, i: int) -> str:
     return X[i].path if isinstance(X[i], ImageRef) else f"image {i}"
 
 
-def _unreadable(result: Audit, looks: list[Look]) -> None:
+def _unreadable(result: Audit, facts: list[ImageFacts]) -> None:
     rows = [
-        {"image": i, "name": name_of(result.X_, i), "why": look.error}
-        for i, look in enumerate(looks)
-        if look.error
+        {"image": i, "name": name_of(result.X_, i), "why": fact.error}
+        for i, fact in enumerate(facts)
+        if fact.error
     ]
     if rows:
         result._find(
@@ -249,21 +263,21 @@ def _duplicates(
                 "exact": p.exact,
                 "agreement": p.agreement,
                 "label": y[p.first],
-                "label of copy": y[p.second],
+                "label_of_copy": y[p.second],
             }
             for p in pairs
         ],
-        columns=["image", "copy", "exact", "agreement", "label", "label of copy"],
+        columns=["image", "copy", "exact", "agreement", "label", "label_of_copy"],
     )
     if not len(table):
         return
-    conflict = table[table["label"] != table["label of copy"]]
+    conflict = table[table["label"] != table["label_of_copy"]]
     if len(conflict):
         result._find(
             "conflicting labels",
             "fault",
             conflict.reset_index(drop=True),
-            "One picture cannot be two classes: correct the label or leave both out.",
+            "One image cannot be two classes: correct the label or leave both out.",
         )
     if in_test is not None:
         across = table[in_test[table["image"]] != in_test[table["copy"]]]
@@ -272,16 +286,16 @@ def _duplicates(
                 "copies across the split",
                 "fault",
                 across.reset_index(drop=True),
-                "The test part holds pictures that were trained on: split again with groups_.",
+                "The test part holds copies of training images: split again by joined groups.",
             )
     if given is not None:
-        torn = table[given[table["image"]] != given[table["copy"]]]
-        if len(torn):
+        split_copies = table[given[table["image"]] != given[table["copy"]]]
+        if len(split_copies):
             result._find(
                 "copies across groups",
                 "caution",
-                torn.reset_index(drop=True),
-                "Two groups hold one picture, so they are no two patients: use groups_.",
+                split_copies.reset_index(drop=True),
+                "Two groups hold one image, so they are not two patients: split by joined groups.",
             )
     for name, exact in (("exact duplicates", True), ("near-duplicates", False)):
         found = table[table["exact"] == exact]
@@ -290,7 +304,7 @@ def _duplicates(
                 name,
                 "caution" if given is None else "note",
                 found.reset_index(drop=True),
-                "Keep copies together: split with groups_.",
+                "Keep copies together: split by groups that join them.",
             )
 
 
@@ -301,18 +315,18 @@ def _groups(result: Audit, given: Any, true: Any, classes: Any, in_test: Any) ->
             "caution",
             len(true),
             "No patient or smear is known: images of one patient may lie on both sides of any "
-            "split. Give groups, or read them from file names with infer_groups.",
+            "split. Give groups, or a rule that reads them from the file names.",
         )
         return
     if in_test is not None:
-        torn = np.intersect1d(given[in_test], given[~in_test])
-        if len(torn):
-            where = np.flatnonzero(np.isin(given, torn))
+        both = np.intersect1d(given[in_test], given[~in_test])
+        if len(both):
+            where = np.flatnonzero(np.isin(given, both))
             result._find(
                 "groups across the split",
                 "fault",
                 pd.DataFrame({"image": where, "group": given[where], "test": in_test[where]}),
-                f"{len(torn)} group(s) lie on both sides: split again with groups.",
+                f"{len(both)} group(s) lie on both sides: split again by group.",
             )
     per_class = [len(np.unique(given[true == k])) for k in range(len(classes))]
     single = [str(classes[k]) for k, n in enumerate(per_class) if n == 1]
@@ -325,9 +339,9 @@ def _groups(result: Audit, given: Any, true: Any, classes: Any, in_test: Any) ->
         )
 
 
-def _kinds(result: Audit, looks: list[Look], good: Any, true: Any, classes: Any) -> None:
+def _kinds(result: Audit, facts: list[ImageFacts], good: Any, true: Any, classes: Any) -> None:
     kinds = pd.DataFrame(
-        {"kind": [looks[i].kind for i in good], "class": classes[true[good]].astype(str)}
+        {"kind": [facts[i].kind for i in good], "class": classes[true[good]].astype(str)}
     )
     counts = pd.crosstab(kinds["kind"], kinds["class"])
     if len(counts) < 2:
@@ -340,15 +354,15 @@ def _kinds(result: Audit, looks: list[Look], good: Any, true: Any, classes: Any)
             "fault",
             counts[telling].reset_index(),
             "Most images of a class, and hardly any other, are of this kind: a model may read the "
-            "class off the file. Bring all images to one size and format.",
+            "class from the file. Bring all images to one size and format.",
         )
     rare = counts[counts.sum(axis=1) < max(2, 0.01 * len(good))]
     if len(rare) and len(counts) < 20:
-        where = good[np.isin([looks[i].kind for i in good], rare.index)]
+        where = good[np.isin([facts[i].kind for i in good], rare.index)]
         result._find(
             "odd size or format",
             "note",
-            pd.DataFrame({"image": where, "kind": [looks[i].kind for i in where]}),
+            pd.DataFrame({"image": where, "kind": [facts[i].kind for i in where]}),
             "Few images differ from the rest in size or format: look at them.",
         )
 
@@ -362,10 +376,10 @@ def _overlays(result: Audit, histogram: PixelHistogram, classes: Any) -> None:
             result.overlays_[str(name)] = spots
     if rows:
         result._find(
-            "marks burned into the pictures",
+            "marks burned into the images",
             "caution",
             pd.DataFrame(rows),
-            "A scale bar or label stands at a fixed place; cut it off, or a model may read it, "
+            "A scale bar or label stands at a fixed place; crop it, or a model may use it, "
             "above all where only some classes have it.",
         )
 
@@ -384,7 +398,7 @@ def _folds(
 
 def _scores(
     result: Audit,
-    looks: list[Look],
+    facts: list[ImageFacts],
     good: NDArray[np.intp],
     true: NDArray[np.intp],
     in_test: Any,
@@ -402,9 +416,9 @@ def _scores(
     if not folds:
         return
     features = {
-        "colour alone": np.array([looks[i].color for i in good]),
-        "border alone": np.array([looks[i].border for i in good]),
-        "file facts alone": np.array([looks[i].file for i in good]),
+        "color alone": np.array([facts[i].color for i in good]),
+        "border alone": np.array([facts[i].border for i in good]),
+        "file facts alone": np.array([facts[i].file for i in good]),
     }
     result.shortcuts = shortcut_scores(features, own, safe, folds, seed)
     for row in result.shortcuts.itertuples(index=False):
@@ -412,13 +426,13 @@ def _scores(
         if low == low and low > chance + 0.1:
             _shortcut_finding(result, str(row[0]), float(score), float(chance))
     if label_errors:
-        _label_errors(result, looks, good, own, present, safe, seed)
+        _label_errors(result, facts, good, own, present, safe, seed)
 
 
 def _shortcut_finding(result: Audit, seen: str, score: float, chance: float) -> None:
     high = score > chance + 0.5 * (1 - chance)
     severity = {
-        "colour alone": "caution" if high else "note",
+        "color alone": "caution" if high else "note",
         "border alone": "caution",
         "file facts alone": "fault" if high else "caution",
     }[seen]
@@ -426,16 +440,16 @@ def _shortcut_finding(result: Audit, seen: str, score: float, chance: float) -> 
         f"{seen} scores {score:.2f}",
         severity,
         len(result.X_),
-        f"Chance is {chance:.2f}. A model must clearly beat {score:.2f} before it is said to read "
-        "morphology.",
+        f"Chance is {chance:.2f}. A model must clearly beat {score:.2f} before it can be said to "
+        "use morphology.",
     )
 
 
 def _label_errors(
-    result: Audit, looks: list[Look], good: Any, own: Any, present: Any, safe: Any, seed: int
+    result: Audit, facts: list[ImageFacts], good: Any, own: Any, present: Any, safe: Any, seed: int
 ) -> None:
-    """Fit on colour and sketch, group-aware, so that a copy cannot vouch for its copy."""
-    features = np.array([np.concatenate([looks[i].color, looks[i].raw]) for i in good])
+    """Fit on color and a small copy, by group, so that a copy cannot support its copy's label."""
+    features = np.array([np.concatenate([facts[i].color, facts[i].raw]) for i in good])
     n_splits = min(5, len(np.unique(safe)))
     folds = list(GroupedFolds(n_splits, random_state=seed).split(None, own, safe))
     model = simple_models()["logistic"].set_params(logisticregression__C=0.1)
@@ -455,5 +469,5 @@ def _label_errors(
             "label-error candidates",
             "note",
             table,
-            "A simple model denies these labels; let an expert look, the surest first.",
+            "A simple model contradicts these labels; let an expert check them, in this order.",
         )

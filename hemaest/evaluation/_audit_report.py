@@ -1,4 +1,4 @@
-"""The HTML page of an audit, with pictures of what was found."""
+"""The HTML page of an audit, with images of what was found; ``Audit.to_html`` calls it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hemaest.evaluation._overlays import SIDE
+from hemaest.evaluation._audit_measures import SIDE
 from hemaest.images import ImageRef, as_array
 from hemaest.report import Report
 
@@ -17,10 +17,10 @@ SHOWN = 12
 TONES = {"fault": "bad", "caution": "warn", "note": "plain"}
 
 
-def audit_report(audit: Any) -> Report:
-    """Build the page: findings, then pictures and tables of each, then shortcuts."""
+def audit_report(audit: Any, unreadable: Any = None, command: str = "") -> Report:
+    """Build the page: findings, then images and tables of each, then shortcuts."""
     table = audit.table
-    page = Report("Audit of the images", lead=audit.summary())
+    page = Report("Audit of the images", lead=audit.summary(), command=command)
     page.section("Findings")
     findings(page, audit)
     if len(audit.shortcuts):
@@ -29,15 +29,20 @@ def audit_report(audit: Any) -> Report:
             "What is scored without looking at a cell, by the better of two simple models. A model "
             "that does not clearly beat these shows nothing about morphology.",
         )
-        page.table(audit.shortcuts, intervals=[("balanced accuracy", "low", "high")], limits=(0, 1))
+        page.table(audit.shortcuts, intervals=[("balanced_accuracy", "low", "high")], limits=(0, 1))
     for row in table.itertuples(index=False):
         if row.finding in audit.items:
             _details(page, audit, row)
+    if unreadable is not None and len(unreadable):
+        page.section("Files that could not be read", "They were left out of everything above.")
+        page.table(unreadable.head(200))
+        if len(unreadable) > 200:
+            page.text(f"{len(unreadable) - 200} more are not listed.")
     return page
 
 
 def findings(page: Report, audit: Any) -> None:
-    """Add what was found, the gravest first, to the section that is open."""
+    """Add what was found, the most severe first, to the current section."""
     table = audit.table
     if not len(table):
         page.text("Nothing was found.", "good")
@@ -63,10 +68,10 @@ def _details(page: Report, audit: Any, row: Any) -> None:
     page.section(row.finding[0].upper() + row.finding[1:], row.advice)
     if "copy" in items:
         for pair in items.head(SHOWN).itertuples(index=False):
-            _gallery(page, audit, [pair.image, pair.copy], [pair.label, pair[5]])
-    elif row.finding == "marks burned into the pictures":
+            _gallery(page, audit, [pair.image, pair.copy], [pair.label, pair.label_of_copy])
+    elif row.finding == "marks burned into the images":
         _overlay(page, audit)
-        page.table(items)
+        page.table(items, headings={})
     elif "image" in items and "why" not in items:
         shown = items.head(2 * SHOWN)
         extra = [c for c in ("suggested", "kind", "group") if c in shown]
@@ -75,7 +80,7 @@ def _details(page: Report, audit: Any, row: Any) -> None:
         ]
         _gallery(page, audit, shown["image"].tolist(), notes)
     else:
-        page.table(items.head(200))
+        page.table(items.head(200), headings={})
     if len(items) > SHOWN and "copy" in items:
         page.text(f"{len(items) - SHOWN} more are in .items[{row.finding!r}].")
 
@@ -102,9 +107,9 @@ def _overlay(page: Report, audit: Any) -> None:
 
 
 def _paint(spots: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    picture = np.full((SIDE, SIDE, 3), 245, np.uint8)
-    picture[spots] = (179, 38, 30)
-    return picture
+    image = np.full((SIDE, SIDE, 3), 245, np.uint8)
+    image[spots] = (179, 38, 30)
+    return image
 
 
 def _example(audit: Any, name: str, spots: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -1,4 +1,7 @@
-"""The claim card: how a figure was got, and the faults that would make it worthless."""
+"""The claim card: how a score was obtained, and the faults that would make it worthless.
+
+``Comparison.claim()`` makes it; saved models carry it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hemaest.evaluation._comparison import NO_PATIENT
+import hemaest
 
 PACKAGES = ("numpy", "scikit-learn", "scikit-image", "torch", "timm", "xgboost", "imbalanced-learn")
 
@@ -82,7 +85,7 @@ def protocol_faults(
     train_data: Any = None,
     validation_data: Any = None,
 ) -> list[Flag]:
-    """Return the faults of an evaluation that have made published figures worthless.
+    """Return the faults of an evaluation that have made published scores worthless.
 
     Parameters
     ----------
@@ -93,7 +96,7 @@ def protocol_faults(
     groups : array, optional
         Patient or smear of every image.
     reported_on : {"test", "validation"}
-        Which part the reported figure comes from.
+        Which part the reported score comes from.
     random_state : int or None
         Seed of the split; None is an unsaved seed.
     estimator : estimator, optional
@@ -126,7 +129,7 @@ def protocol_faults(
         if reported_on == "validation" or len(chosen):
             fault(
                 "validation reported as test",
-                "The figure comes from images that also chose the epoch, the parameters or the "
+                "The score comes from images that also chose the epoch, the parameters or the "
                 "threshold; it is too high by an unknown amount.",
             )
         inside = np.intersect1d(validation, train)
@@ -136,12 +139,12 @@ def protocol_faults(
                 f"{len(inside)} validation images were also trained on: validation says nothing.",
             )
     elif reported_on == "validation":
-        fault("validation reported as test", "The figure is a validation score.")
+        fault("validation reported as test", "The score is a validation score.")
     if groups is not None:
         groups = np.asarray(groups)
-        torn = np.intersect1d(groups[train], groups[test])
-        if len(torn):
-            fault("groups torn", f"{len(torn)} group(s) lie both in training and in test.")
+        shared = np.intersect1d(groups[train], groups[test])
+        if len(shared):
+            fault("groups split", f"{len(shared)} group(s) lie both in training and in test.")
     if estimator is not None:
         flags += _double_balance(estimator)
     if train_data is not None and _root(train_data) is _root(validation_data):
@@ -151,7 +154,7 @@ def protocol_faults(
             "that of the other, so augmentation is either off in training or on in validation.",
         )
     if random_state is None:
-        fault("unsaved seed", "The split has no saved seed and cannot be made again.")
+        fault("unsaved seed", "The split has no saved seed and cannot be repeated.")
     return flags
 
 
@@ -205,13 +208,13 @@ def weights_used(estimator: Any) -> dict[str, Any]:
         elif type(part).__name__ == "FrozenEstimator":
             found[name or "part"] = f"{type(part.estimator).__name__}, fitted before the split"
     for name, part in _pools(estimator).items():
-        pool = f"learns from the same {len(part.extra_images)} extra images in every fold"
+        pool = f"trained on the same {len(part.extra_images)} extra images in every fold"
         found[name] = f"{type(part).__name__}, {pool}"
     return found
 
 
 def _pools(estimator: Any) -> dict[str, Any]:
-    """Return the parts that learn from a pool of images beside those of ``fit``."""
+    """Return the parts that are trained on a pool of images beside those of ``fit``."""
     return {
         name or "pool": part
         for name, part in parts(estimator)
@@ -236,26 +239,24 @@ def _timm_weights(backbone: str) -> dict[str, str]:
 
 def claim_card(comparison: Any) -> ClaimCard:
     """Make the card of a comparison."""
-    import hemaest
-
     design, table = comparison.design, comparison.table
     best = table.iloc[0]
     control = table[table["recipe"] == design.control]
     estimators = design.estimators
     sizes = [(len(train), len(test)) for train, test in design.folds]
     facts: dict[str, Any] = {
-        "Claim": f"{best['recipe']}: balanced accuracy {best['balanced accuracy']:.3f} "
+        "Claim": f"{best['recipe']}: balanced accuracy {best['balanced_accuracy']:.3f} "
         f"({best['low']:.3f} to {best['high']:.3f}), accuracy {best['accuracy']:.3f}",
         "Split unit": design.unit,
         "Protocol": f"{design.protocol}; about {np.mean(sizes, 0)[0]:.0f} images to train and "
         f"{np.mean(sizes, 0)[1]:.0f} to test",
         "Seed": design.seed,
-        "Images": f"{len(comparison.true_)}, of {len(comparison.classes_)} classes",
+        "Images": f"{len(comparison.true)}, of {len(comparison.classes)} classes",
         "Groups": "none" if design.groups is None else int(len(np.unique(design.groups))),
         "Data hash": f"sha256 {design.data_hash}",
-        "Colour alone": "not run"
+        "Color alone": "not run"
         if not len(control)
-        else f"balanced accuracy {control.iloc[0]['balanced accuracy']:.3f}",
+        else f"balanced accuracy {control.iloc[0]['balanced_accuracy']:.3f}",
         "Fitted where": {
             name: _fitted_where(estimator, name in design.searched)
             for name, estimator in estimators.items()
@@ -269,12 +270,12 @@ def claim_card(comparison: Any) -> ClaimCard:
 
 
 def _chosen_among(table: Any, control: str | None) -> str:
-    """Say whether the best was picked from several by the scores that are shown."""
+    """Say whether the best was picked from several by the scores shown."""
     rivals = table["recipe"] != control
     if rivals.sum() > 1:
         best = table.iloc[0]["recipe"]
         return f"but {best} was named best of {len(table)} recipes on these same folds"
-    return "one recipe stood alone" if rivals.all() else "one recipe stood against the control"
+    return "one recipe was scored" if rivals.all() else "one recipe was scored beside the control"
 
 
 def _fitted_where(estimator: Any, searched: bool) -> str:
@@ -321,10 +322,10 @@ def _flags(comparison: Any, estimators: dict[str, Any]) -> list[Flag]:
                     f"{name}: {part} was fitted before the split; if it saw test images, the score "
                     "is too high.",
                 )
-        for part, learner in _pools(estimator).items():
+        for part, pool in _pools(estimator).items():
             caution(
-                "learnt from extra images",
-                f"{name}: {part} learnt from {len(learner.extra_images)} extra images in every "
+                "trained on extra images",
+                f"{name}: {part} was trained on {len(pool.extra_images)} extra images in every "
                 "fold; if test images are among them, the score is too high.",
             )
     if design.unit == "image":
@@ -333,33 +334,29 @@ def _flags(comparison: Any, estimators: dict[str, Any]) -> list[Flag]:
             "The split is image by image: images of one patient or photograph may lie on both "
             "sides, and such scores have been far too high before.",
         )
-    elif design.unit in NO_PATIENT:
+    elif not design.knows_patients:
         caution(
             "no patients",
-            f"No patient or smear is known. What is of one {design.unit} was kept together, but "
-            "images of one patient may still lie on both sides.",
+            f"No patient or smear is known. Images of one {design.unit} were kept together, but "
+            "those of one patient may still lie on both sides.",
         )
-    groups = comparison._codes[comparison._tested]
+    groups = comparison.group_codes[comparison.tested]
     if design.groups is not None and (n := len(np.unique(groups))) < 10:
         caution("few groups", f"Only {n} groups were tested: intervals are wide and rough.")
-    best = table.iloc[0]
-    if design.control is None:
-        caution("no control", "The colour-only control was left out.")
-    else:
-        pairs = {(r.recipe, r.against): r.verdict for r in comparison.tests.itertuples(index=False)}
-        control = design.control
-        if (
-            best["recipe"] == control
-            or pairs.get((best["recipe"], control)) == "no clear difference"
-        ):
-            caution(
-                "colour shortcut",
-                "The best recipe is not clearly better than a logistic regression on colour alone: "
-                "the score does not show that morphology is read.",
-            )
-    failed = [name for name in comparison.recipes if not comparison._ok(name)]
+    best, control = table["recipe"].iloc[0], design.control
+    if control is None:
+        caution("no control", "The color-only control was left out.")
+    elif len(table) == 1:
+        caution("color only", "Only the color-only control was scored: it sees no morphology.")
+    elif best == control or not comparison.clearly_better(best, control):
+        caution(
+            "color shortcut",
+            "The best recipe is not clearly better than a logistic regression on color alone: "
+            "the score does not show that morphology is used.",
+        )
+    failed = [name for name in comparison.recipes if comparison.failed(name)]
     if failed:
-        caution("failures", f"Failed and without a score: {', '.join(failed)}.")
+        caution("failures", f"These recipes failed and have no score: {', '.join(failed)}.")
     seen, unique = set(), []
     for flag in flags:
         if flag["text"] not in seen:

@@ -1,9 +1,15 @@
-"""Compare recipes on the same folds, none of which tears a group apart."""
+"""Compare recipes on the same group-aware folds.
+
+:func:`compare` prepares (:func:`_prepare`: checks, folds, recipes), runs every recipe on every fold
+(:func:`_run`) and collects the results in a :class:`Comparison`. Leading steps that learn nothing,
+such as the label-free segmentation, are applied once to all images instead of once a fold.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -18,7 +24,15 @@ from sklearn.base import BaseEstimator, clone
 from hemaest._progress import track
 from hemaest._seeds import seed_of
 from hemaest.evaluation._comparison import Comparison, Design
-from hemaest.evaluation._folds import FoldResult, fold_key, hash_images, run_fold, shrunk
+from hemaest.evaluation._folds import (
+    FoldResult,
+    SharedSteps,
+    Task,
+    fold_key,
+    hash_images,
+    run_fold,
+    shrunk,
+)
 from hemaest.groups import (
     GroupedFolds,
     Split,
@@ -27,14 +41,16 @@ from hemaest.groups import (
     near_duplicate_groups,
 )
 from hemaest.images import check_images
+from hemaest.recipes._registry import get_recipe, make_recipe
 
 CONTROL = "color-logistic"
 SHARES = (0.5, 0.25)
 CALIBRATIONS = ("temperature", "isotonic", "sigmoid")
-# what loaders call groups, in words of the report
-LOADERS_WORDS: dict[str | None, str | None] = {
+# the words of the loaders, in words of the report
+UNITS: dict[str | None, str | None] = {
     "none": None,
     "near-duplicate": "near-duplicate cluster",
+    "file name": "group read from the file name",
 }
 ALL_RECIPES_TAKE = frozenset({"max_epochs", "device", "memory", "n_jobs", "random_state"})
 
@@ -55,7 +71,8 @@ def compare(
     recipe_params: Mapping[str, Any] | None = None,
     covariates: Any = None,
     learning_curve: bool = False,
-    level: float = 0.95,
+    metrics: Mapping[str, Callable[[Any, Any], float]] | None = None,
+    confidence_level: float = 0.95,
     n_jobs: int | None = None,
     cache_dir: Any = None,
     random_state: Any = 0,
@@ -79,7 +96,7 @@ def compare(
         Number of stratified group folds; a split made by :func:`split` (fit on train, tune on
         validation, score on test); or a scikit-learn splitter or list of (train, test).
     n_repeats : int, default=1
-        How often to deal the folds anew, when `cv` is a number.
+        How often to repeat the folds with another partition, when `cv` is a number.
     group_source : str, optional
         What a group is ("patient", "smear"; a loader's ``group_source``), for the report. Where it
         is not known and every image is a group of its own, the split is one by image.
@@ -91,22 +108,24 @@ def compare(
     calibrate : {"temperature", "isotonic", "sigmoid"}, optional
         Calibrate each recipe inside each training fold, by group; costs three more fits.
     control : bool, default=True
-        Add ``color-logistic``, a logistic regression on mean and spread of the colours alone. What
+        Add ``color-logistic``, a logistic regression on mean and spread of the colors alone. What
         it reaches needs no morphology.
     recipe_params : dict, optional
         Options of :func:`hemaest.recipes.make_recipe`, given to each named recipe that takes them.
     covariates : DataFrame, optional
-        What is known of each image, one row each ("stain", "cell size", "scanner"): the report
+        What is known of each image, one row each ("stain", "cell_size", "scanner"): the report
         shows where a recipe errs. Stain and cell size are measured where they are not given.
     learning_curve : bool, default=False
         Also fit on a quarter and a half of each training fold, to show what more images would
         bring. Takes about as long again as three quarters of the comparison.
-    level : float, default=0.95
-        Level of all intervals.
+    metrics : dict of str to callable, optional
+        Further scores, each called with true and predicted labels; one column of ``.table`` each.
+    confidence_level : float, default=0.95
+        Of all intervals.
     n_jobs : int, optional
         Processes over recipes and folds.
     cache_dir : path, optional
-        Keep each finished fold here; the same call later starts from what is there.
+        Keep each finished fold here, as plain arrays; the same call later resumes from there.
     random_state : int, RandomState instance or None, default=0
         Seed of folds, recipes made by name, and bootstrap. With None one is drawn and reported.
     verbose : bool, optional
@@ -126,65 +145,18 @@ def compare(
     >>> y = np.repeat(["blast", "lymphocyte"], 6)
     >>> result = compare({"chance": DummyClassifier()}, X, y, groups=np.arange(12) // 2, cv=3,
     ...                  control=False)
-    >>> float(result.table.loc[0, "balanced accuracy"])
+    >>> float(result.table.loc[0, "balanced_accuracy"])
     0.5
     """
-    _check_options(n_repeats, calibrate, level)
+    _check_options(n_repeats, calibrate, confidence_level, metrics)
     X = check_images(X, estimator="compare")
-    known = _covariates(covariates, len(X))
     y = check_labels(y, len(X), "compare", min_classes=2)
     classes, true = np.unique(y, return_inverse=True)
-    positives = _positive(positive, classes)
     seed = seed_of(random_state) if not isinstance(random_state, int) else random_state
     names = None if groups is None or isinstance(groups, str) else np.asarray(groups).astype(str)
     groups, unit = _groups(groups, group_source, X)
-    named, grids = _recipes(recipes, control, recipe_params or {}, search, seed)
+    estimators, grids = _recipes(recipes, control, recipe_params or {}, search, seed)
     folds, validation, protocol = _folds(cv, n_repeats, seed, X, y, groups)
-    digest = hash_images(X)
-    shares = (1.0, *SHARES) if learning_curve else (1.0,)
-    jobs = [(share, name, f) for share in shares for f in range(len(folds)) for name in named]
-    trains = {
-        (share, f): train if share == 1 else shrunk(train, y, groups, share, seed)
-        for share in shares
-        for f, (train, _) in enumerate(folds)
-    }
-    data = joblib.hash((digest, y, groups))
-
-    def kept_at(share: float, name: str, f: int) -> Path | None:
-        if cache_dir is None:
-            return None
-        how = (grids.get(name), calibrate, share)
-        parts = folds[f] if validation is None else (*folds[f], validation)
-        key = fold_key(named[name], how, data, seed, *parts)
-        of = "" if share == 1 else f"-of-{share:g}"
-        return Path(cache_dir) / f"{name.replace('/', '-')}-{f}{of}-{key}.joblib"
-
-    work = (
-        delayed(run_fold)(
-            clone(named[name]),
-            X,
-            y,
-            groups,
-            trains[share, f],
-            folds[f][1],
-            validation=validation,
-            grid=grids.get(name),
-            calibrate=calibrate,
-            seed=seed,
-            cache=kept_at(share, name, f),
-            explain=share == 1,
-        )
-        for share, name, f in jobs
-    )
-    done = Parallel(n_jobs=n_jobs, return_as="generator")(work)
-    all_results: dict[float, dict[str, list[FoldResult]]] = {
-        share: {name: [] for name in named} for share in shares
-    }
-    shown = track(done, f"comparing {len(named)} recipes", total=len(jobs), show=verbose)
-    for (share, name, _), result in zip(jobs, shown, strict=True):
-        all_results[share][name].append(result)
-    results = all_results.pop(1.0)
-    _report_failures(results)
     design = Design(
         folds=folds,
         validation=validation,
@@ -192,26 +164,122 @@ def compare(
         unit=unit,
         groups=groups,
         seed=seed,
-        level=level,
-        data_hash=digest,
+        confidence_level=confidence_level,
+        data_hash=hash_images(X),
         searched=list(grids),
-        control=CONTROL if CONTROL in named else None,
-        positive=positives,
-        estimators=named,
-        covariates=known,
+        control=CONTROL if CONTROL in estimators else None,
+        positive=_positive(positive, classes),
+        estimators=estimators,
+        covariates=_covariates(covariates, len(X)),
         group_names=names,
+        metrics=dict(metrics or {}),
     )
-    return Comparison(results, true, classes, design, X, all_results)
+    shares = (1.0, *SHARES) if learning_curve else (1.0,)
+    work = _Work(X, y, design, grids, calibrate, shares, cache_dir)
+    results = _run(work, n_jobs, verbose)
+    full = results.pop(1.0)
+    _report_failures(full)
+    return Comparison(full, true, classes, design, X, results)
 
 
-def _check_options(n_repeats: Any, calibrate: Any, level: Any) -> None:
+@dataclass
+class _Work:
+    """What :func:`_run` does: each recipe on each fold, for each share of the training images."""
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    design: Design
+    grids: dict[str, Any]
+    calibrate: str | None
+    shares: tuple[float, ...]
+    cache_dir: Any
+    shared: SharedSteps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shared = SharedSteps(self.X)
+        self.data = joblib.hash((self.design.data_hash, self.y, self.design.groups))
+
+    def keys(self) -> list[tuple[float, str, int]]:
+        """Return the pieces of work: share, recipe, fold."""
+        folds = range(len(self.design.folds))
+        return [
+            (share, r, f) for share in self.shares for f in folds for r in self.design.estimators
+        ]
+
+    def task(self, share: float, name: str, f: int) -> tuple[Task, NDArray[Any]]:
+        """Return one piece of work and what its estimator takes for all images."""
+        design, seed = self.design, self.design.seed
+        train, test = design.folds[f]
+        if share != 1:
+            train = shrunk(train, self.y, design.groups, share, seed)
+        estimator, cache = design.estimators[name], self.kept_at(share, name, f)
+        applied, seconds, X = [], 0.0, self.X
+        if cache is None or not cache.exists():
+            estimator, applied, seconds, X = self.shared.apply(estimator, self.grids.get(name))
+        task = Task(
+            clone(estimator),
+            train,
+            test,
+            design.validation,
+            self.grids.get(name),
+            self.calibrate,
+            seed,
+            cache,
+            share == 1,
+            applied,
+            seconds,
+        )
+        return task, X
+
+    def kept_at(self, share: float, name: str, f: int) -> Path | None:
+        """Return the file of a finished fold."""
+        if self.cache_dir is None:
+            return None
+        design = self.design
+        how = (self.grids.get(name), self.calibrate, share)
+        parts = design.folds[f]
+        if design.validation is not None:
+            parts = (*parts, design.validation)
+        key = fold_key(design.estimators[name], how, self.data, design.seed, *parts)
+        of = "" if share == 1 else f"-of-{share:g}"
+        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:60]
+        return Path(self.cache_dir) / f"{safe}-{f}{of}-{key}.npz"
+
+
+def _run(
+    work: _Work, n_jobs: int | None, verbose: bool | None
+) -> dict[float, dict[str, list[FoldResult]]]:
+    """Run all pieces of work; return the results by share and recipe."""
+    keys, names = work.keys(), work.design.estimators
+
+    def pieces() -> Iterator[Any]:
+        for key in keys:
+            task, X = work.task(*key)
+            images = None if X is work.X else work.X
+            yield delayed(run_fold)(task, X, work.y, work.design.groups, images)
+
+    done = Parallel(n_jobs=n_jobs, return_as="generator")(pieces())
+    results: dict[float, dict[str, list[FoldResult]]] = {
+        share: {name: [] for name in names} for share in work.shares
+    }
+    shown = track(done, f"comparing {len(names)} recipes", total=len(keys), show=verbose)
+    for (share, name, _), result in zip(keys, shown, strict=True):
+        results[share][name].append(result)
+    return results
+
+
+def _check_options(n_repeats: Any, calibrate: Any, confidence_level: Any, metrics: Any) -> None:
     """Refuse before any fit what would fail after it."""
     if not isinstance(n_repeats, Integral) or n_repeats < 1:
         raise ValueError(f"n_repeats={n_repeats!r} must be a whole number of at least 1.")
     if calibrate not in (None, *CALIBRATIONS):
         raise ValueError(f"calibrate={calibrate!r} must be None or one of {list(CALIBRATIONS)}.")
-    if not isinstance(level, Real) or not 0 < float(level) < 1:
-        raise ValueError(f"level={level!r} must lie between 0 and 1, as .95 does.")
+    if not isinstance(confidence_level, Real) or not 0 < float(confidence_level) < 1:
+        raise ValueError(
+            f"confidence_level={confidence_level!r} must lie between 0 and 1, as 0.95 does."
+        )
+    if not all(callable(function) for function in (metrics or {}).values()):
+        raise TypeError("metrics must map names to functions of true and predicted labels.")
 
 
 def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] | None, str]:
@@ -222,7 +290,7 @@ def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] |
         return None, "image"
     if groups is not None:
         codes = np.asarray(check_groups(groups, len(X)))
-        source = LOADERS_WORDS.get(source, source)
+        source = UNITS.get(source, source)
         if source is None and len(np.unique(codes)) == len(X):
             return None, "image"
         return codes, source or "group"
@@ -247,8 +315,6 @@ def _recipes(
     unused = set(params)
     for name, recipe in recipes.items():
         if isinstance(recipe, str):
-            from hemaest.recipes._registry import get_recipe, make_recipe
-
             known = get_recipe(recipe)
             if search is True and known.param_grid:
                 grids[name] = known.param_grid
@@ -276,32 +342,32 @@ def _folds(
     if isinstance(cv, Split):
         sizes = " / ".join(str(len(part)) for part in cv)
         words = "train / validation / test" if len(cv) == 3 else "train / test"
-        _refuse_torn(cv.folds(), groups)
+        _refuse_split_groups(cv.folds(), groups)
         if len(cv) == 3:
-            _refuse_torn([(cv.validation, cv.test)], groups)
+            _refuse_split_groups([(cv.validation, cv.test)], groups)
         return cv.folds(), cv.validation, f"one split into {words} of {sizes} images"
     if isinstance(cv, Integral):
         folds = list(
             GroupedFolds(int(cv), n_repeats=n_repeats, random_state=seed).split(X, y, groups)
         )
-        times = f", dealt {n_repeats} times" if n_repeats > 1 else ""
+        times = f", repeated {n_repeats} times" if n_repeats > 1 else ""
         return folds, None, f"{cv} stratified folds{times}"
     with warnings.catch_warnings():  # a splitter that ignores groups is refused below, by its folds
         warnings.filterwarnings("ignore", message="The groups parameter is ignored")
         folds = list(cv.split(X, y, groups)) if hasattr(cv, "split") else [tuple(f) for f in cv]
-    _refuse_torn(folds, groups)
+    _refuse_split_groups(folds, groups)
     return folds, None, f"{len(folds)} folds of {type(cv).__name__}"
 
 
-def _refuse_torn(folds: list[tuple[Any, Any]], groups: Any) -> None:
+def _refuse_split_groups(folds: list[tuple[Any, Any]], groups: Any) -> None:
     for number, (train, test) in enumerate(folds):
         if len(np.intersect1d(train, test)):
             raise ValueError(f"fold {number} of cv has images in training and in test at once.")
         if groups is not None:
-            torn = np.intersect1d(groups[train], groups[test])
-            if len(torn):
+            both = np.intersect1d(groups[train], groups[test])
+            if len(both):
                 raise ValueError(
-                    f"fold {number} of cv tears {len(torn)} group(s) between training and test. "
+                    f"fold {number} of cv has {len(both)} group(s) both in training and in test. "
                     "Use a number of folds, hemaest.evaluation.split with the same groups, or a "
                     "splitter that respects groups; groups='image' if images are truly unrelated."
                 )
@@ -340,3 +406,53 @@ def _report_failures(results: dict[str, list[FoldResult]]) -> None:
     if len(failed) == len(results):
         raise RuntimeError(text)
     warnings.warn(text, stacklevel=3)
+
+
+def leak_inflation(
+    recipes: Any, X: Any, y: Any, groups: Any = None, cv: int = 5, **options: Any
+) -> pd.DataFrame:
+    """Score the same recipes under splits by image, by near-duplicate cluster and by group.
+
+    Parameters
+    ----------
+    recipes : str, list of str, estimator or dict of str to estimator
+        As :func:`compare` takes them.
+    X : images
+        As :func:`hemaest.images.check_images` takes them.
+    y : array-like of shape (n_samples,)
+        Labels.
+    groups : array-like of shape (n_samples,), optional
+        Patients or smears; without them there is no column for groups.
+    cv : int, default=5
+        Number of folds.
+    **options
+        Passed on to :func:`compare`.
+
+    Returns
+    -------
+    table : DataFrame
+        One row for each recipe: balanced accuracy under each split, and ``inflation``, what the
+        split by image adds over the strictest one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.dummy import DummyClassifier
+    >>> X = np.random.default_rng(0).integers(0, 255, (12, 8, 8, 3)).astype(np.uint8)
+    >>> y = np.repeat(["blast", "lymphocyte"], 6)
+    >>> table = leak_inflation({"chance": DummyClassifier()}, X, y, cv=2, control=False)
+    >>> table.columns.tolist(), float(table["inflation"][0])
+    (['recipe', 'by_image', 'by_cluster', 'inflation'], 0.0)
+    """
+    units = {"by_image": "image", "by_cluster": near_duplicate_groups(X)}
+    if groups is not None:
+        units["by_group"] = groups
+    columns = {
+        name: compare(recipes, X, y, unit, cv, **options).table.set_index("recipe")[
+            "balanced_accuracy"
+        ]
+        for name, unit in units.items()
+    }
+    table = pd.DataFrame(columns).loc[columns["by_image"].index]
+    table["inflation"] = table["by_image"] - table.iloc[:, -1]
+    return table.reset_index()

@@ -1,30 +1,49 @@
-"""The result of ``compare``: tables, tests, figures, claim card, all from the predictions."""
+"""The result of ``compare``: tables, tests, figures, page and claim card, all from predictions.
+
+``compare`` makes a :class:`Comparison`; everything in it is computed when it is first read.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from hemaest._tables import format_table
-from hemaest.evaluation import _metrics as metrics
-from hemaest.evaluation._comparison_shown import Shown
+from hemaest.evaluation import _figures as figures, _residuals, _scores as scores
+from hemaest.evaluation._claim import ClaimCard, claim_card
+from hemaest.evaluation._comparison_report import comparison_report
 from hemaest.evaluation._folds import FoldResult
-from hemaest.evaluation._statistics import GroupedBootstrap, corrected_ttest, holm
+from hemaest.evaluation._scores import GroupedBootstrap
+from hemaest.evaluation._significance import pairwise_tests
 
-SCORE = "balanced accuracy"
-# groups that keep copies together and say nothing of patients
+SCORE = "balanced_accuracy"
+# units that keep copies together and say nothing about patients
 NO_PATIENT = ("near-duplicate cluster", "photograph")
+PLURALS = {"group read from the file name": "groups read from the file names"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Design:
-    """How the comparison was made."""
+    """How the comparison was made.
+
+    Attributes
+    ----------
+    folds : list of (train, test)
+        Positions of the images.
+    validation : int array or None
+        Positions that chose parameters, with a split into three parts.
+    protocol, unit : str
+        In words: how the images were split, and what stays together.
+    groups : int array or None
+        Group code of each image; None where each image is on its own.
+    seed, confidence_level, data_hash : int, float, str
+        Of the call, and of the images.
+    """
 
     folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
     validation: NDArray[np.intp] | None
@@ -32,7 +51,7 @@ class Design:
     unit: str
     groups: NDArray[np.intp] | None
     seed: int
-    level: float
+    confidence_level: float
     data_hash: str
     searched: list[str] = field(default_factory=list)
     control: str | None = None
@@ -40,25 +59,44 @@ class Design:
     estimators: dict[str, Any] = field(default_factory=dict)
     covariates: pd.DataFrame | None = None
     group_names: NDArray[Any] | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def knows_patients(self) -> bool:
+        """Whether the unit can stand for patients or smears."""
+        return self.unit not in (*NO_PATIENT, "image")
+
+    @property
+    def units(self) -> str:
+        """The unit in the plural."""
+        return PLURALS.get(self.unit, f"{self.unit}s")
 
 
-class Comparison(Shown):
+class OutOfFold(NamedTuple):
+    """Predictions of one recipe, all folds joined."""
+
+    index: NDArray[np.intp]
+    predicted: NDArray[np.intp]
+    probability: NDArray[np.float64] | None
+
+
+class Comparison:
     """Result of :func:`compare`.
 
     Attributes
     ----------
-    table : DataFrame
-        One row for each recipe, the best first: scores with intervals, calibration and times.
-    tests : DataFrame
-        One row for each pair of recipes: difference, interval, corrected p-value after Holm.
-    per_class : DataFrame
-        Precision, sensitivity, specificity and F1 of each class.
-    binary : DataFrame
-        The two-sided view, when `positive` was given.
-    predictions : DataFrame
-        Every prediction: recipe, fold, image, true and predicted label, confidence.
-    fold_scores : DataFrame
-        Balanced accuracy, one row a fold and one column a recipe.
+    results : dict of str to list of FoldResult
+        What each recipe did on each fold.
+    smaller : dict of float to such a dict
+        The same for shares of the training images, with ``learning_curve=True``.
+    true : int array of shape (n_samples,)
+        Codes of the labels, positions in `classes`.
+    classes : array
+        The labels.
+    design : Design
+        How the comparison was made.
+    images : images or None
+        What was compared on.
     """
 
     def __init__(
@@ -70,12 +108,12 @@ class Comparison(Shown):
         images: Any = None,
         smaller: dict[float, dict[str, list[FoldResult]]] | None = None,
     ):
-        self.results_ = results
-        self.true_ = true
-        self.classes_ = classes
+        self.results = results
+        self.true = true
+        self.classes = classes
         self.design = design
-        self.images_ = images
-        self.smaller_ = smaller or {}
+        self.images = images
+        self.smaller = smaller or {}
 
     def __repr__(self) -> str:
         return f"{self.summary()}\n\n{format_table(self.table)}"
@@ -87,41 +125,53 @@ class Comparison(Shown):
     @property
     def recipes(self) -> list[str]:
         """Names of the recipes."""
-        return list(self.results_)
+        return list(self.results)
 
     def summary(self) -> str:
         """Say in one line how the data were split."""
         d = self.design
-        n_tested = len(self._tested)
-        units = n_tested if d.groups is None else len(np.unique(d.groups[self._tested]))
-        split = f"Split by {d.unit}: {units} {_plural(d.unit, units)}, {n_tested} images tested"
-        if d.unit in NO_PATIENT:
-            split += " (no patient is known, so images of one patient may lie on both sides)"
-        elif d.unit == "image":
-            split += " (nothing keeps images of one patient together: scores may be inflated)"
+        n = len(self.tested)
+        units = n if d.groups is None else len(np.unique(d.groups[self.tested]))
+        if d.unit == "near-duplicate cluster" and units == n:
+            split = (
+                f"Split by image: {n} images tested, no two of them near-duplicates (no patient is "
+                "known, so images of one patient may lie on both sides)"
+            )
+        else:
+            split = f"Split by {d.unit}: {units} {d.unit if units == 1 else d.units}, "
+            split += f"{n} images tested"
+            if d.unit == "image":
+                split += " (nothing keeps images of one patient together: scores may be inflated)"
+            elif not d.knows_patients:
+                split += " (no patient is known, so images of one patient may lie on both sides)"
         return f"{split}; {d.protocol}; seed {d.seed}."
 
     @cached_property
-    def _tested(self) -> NDArray[np.intp]:
+    def tested(self) -> NDArray[np.intp]:
+        """Positions of the images that were tested, in order."""
         return np.unique(np.concatenate([test for _, test in self.design.folds]))
 
     @cached_property
-    def _draws(self) -> GroupedBootstrap:
+    def draws(self) -> GroupedBootstrap:
+        """Bootstrap draws of the tested groups, the same for all recipes."""
         return GroupedBootstrap(
-            self._codes[self._tested], level=self.design.level, random_state=self.design.seed
+            self.group_codes[self.tested],
+            confidence_level=self.design.confidence_level,
+            random_state=self.design.seed,
         )
 
     @cached_property
-    def _codes(self) -> NDArray[np.intp]:
+    def group_codes(self) -> NDArray[np.intp]:
         """Group of each image, counted over the groups that are tested."""
         groups = self.design.groups
-        groups = np.arange(len(self.true_)) if groups is None else groups
-        codes = np.zeros(len(self.true_), dtype=int)
-        codes[self._tested] = np.unique(groups[self._tested], return_inverse=True)[1]
+        groups = np.arange(len(self.true)) if groups is None else groups
+        codes = np.zeros(len(self.true), dtype=int)
+        codes[self.tested] = np.unique(groups[self.tested], return_inverse=True)[1]
         return codes
 
-    def _ok(self, name: str) -> bool:
-        return not any(r.error for r in self.results_[name])
+    def failed(self, recipe: str) -> list[str]:
+        """Return the errors of a recipe, one for each fold that failed."""
+        return [r.error for r in self.results[recipe] if r.error]
 
     @cached_property
     def _times_tested(self) -> int:
@@ -130,65 +180,65 @@ class Comparison(Shown):
         return int(counts.max())
 
     @cached_property
-    def _pooled(self) -> dict[str, tuple[Any, Any, Any]]:
-        """Tested positions, predicted codes and probabilities of each recipe, folds joined."""
+    def out_of_fold(self) -> dict[str, OutOfFold]:
+        """Predictions of each recipe that did not fail, folds joined."""
         joined = {}
-        for name, results in self.results_.items():
-            if not self._ok(name):
+        index = np.concatenate([test for _, test in self.design.folds])
+        for name, results in self.results.items():
+            if self.failed(name):
                 continue
-            index = np.concatenate([test for _, test in self.design.folds])
             predicted = np.concatenate([r.predicted for r in results])
-            probability = None
-            if all(r.probability is not None for r in results):
-                probability = np.vstack([r.probability for r in results])  # type: ignore[misc]
-            joined[name] = (index, predicted, probability)
+            known = all(r.probability is not None for r in results)
+            probability = np.vstack([r.probability for r in results]) if known else None
+            joined[name] = OutOfFold(index, predicted, probability)
         return joined
 
     @cached_property
     def confusion(self) -> dict[str, pd.DataFrame]:
         """Confusion matrix of each recipe, rows being the true classes; repeats are averaged."""
-        labels = [str(c) for c in self.classes_]
+        labels = [str(c) for c in self.classes]
         return {
             name: pd.DataFrame(self._confusion(name) / self._times_tested, labels, labels)
-            for name in self._pooled
+            for name in self.out_of_fold
         }
 
     def _confusion(self, name: str) -> NDArray[np.float64]:
-        index, predicted, _ = self._pooled[name]
-        return metrics.confusions(self.true_[index], predicted, len(self.classes_))
+        own = self.out_of_fold[name]
+        return scores.confusions(self.true[own.index], own.predicted, len(self.classes))
 
     @cached_property
-    def _bootstrap(self) -> dict[str, NDArray[np.float64]]:
-        draws = self._draws
-        out = {}
-        for name, (index, predicted, _) in self._pooled.items():
-            out[name] = draws.confusions(
-                self.true_[index], predicted, len(self.classes_), self._codes[index]
+    def _drawn(self) -> dict[str, NDArray[np.float64]]:
+        """Bootstrap confusion matrices of each recipe."""
+        return {
+            name: self.draws.confusions(
+                self.true[own.index],
+                own.predicted,
+                len(self.classes),
+                self.group_codes[own.index],
             )
-        return out
+            for name, own in self.out_of_fold.items()
+        }
 
     @cached_property
     def fold_scores(self) -> pd.DataFrame:
         """Balanced accuracy of each fold (rows) and recipe (columns)."""
-        n = len(self.classes_)
         return pd.DataFrame(
             {
                 name: [
-                    float(
-                        metrics.balanced_accuracy(
-                            metrics.confusions(self.true_[test], result.predicted, n)
-                        )
-                    )
-                    for (_, test), result in zip(self.design.folds, results, strict=True)
+                    self._score(test, result.predicted)
+                    for (_, test), result in zip(self.design.folds, self.results[name], strict=True)
                 ]
-                for name, results in self.results_.items()
-                if self._ok(name)
+                for name in self.out_of_fold
             }
         )
 
+    def _score(self, test: NDArray[np.intp], predicted: NDArray[np.intp]) -> float:
+        matrix = scores.confusions(self.true[test], predicted, len(self.classes))
+        return float(scores.balanced_accuracy(matrix))
+
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row for each recipe, the best first."""
+        """One row for each recipe, the best first: scores with intervals, calibration, times."""
         rows = [self._row(name) for name in self.recipes]
         table = pd.DataFrame(rows).sort_values(
             SCORE, ascending=False, na_position="last", kind="stable"
@@ -196,118 +246,100 @@ class Comparison(Shown):
         return table.reset_index(drop=True)
 
     def _row(self, name: str) -> dict[str, Any]:
-        results = self.results_[name]
-        columns = [
-            SCORE,
-            "low",
-            "high",
-            "accuracy",
-            "acc low",
-            "acc high",
-            "macro precision",
-            "macro F1",
-            "F1 low",
-            "F1 high",
-            "MCC",
-            "AUC",
-            "ECE",
-            "fit s",
-            "predict ms",
-        ]
+        results = self.results[name]
+        columns = [SCORE, "low", "high", "accuracy", "accuracy_low", "accuracy_high"]
+        columns += ["macro_precision", "macro_f1", "macro_f1_low", "macro_f1_high", "mcc", "auc"]
+        columns += ["ece", *self.design.metrics, "fit_s", "predict_ms"]
         row: dict[str, Any] = {"recipe": name, **dict.fromkeys(columns, float("nan"))}
         row["note"] = ""
-        if not self._ok(name):
-            errors = [r.error for r in results if r.error]
+        if errors := self.failed(name):
             why = errors[0] if len(errors[0]) < 100 else errors[0][:99] + "…"
             row["note"] = f"failed in {len(errors)} of {len(results)} folds: {why}"
             return row
-        matrix, draws = self._confusion(name), self._bootstrap[name]
-        for label, function in metrics.SCORES.items():
+        matrix, drawn, own = self._confusion(name), self._drawn[name], self.out_of_fold[name]
+        for label, function in scores.SCORES.items():
             row[label] = float(function(matrix))
-        row["low"], row["high"] = self._draws.interval(metrics.balanced_accuracy(draws))
-        row["acc low"], row["acc high"] = self._draws.interval(
-            metrics.accuracy(draws), row["accuracy"], len(self._tested)
+        row["low"], row["high"] = self.draws.interval(scores.balanced_accuracy(drawn))
+        row["accuracy_low"], row["accuracy_high"] = self.draws.interval(
+            scores.accuracy(drawn), row["accuracy"], len(self.tested)
         )
-        row["F1 low"], row["F1 high"] = self._draws.interval(metrics.macro_f1(draws))
-        index, _, probability = self._pooled[name]
-        if probability is not None:
-            row["AUC"] = self._auc(name)
-            row["ECE"] = metrics.calibration_error(self.true_[index], probability)
+        row["macro_f1_low"], row["macro_f1_high"] = self.draws.interval(scores.macro_f1(drawn))
+        if own.probability is not None:
+            row["auc"] = self._mean_auc(name, np.arange(len(self.classes)))
+            row["ece"] = scores.calibration_error(self.true[own.index], own.probability)
+        true, predicted = self.classes[self.true[own.index]], self.classes[own.predicted]
+        for label, function in self.design.metrics.items():
+            row[label] = float(function(true, predicted))
         tested = sum(len(test) for _, test in self.design.folds)
-        row["fit s"] = float(np.mean([r.fit_seconds for r in results]))
-        row["predict ms"] = 1000 * sum(r.predict_seconds for r in results) / tested
+        row["fit_s"] = float(np.mean([r.fit_seconds for r in results]))
+        row["predict_ms"] = 1000 * sum(r.predict_seconds for r in results) / tested
         if name == self.design.control:
-            row["note"] = "control: colour alone"
+            row["note"] = "control: color alone"
         return row
 
-    def _auc(self, name: str) -> float:
-        """Mean over the folds that hold every class: folds differ in calibration."""
+    def _mean_auc(self, name: str, side: NDArray[np.intp]) -> float:
+        """Mean over the folds that hold every side: folds differ in calibration.
+
+        `side` maps each class to a side; the identity keeps the classes apart.
+        """
+        to_side = np.eye(int(side.max()) + 1)[side]
         each = [
-            metrics.auc(self.true_[test], r.probability)
-            for (_, test), r in zip(self.design.folds, self.results_[name], strict=True)
-            if r.probability is not None
+            scores.auc(side[self.true[test]], result.probability @ to_side)
+            for (_, test), result in zip(self.design.folds, self.results[name], strict=True)
         ]
         known = [v for v in each if v == v]
         return float(np.mean(known)) if known else float("nan")
 
     @cached_property
     def tests(self) -> pd.DataFrame:
-        """All pairs of recipes on the same folds, corrected for overlap and for their number."""
-        scores = self.fold_scores
-        order = [name for name in self.table["recipe"] if name in scores]
-        n_train = float(np.mean([len(train) for train, _ in self.design.folds]))
-        n_test = float(np.mean([len(test) for _, test in self.design.folds]))
-        rows = []
-        for a, b in combinations(order, 2):
-            row: dict[str, Any] = {"recipe": a, "against": b}
-            if len(scores) > 1:
-                test = corrected_ttest(
-                    scores[a], scores[b], n_train=n_train, n_test=n_test, level=self.design.level
-                )
-                row |= {
-                    "difference": test.difference,
-                    "low": test.low,
-                    "high": test.high,
-                    "p": test.pvalue,
-                }
-            else:
-                paired = metrics.balanced_accuracy(self._bootstrap[a])
-                paired = paired - metrics.balanced_accuracy(self._bootstrap[b])
-                low, high = self._draws.interval(paired)
-                row |= {
-                    "difference": float(scores[a].iloc[0] - scores[b].iloc[0]),
-                    "low": low,
-                    "high": high,
-                    "p": float("nan"),
-                }
-            rows.append(row)
-        names = ["recipe", "against", "difference", "low", "high", "p"]
-        table = pd.DataFrame(rows, columns=names)
-        table["p Holm"] = holm(table["p"].to_numpy(dtype=float))
-        table["verdict"] = [self._verdict(row) for row in table.itertuples(index=False)]
-        return table
+        """All pairs of recipes, the better first: difference, interval, p-value, verdict.
 
-    def _verdict(self, row: Any) -> str:
-        p_holm = row[6]
-        if p_holm == p_holm:
-            clear = p_holm < 1 - self.design.level
-        else:
-            clear = row.low > 0 or row.high < 0
-        if not clear:
-            return "no clear difference"
-        return f"{row.recipe if row.difference > 0 else row.against} is better"
+        The test is :func:`paired_group_test`; ``p_holm`` corrects for the number of pairs, and
+        ``explanation`` is the verdict in one sentence.
+        """
+        true = self.true[self.tested]
+        order = [name for name in self.table["recipe"] if name in self.out_of_fold]
+        right, folds = {}, None
+        for name in order:
+            right[name], folds = self._right(name)
+        return pairwise_tests(
+            right,
+            true,
+            self.group_codes[self.tested],
+            folds,
+            confidence_level=self.design.confidence_level,
+        )
+
+    def _right(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.intp] | None]:
+        """Return how often each tested image was right, and the folds in which it was tested."""
+        own = self.out_of_fold[name]
+        tests = [test for _, test in self.design.folds]
+        number = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
+        place = np.searchsorted(self.tested, own.index)
+        times = np.bincount(place)
+        right = np.bincount(place, own.predicted == self.true[own.index]) / times
+        if len(tests) == 1 or (times != times[0]).any():
+            return right, None
+        # repeats of an image side by side
+        order = np.argsort(place, kind="stable")
+        return right, number[order].reshape(-1, times[0])
+
+    def clearly_better(self, recipe: str, against: str) -> bool:
+        """Return whether the first recipe is clearly better than the second."""
+        t = self.tests
+        pairs = zip(t["recipe"], t["against"], t["verdict"], strict=True)
+        return any({recipe, against} == {a, b} and v == f"{recipe} is better" for a, b, v in pairs)
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
         """Precision, sensitivity (with interval), specificity and F1 of each class."""
         rows = []
-        for name in self._pooled:
-            matrix, draws = self._confusion(name), self._bootstrap[name]
-            drawn = metrics.sensitivity(draws)
-            for k, label in enumerate(self.classes_):
-                images = int(np.sum(self.true_[self._tested] == k))
-                own = float(metrics.sensitivity(matrix)[k])
-                low, high = self._draws.interval(drawn[:, k], own, images)
+        for name in self.out_of_fold:
+            matrix, drawn = self._confusion(name), scores.sensitivity(self._drawn[name])
+            for k, label in enumerate(self.classes):
+                images = int(np.sum(self.true[self.tested] == k))
+                own = float(scores.sensitivity(matrix)[k])
+                low, high = self.draws.interval(drawn[:, k], own, images)
                 rows.append(
                     {
                         "recipe": name,
@@ -316,81 +348,66 @@ class Comparison(Shown):
                         "sensitivity": own,
                         "low": low,
                         "high": high,
-                        "specificity": metrics.specificity(matrix)[k],
-                        "precision": metrics.precision(matrix)[k],
-                        "F1": metrics.f1(matrix)[k],
+                        "specificity": scores.specificity(matrix)[k],
+                        "precision": scores.precision(matrix)[k],
+                        "f1": scores.f1(matrix)[k],
                     }
                 )
         return pd.DataFrame(rows)
 
     @cached_property
     def binary(self) -> pd.DataFrame:
-        """Sensitivity, specificity, predictive values and AUC of the positive side."""
+        """Sensitivity, specificity, precision and AUC of the positive side."""
         if not self.design.positive:
             raise ValueError(
                 "There is no two-sided view: call compare(..., positive=[...]) with the labels "
-                f"that count as positive, out of {self.classes_.tolist()}."
+                f"that count as positive, out of {self.classes.tolist()}."
             )
-        positive = np.isin(np.arange(len(self.classes_)), self.design.positive).astype(int)
+        positive = np.isin(np.arange(len(self.classes)), self.design.positive).astype(int)
         rows = []
-        for name in [n for n in self.table["recipe"] if n in self._pooled]:
-            probability = self._pooled[name][2]
-            two = _merge(self._confusion(name), positive)
-            drawn = _merge(self._bootstrap[name], positive)
+        for name in [n for n in self.table["recipe"] if n in self.out_of_fold]:
+            two, drawn = (
+                scores.merged(self._confusion(name), positive),
+                scores.merged(self._drawn[name], positive),
+            )
             row: dict[str, Any] = {"recipe": name}
             sides = two.sum(1) / self._times_tested  # images of the negative and positive side
             for label, function, n in (
-                ("sensitivity", metrics.sensitivity, sides[1]),
-                ("specificity", metrics.specificity, sides[0]),
+                ("sensitivity", scores.sensitivity, sides[1]),
+                ("specificity", scores.specificity, sides[0]),
             ):
                 row[label] = float(function(two)[1])
-                row[f"{label} low"], row[f"{label} high"] = self._draws.interval(
+                row[f"{label}_low"], row[f"{label}_high"] = self.draws.interval(
                     function(drawn)[:, 1], row[label], n
                 )
-            row["precision"] = float(metrics.precision(two)[1])
-            row["balanced accuracy"] = float(metrics.balanced_accuracy(two))
-            row["AUC"] = float("nan") if probability is None else self._binary_auc(name, positive)
+            row["precision"] = float(scores.precision(two)[1])
+            row[SCORE] = float(scores.balanced_accuracy(two))
+            known = self.out_of_fold[name].probability is not None
+            row["auc"] = self._mean_auc(name, positive) if known else float("nan")
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def _binary_auc(self, name: str, positive: NDArray[np.intp]) -> float:
-        each = []
-        for (_, test), result in zip(self.design.folds, self.results_[name], strict=True):
-            assert result.probability is not None
-            side = result.probability @ positive
-            each.append(metrics.auc(positive[self.true_[test]], np.column_stack([1 - side, side])))
-        known = [v for v in each if v == v]
-        return float(np.mean(known)) if known else float("nan")
-
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Every prediction that was made, one row each."""
-        parts = []
-        for name in self._pooled:
-            for number, ((_, test), result) in enumerate(
-                zip(self.design.folds, self.results_[name], strict=True)
-            ):
-                confidence = (
-                    np.full(len(test), np.nan)
-                    if result.probability is None
-                    else result.probability.max(1)
-                )
-                parts.append(
-                    pd.DataFrame(
-                        {
-                            "recipe": name,
-                            "fold": number,
-                            "image": test,
-                            "true": self.classes_[self.true_[test]],
-                            "predicted": self.classes_[result.predicted],
-                            "confidence": confidence,
-                        }
-                    )
-                )
+        """Every prediction: recipe, fold, image, true and predicted label, confidence."""
+        fold = [np.full(len(test), k) for k, (_, test) in enumerate(self.design.folds)]
+        parts = [
+            pd.DataFrame(
+                {
+                    "recipe": name,
+                    "fold": np.concatenate(fold),
+                    "image": own.index,
+                    "true": self.classes[self.true[own.index]],
+                    "predicted": self.classes[own.predicted],
+                    "confidence": np.nan if own.probability is None else own.probability.max(1),
+                }
+            )
+            for name, own in self.out_of_fold.items()
+        ]
         return pd.concat(parts, ignore_index=True)
 
     def mistakes(self, recipe: str | None = None) -> pd.DataFrame:
-        """List the wrong predictions of a recipe, the surest first, each image once.
+        """List the wrong predictions of a recipe, the most confident first, each image once.
 
         Parameters
         ----------
@@ -408,24 +425,144 @@ class Comparison(Shown):
         rows = rows.sort_values("confidence", ascending=False, kind="stable")
         return rows.drop_duplicates("image").reset_index(drop=True)
 
-    def claim(self) -> Any:
-        """Return the claim card: how these figures were got, and what speaks against them.
+    def claim(self) -> ClaimCard:
+        """Return the claim card: how the scores were obtained, and what speaks against them.
 
         Returns
         -------
         ClaimCard
             With ``.to_markdown()``, ``.to_json()`` and ``.flags``.
         """
-        from hemaest.evaluation._claim import claim_card
-
         return claim_card(self)
 
+    @cached_property
+    def factors(self) -> pd.DataFrame:
+        """What is known or measured of each tested image: stain, cell size."""
+        return _residuals.factors(self)
 
-def _merge(matrix: NDArray[np.float64], side: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Merge the classes of a confusion matrix into two sides."""
-    to_side = np.eye(2)[side]
-    return np.swapaxes(np.swapaxes(matrix, -1, -2) @ to_side, -1, -2) @ to_side
+    def residuals(self, recipe: str | None = None) -> dict[str, pd.DataFrame]:
+        """Average 1 - probability of the true type by type, stain, cell size and group.
 
+        Parameters
+        ----------
+        recipe : str, optional
+            The best by default.
 
-def _plural(unit: str, count: int) -> str:
-    return unit if count == 1 else f"{unit}s"
+        Returns
+        -------
+        tables : dict of str to DataFrame
+            Factor -> its levels, with images, mean residual and interval. Stain and cell size are
+            measured on up to 240 images where `compare` was not given them as `covariates`.
+        """
+        return _residuals.summary(self, self.table["recipe"].iloc[0] if recipe is None else recipe)
+
+    @cached_property
+    def training_curves(self) -> pd.DataFrame:
+        """Losses and scores of the networks, one row for each recipe, fold and epoch."""
+        parts = [
+            result.insight.curves.assign(recipe=name, fold=number)
+            for name, results in self.results.items()
+            for number, result in enumerate(results)
+            if result.insight is not None and result.insight.curves is not None
+        ]
+        if not parts:
+            return pd.DataFrame(columns=["recipe", "fold", "epoch", "train_loss"])
+        joined = pd.concat(parts, ignore_index=True)
+        return joined[["recipe", "fold", *joined.columns.drop(["recipe", "fold"])]]
+
+    @cached_property
+    def learning_curve(self) -> pd.DataFrame:
+        """Balanced accuracy by the number of training images, one row for each fit.
+
+        Whole only after ``compare(..., learning_curve=True)``; otherwise it holds the full sizes.
+        """
+        rows = []
+        for share, results in [*self.smaller.items(), (1.0, self.results)]:
+            for name, folds in results.items():
+                for number, (fold, result) in enumerate(zip(self.design.folds, folds, strict=True)):
+                    if result.error:
+                        continue
+                    images = len(fold[0]) if result.trained_on is None else result.trained_on
+                    score = self._score(fold[1], result.predicted)
+                    rows.append((name, number, share, images, score))
+        return pd.DataFrame(rows, columns=["recipe", "fold", "share", "images", "score"])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw each recipe's score and interval, bars joining those that do not clearly differ.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        return figures.plot_scores(self, ax)
+
+    def plot_calibration(self, ax: Any = None) -> Any:
+        """Draw the share of right predictions of each recipe against its stated probability.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        return figures.plot_calibration(self, ax)
+
+    def plot_training(self, recipe: str | None = None, ax: Any = None) -> Any:
+        """Draw the loss of a recipe's network, epoch by epoch, one line a fold.
+
+        Parameters
+        ----------
+        recipe : str, optional
+            The first that holds a network by default.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        return figures.plot_training(self, recipe, ax)
+
+    def plot_learning_curve(self, ax: Any = None) -> Any:
+        """Draw the score of each recipe by the number of training images.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        return figures.plot_learning_curve(self, ax)
+
+    def to_html(
+        self, path: Any = None, *, audit: Any = None, unreadable: Any = None, command: str = ""
+    ) -> str:
+        """Render everything as one self-contained HTML file.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to write it; parents are made.
+        audit : Audit, optional
+            What :func:`audit` found in the same images, for a section of its own.
+        unreadable : DataFrame, optional
+            Files that could not be read, one row each, to list on the page.
+        command : str, default=""
+            Command or folder to write on the page.
+
+        Returns
+        -------
+        html : str
+        """
+        return comparison_report(self, audit, unreadable, command).save(path)

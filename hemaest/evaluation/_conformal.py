@@ -33,17 +33,18 @@ class ConformalClassifier(  # type: ignore[misc]
 ):
     """Give sets of classes that hold the true one with a stated probability, class by class.
 
-    Part of the training images is held out, whole groups together, and shows how strange right
-    answers look. A cell whose set has one class is identified; one with more, or none, is better
-    shown to a person. The promise holds for each class apart, so a rare one is not sacrificed, and
-    for a new patient when groups are patients. It does not hold for another stain or scanner.
+    Part of the training images is held out, whole groups together, and shows how unusual right
+    predictions look. A cell whose set has one class is identified; one with more, or none, is
+    better shown to a person. The guarantee holds for each class separately, so a rare one is not
+    sacrificed, and for a new patient when groups are patients. It does not hold for another stain
+    or scanner.
 
     Parameters
     ----------
     estimator : classifier
         With ``predict_proba``. A ``FrozenEstimator`` is not fitted again, and all images given to
         ``fit`` calibrate it; it must not have seen them.
-    level : float, default=0.9
+    confidence_level : float, default=0.9
         Probability with which a set must hold the true class.
     calibration_fraction : float, default=0.25
         Share of the images to hold out.
@@ -57,8 +58,8 @@ class ConformalClassifier(  # type: ignore[misc]
     estimator_ : classifier
         The fitted part.
     thresholds_ : ndarray of shape (n_classes,)
-        How strange a class may look and still be in the set; infinite where a class has too few
-        groups to promise anything, so that it is in every set.
+        How unlike its class an image may look and still be in the set; infinite where a class has
+        too few groups to promise anything, so that it is in every set.
 
     Examples
     --------
@@ -70,7 +71,7 @@ class ConformalClassifier(  # type: ignore[misc]
     >>> y = np.repeat(["dark", "light"], 60)
     >>> X = rng.integers(0, 100, (120, 8, 8, 3)).astype(np.uint8)
     >>> X[y == "light"] += 90
-    >>> steps = [("see", ColorFeatures()), ("call", LogisticRegression(max_iter=9999))]
+    >>> steps = [("features", ColorFeatures()), ("classify", LogisticRegression(max_iter=9999))]
     >>> recipe = ImagePipeline(steps)
     >>> model = ConformalClassifier(recipe, random_state=0).fit(X, y)
     >>> model.predict_set(X[:1])
@@ -79,7 +80,7 @@ class ConformalClassifier(  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict_proba"])],
-        "level": [Interval(Real, 0, 1, closed="neither")],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
     }
@@ -88,12 +89,12 @@ class ConformalClassifier(  # type: ignore[misc]
         self,
         estimator: Any,
         *,
-        level: float = 0.9,
+        confidence_level: float = 0.9,
         calibration_fraction: float = 0.25,
         random_state: Any = None,
     ):
         self.estimator = estimator
-        self.level = level
+        self.confidence_level = confidence_level
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
 
@@ -140,21 +141,22 @@ class ConformalClassifier(  # type: ignore[misc]
             )
             own = None if groups is None else np.asarray(groups)[train]
             self.estimator_ = fit_with_groups(clone(self.estimator), X[train], y[train], own)
-        strange = 1 - self.predict_proba(X[calibrate])
-        tied = np.arange(len(y)) if codes is None else codes
+        nonconformity = 1 - self.predict_proba(X[calibrate])
+        linked = np.arange(len(y)) if codes is None else codes
         self.thresholds_ = np.full(len(self.classes_), np.inf)
         for k, label in enumerate(self.classes_):
             mine = y[calibrate] == label
             if mine.any():
                 self.thresholds_[k] = group_quantile(
-                    strange[mine, k], tied[calibrate][mine], self.level
+                    nonconformity[mine, k], linked[calibrate][mine], self.confidence_level
                 )
-        lost = self.classes_[np.isinf(self.thresholds_)].tolist()
-        if lost:
-            needed = int(np.ceil(self.level / (1 - self.level) - 1e-9))
+        empty = self.classes_[np.isinf(self.thresholds_)].tolist()
+        if empty:
+            needed = int(np.ceil(self.confidence_level / (1 - self.confidence_level) - 1e-9))
             warnings.warn(
-                f"Too few groups to calibrate {lost}: a level of {self.level} needs at least "
-                f"{needed} held-out groups (or images) of each class, so these are in every set.",
+                f"Too few groups to calibrate {empty}: confidence_level={self.confidence_level} "
+                f"needs at least {needed} held-out groups (or images) of each class, so these "
+                "are in every set.",
                 stacklevel=3,
             )
         return self

@@ -1,12 +1,12 @@
-"""What a fitted recipe shows of itself before it is dropped: training curves, what it looked at.
+"""What a fitted recipe shows of itself before it is dropped: training curves, where it looked.
 
-A fold's model has not seen the images it is tested on, so what it looks at there is what it would
-look at in new ones. Only a few small pictures are kept, never the model.
+A fold's model has not seen the images it is tested on, so where it looks there is where it would
+look in new ones. Only a few small images are kept, never the model. :func:`run_fold` calls this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from hemaest import cellmap
 from hemaest.images import as_array, cell_map, check_images, rgb
+from hemaest.inspection.drawing import outlined, overlay, thumbnail
 
 WRONG, RIGHT = 8, 8
 SIDE = 160
@@ -32,9 +32,9 @@ class Insight:
     Attributes
     ----------
     curves : DataFrame or None
-        One row an epoch, where the recipe holds a net.
+        One row an epoch, where the recipe holds a network.
     kind : str
-        What the pictures show: "Grad-CAM", "attention", "outline", or "" where there are none.
+        What the images show: "Grad-CAM", "attention", "outline", or "" where there are none.
     pictures : dict of int to uint8 array
         Position in the data -> the image under its map.
     """
@@ -44,50 +44,68 @@ class Insight:
     pictures: dict[int, Image] = field(default_factory=dict)
 
 
-def telling(
+def most_telling(
     true: NDArray[np.intp], predicted: NDArray[np.intp], confidence: NDArray[np.floating] | None
 ) -> NDArray[np.intp]:
-    """Return the surest errors, and the surest right answer of each class.
+    """Return the most confident errors, and the most confident right prediction of each class.
 
     Examples
     --------
     >>> true, predicted = np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])
-    >>> telling(true, predicted, np.array([0.6, 0.9, 0.8, 0.7])).tolist()
+    >>> most_telling(true, predicted, np.array([0.6, 0.9, 0.8, 0.7])).tolist()
     [2, 1, 3]
     """
-    sure = np.zeros(len(true)) if confidence is None else confidence
-    order = np.argsort(-sure, kind="stable")
+    confidence = np.zeros(len(true)) if confidence is None else confidence
+    order = np.argsort(-confidence, kind="stable")
     wrong = order[true[order] != predicted[order]][:WRONG]
     right = order[true[order] == predicted[order]]
     _, first = np.unique(true[right], return_index=True)
     return np.concatenate([wrong, right[np.sort(first)][:RIGHT]])
 
 
-def look_into(model: Any, images: NDArray[Any], positions: NDArray[np.intp]) -> Insight:
-    """Return the training curves of a fitted recipe, and what it looks at in some images."""
+def look_into(
+    model: Any, images: NDArray[Any], positions: NDArray[np.intp], *, before: Sequence[Any] = ()
+) -> Insight:
+    """Return the training curves of a fitted recipe, and where it looks in some images.
+
+    Parameters
+    ----------
+    model : fitted classifier
+        A recipe, or what comes after the steps `before`.
+    images : images
+        As they enter the first step.
+    positions : int array
+        Their positions in the data.
+    before : sequence of (name, fitted step)
+        Steps that were applied before the model.
+    """
     model = uncalibrated(model)
+    if before:
+        own = model.steps if isinstance(model, Pipeline) else [("model", model)]
+        kind = type(model) if isinstance(model, Pipeline) else Pipeline
+        model = kind([*before, *own])
     found = Insight(curves=training_curves(model))
     if len(positions):
-        found.kind, pictures = looked_at(model, images)
-        found.pictures = dict(zip(positions.tolist(), pictures, strict=False))
+        found.kind, shown = looked_at(model, images)
+        found.pictures = dict(zip(positions.tolist(), shown, strict=False))
     return found
 
 
-def nets_in(model: Any) -> Iterator[Any]:
+def networks_in(model: Any) -> Iterator[Any]:
     """Yield the fitted deep classifiers of a pipeline or an ensemble."""
     if hasattr(model, "net_") and hasattr(model, "history_"):
         yield model
     elif isinstance(model, Pipeline):
         for _, step in model.steps:
-            yield from nets_in(step)
+            yield from networks_in(step)
     else:
         for part in list(getattr(model, "estimators_", ())):
-            yield from nets_in(part)
+            yield from networks_in(part)
 
 
 def training_curves(model: Any) -> pd.DataFrame | None:
-    """Return the history of the nets that learnt to classify in this fit."""
-    tables = [net.history_ for net in nets_in(model) if hasattr(net, "classes_")]
+    """Return the history of the networks that were trained to classify in this fit."""
+    tables = [part.history_ for part in networks_in(model) if hasattr(part, "classes_")]
     tables = [table for table in tables if len(table)]
     return pd.concat(tables, ignore_index=True) if tables else None
 
@@ -96,18 +114,17 @@ def looked_at(model: Any, X: NDArray[Any]) -> tuple[str, list[Image]]:
     """Return what kind of map there is, and each image under its map."""
     if hasattr(_last(model), "net_"):
         from hemaest.inspection import AttentionMap, GradCAM
-        from hemaest.inspection._heat import overlay
 
         for kind, display in ((GRADCAM, GradCAM), (ATTENTION, AttentionMap)):
             try:
                 shown = display.from_estimator(model, X)
-            except TypeError:  # the net has no such map
+            except TypeError:  # the network has no such map
                 continue
             heated = zip(shown.images, shown.maps, strict=True)
-            return kind, [reduced(overlay(rgb(image), heat)) for image, heat in heated]
+            return kind, [thumbnail(overlay(rgb(image), heat), SIDE) for image, heat in heated]
         return "", []
     maps = segmented(model, X)
-    return ("", []) if maps is None else (OUTLINE, [outlined(image) for image in maps])
+    return ("", []) if maps is None else (OUTLINE, [outlined(image, SIDE) for image in maps])
 
 
 def uncalibrated(model: Any) -> Any:
@@ -130,50 +147,9 @@ def segmented(model: Any, X: NDArray[Any]) -> NDArray[Any] | None:
         if not hasattr(step, "transform"):  # samplers do nothing at prediction
             continue
         X = step.transform(X)
-        if getattr(X, "ndim", 0) == 2:  # features: no picture comes after them
+        if getattr(X, "ndim", 0) == 2:  # features: no image comes after them
             return None
         X = check_images(X, estimator="compare")
         if cell_map(as_array(X[0])) is not None:
             return X
     return None
-
-
-def outlined(image: Image, side: int = SIDE) -> Image:
-    """Return the picture with the outlines of its cells and nuclei, no larger than `side`.
-
-    Examples
-    --------
-    >>> picture = np.full((40, 40, 4), 200, np.uint8)
-    >>> picture[..., 3] = 0
-    >>> picture[10:30, 10:30, 3] = 1
-    >>> drawn = outlined(picture)
-    >>> drawn.shape, int(drawn[20, 20, 0]), bool((drawn != 200).any())
-    ((160, 160, 3), 200, True)
-    """
-    import cv2
-
-    labels = cell_map(as_array(image))
-    assert labels is not None
-    scale = side / max(labels.shape)
-    height, width = (max(1, round(n * scale)) for n in labels.shape)
-    picture = cv2.resize(
-        np.ascontiguousarray(rgb(as_array(image))), (width, height), interpolation=cv2.INTER_AREA
-    )
-    large = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    for mask, colour in ((large > 0, (255, 255, 255)), (cellmap.nuclei(large), (0, 0, 0))):
-        lines, _ = cv2.findContours(
-            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-        )
-        cv2.drawContours(picture, lines, -1, colour, 1, cv2.LINE_AA)
-    return picture
-
-
-def reduced(image: Image, side: int = SIDE) -> Image:
-    """Return a picture no larger than `side`."""
-    from hemaest._geometry import scale_to
-
-    share = side / max(image.shape[:2])
-    if share >= 1:
-        return image
-    height, width = (max(1, round(n * share)) for n in image.shape[:2])
-    return scale_to(image, height, width)

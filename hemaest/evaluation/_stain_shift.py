@@ -14,15 +14,16 @@ from hemaest._progress import track
 from hemaest._seeds import seed_of
 from hemaest._tables import format_table
 from hemaest.base import did_you_mean
-from hemaest.evaluation._metrics import mean_recall
+from hemaest.evaluation._figures import plot_shifts
+from hemaest.evaluation._scores import mean_recall
 from hemaest.groups import check_labels
 from hemaest.images import check_images, pack
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def _colours(image: NDArray[np.uint8], change: Callable[[Any], Any]) -> NDArray[np.uint8]:
-    """Change the colours and leave a cell map as it is."""
+def _colors(image: NDArray[np.uint8], change: Callable[[Any], Any]) -> NDArray[np.uint8]:
+    """Change the colors and leave a cell map as it is."""
     changed = change(np.ascontiguousarray(image[..., :3]))
     return np.concatenate([changed, image[..., 3:]], axis=2) if image.shape[2] == 4 else changed
 
@@ -30,7 +31,7 @@ def _colours(image: NDArray[np.uint8], change: Callable[[Any], Any]) -> NDArray[
 def brightness(image: NDArray[np.uint8], strength: float, sign: int) -> NDArray[np.uint8]:
     """Make an image up to 40% darker or brighter."""
     factor = 1 + 0.4 * strength * sign
-    return _colours(image, lambda rgb: np.clip(rgb * factor, 0, 255).astype(np.uint8))
+    return _colors(image, lambda rgb: np.clip(rgb * factor, 0, 255).astype(np.uint8))
 
 
 def blur(image: NDArray[np.uint8], strength: float, sign: int) -> NDArray[np.uint8]:
@@ -38,7 +39,7 @@ def blur(image: NDArray[np.uint8], strength: float, sign: int) -> NDArray[np.uin
     import cv2
 
     sigma = 0.02 * strength * min(image.shape[:2])
-    return _colours(image, lambda rgb: cv2.GaussianBlur(rgb, (0, 0), max(sigma, 1e-3)))
+    return _colors(image, lambda rgb: cv2.GaussianBlur(rgb, (0, 0), max(sigma, 1e-3)))
 
 
 def jpeg(image: NDArray[np.uint8], strength: float, sign: int) -> NDArray[np.uint8]:
@@ -50,17 +51,17 @@ def jpeg(image: NDArray[np.uint8], strength: float, sign: int) -> NDArray[np.uin
     def compress(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return cv2.imdecode(cv2.imencode(".jpg", rgb[..., ::-1], quality)[1], 1)[..., ::-1]
 
-    return _colours(image, compress)
+    return _colors(image, compress)
 
 
 def scale(image: NDArray[np.uint8], strength: float, sign: int) -> NDArray[np.uint8]:
-    """Enlarge or reduce by up to 1.4 around the centre, the size of the image staying."""
+    """Enlarge or reduce by up to 1.4 around the center, the size of the image staying."""
     import cv2
 
     height, width = image.shape[:2]
     factor = 1.4 ** (strength * sign)
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    warp = cv2.getRotationMatrix2D(centre, 0, factor)
+    center = ((width - 1) / 2, (height - 1) / 2)
+    warp = cv2.getRotationMatrix2D(center, 0, factor)
 
     def resize(part: NDArray[np.uint8], how: int) -> NDArray[np.uint8]:
         return cv2.warpAffine(
@@ -141,8 +142,6 @@ class ShiftCurves:
         -------
         axes : array of matplotlib Axes
         """
-        from hemaest.evaluation._plots import plot_shifts
-
         return plot_shifts(self, axes)
 
 

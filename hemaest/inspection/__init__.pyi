@@ -1,9 +1,11 @@
-from ._attention import AttentionMap as AttentionMap
 from ._errors import ErrorGalleryDisplay as ErrorGalleryDisplay
-from ._gallery import CellGalleryDisplay as CellGalleryDisplay
-from ._gradcam import GradCAM as GradCAM
+from ._gallery import (
+    CellGalleryDisplay as CellGalleryDisplay,
+    StainGridDisplay as StainGridDisplay,
+)
+from ._maps import AttentionMap as AttentionMap, GradCAM as GradCAM
 from ._smear import SmearDisplay as SmearDisplay
-from ._stain_grid import StainGridDisplay as StainGridDisplay
+from .drawing import class_color as class_color, class_colors as class_colors
 
 __all__ = [
     "AttentionMap",
@@ -12,4 +14,6 @@ __all__ = [
     "GradCAM",
     "SmearDisplay",
     "StainGridDisplay",
+    "class_color",
+    "class_colors",
 ]

@@ -1,28 +1,25 @@
-"""What a classifier got right and wrong, and how sure it was."""
+"""Right and wrong predictions of a classifier, by confidence, beside its confusion matrix."""
 
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from sklearn.metrics import ConfusionMatrixDisplay
 
-from hemaest.images import as_array, check_images, rgb
-from hemaest.inspection._gallery import of_named
-from hemaest.inspection._letters import shortened, size_for
+from hemaest.images import check_images
+from hemaest.inspection._gallery import CellGalleryDisplay, of_predicted
+from hemaest.inspection.drawing import Savable, any_script, new_axes, plain_text, shortened
 
 if TYPE_CHECKING:
-    from matplotlib.figure import SubFigure
-
-# blue and vermilion, told apart by most colour-blind readers; a sign says it again
-RIGHT, WRONG = "#0072B2", "#D55E00"
+    from matplotlib.axes import Axes
 
 Show = Literal["all", "wrong", "right"]
 # inches that an image and a name beside the matrix take
 TILE, NAME = 1.45, 2.6
 
 
-class ErrorGalleryDisplay:
-    """Draw predictions, right and wrong in colour, sorted by confidence, and the confusion matrix.
+class ErrorGalleryDisplay(Savable):
+    """Draw right and wrong predictions, sorted by confidence, and the confusion matrix.
 
     Parameters
     ----------
@@ -31,11 +28,11 @@ class ErrorGalleryDisplay:
     y_true : array-like of shape (n,)
         The true labels.
     proba : array-like of shape (n, n_classes)
-        What the classifier said.
+        Predicted probabilities.
     classes : array-like of shape (n_classes,)
         The labels of its columns.
     predicted : array-like of shape (n,), optional
-        What it called the images; by default the likeliest class.
+        The predictions; by default the most probable class.
 
     Attributes
     ----------
@@ -74,13 +71,13 @@ class ErrorGalleryDisplay:
             )
         if self.y_true.shape != (len(self.images),):
             raise ValueError(f"there are {len(self.images)} images but {self.y_true.size} labels.")
-        likeliest = self.classes[self.proba.argmax(axis=1)]
-        self.predicted = likeliest if predicted is None else np.asarray(predicted)
+        most_probable = self.classes[self.proba.argmax(axis=1)]
+        self.predicted = most_probable if predicted is None else np.asarray(predicted)
         if self.predicted.shape != self.y_true.shape:
             raise ValueError(
                 f"there are {len(self.images)} images but {self.predicted.size} predicted labels."
             )
-        self.confidence = of_named(self.proba, self.predicted, self.classes)
+        self.confidence = of_predicted(self.proba, self.predicted, self.classes)
         self.right = self.predicted == self.y_true
 
     @classmethod
@@ -130,68 +127,84 @@ class ErrorGalleryDisplay:
         chosen = np.concatenate([errors, right[len(right) - min(len(right), n - len(errors)) :]])
         return chosen[np.argsort(-self.confidence[chosen], kind="stable")]
 
-    def plot(self, n: int = 24, *, show: Show = "all", columns: int = 6) -> Self:
+    @any_script()
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        n_images: int = 24,
+        show: Show = "all",
+        n_columns: int = 6,
+    ) -> Self:
         """Draw.
 
         Parameters
         ----------
-        n : int, default=24
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure that fits.
+        n_images : int, default=24
             How many images at most.
         show : {"all", "wrong", "right"}, default="all"
             See :meth:`order`.
-        columns : int, default=6
+        n_columns : int, default=6
             Images in a row.
 
         Returns
         -------
         self : ErrorGalleryDisplay
         """
-        from matplotlib.figure import Figure
-
-        rows = self.order(n, show)
-        lines = max(1, -(-len(rows) // columns))
-        labels = np.unique(np.concatenate([self.classes, self.y_true]))
-        names = [shortened(str(label), 72 * NAME, 10) for label in labels]
+        rows = self.order(n_images, show)
+        n_columns = max(1, min(n_columns, len(rows)))
+        lines = max(1, -(-len(rows) // n_columns))
+        labels = np.unique(np.concatenate([self.classes, self.y_true, self.predicted]))
+        names = [plain_text(shortened(str(label), 72 * NAME, 10)) for label in labels]
         # the matrix needs room for one number and one name a class
         margin = max(1.8, 0.08 * max(map(len, names)) + 0.6)
         side = max(3.6, 0.55 * len(labels) + margin)
-        self.figure_ = Figure(
-            figsize=(TILE * columns + side, max(1.85 * lines + 0.4, side)), layout="constrained"
-        )
-        parts: Any = self.figure_.subfigures(1, 2, width_ratios=[TILE * columns, side])
-        self._draw_gallery(parts[0], rows, lines, columns)
-        self._draw_matrix(parts[1], labels, names)
+        width = max(TILE * n_columns, 3.0)
+        height = max(1.85 * lines + 0.4, side)
+        self.ax_ = new_axes(ax, width + side, height)
+        self.figure_ = self.ax_.figure
+        self.ax_.set_axis_off()
+        share = width / (width + side)
+        if ax is None:
+            # laid out by matplotlib: names of any length get their room
+            grid = self.ax_.get_subplotspec().subgridspec(1, 2, width_ratios=[width, side])
+            gallery, matrix = (self.figure_.add_subplot(grid[k]) for k in (0, 1))
+        else:
+            gallery = self.ax_.inset_axes((0, 0, 0.96 * share, 1))
+            matrix = self.ax_.inset_axes((share + 0.12, 0.12, 0.86 - share, 0.82))
+        self._draw_gallery(gallery, rows, n_columns)
+        self._draw_matrix(matrix, labels, names)
         return self
 
-    def _draw_gallery(
-        self, figure: "SubFigure", rows: NDArray[np.intp], lines: int, columns: int
-    ) -> None:
-        axes = figure.subplots(lines, columns, squeeze=False)
-        for ax in axes.flat[len(rows) :]:
+    def _draw_gallery(self, ax: "Axes", rows: NDArray[np.intp], n_columns: int) -> None:
+        title = f"{self.right.sum()} of {len(self.right)} right ({self.right.mean():.1%})"
+        if not len(rows):
             ax.set_axis_off()
-        titles = [self._caption(i) for i in rows]
-        wide = 0.92 * 72 * TILE
-        size = size_for(titles, wide, 7)
-        for ax, i, title in zip(axes.flat, rows, titles, strict=False):
-            ax.imshow(rgb(as_array(self.images[i])))
-            ax.set(xticks=[], yticks=[])
-            colour = RIGHT if self.right[i] else WRONG
-            for spine in ax.spines.values():
-                spine.set(color=colour, linewidth=2.5)
-            ax.set_title(shortened(title, wide, size), fontsize=size, color=colour)
-        figure.suptitle(
-            f"{self.right.sum()} of {len(self.right)} right ({self.right.mean():.1%})",
-            fontsize="medium",
-        )
+            ax.set_title(title, fontsize="medium")
+            return
+        CellGalleryDisplay(
+            self.images[rows],
+            self.y_true[rows],
+            predicted=self.predicted[rows],
+            confidence=self.confidence[rows],
+            captions=[self._caption(i) for i in rows],
+        ).plot(ax, n_columns=n_columns, title=title)
 
     def _caption(self, i: int) -> str:
-        sure = f"{self.predicted[i]} {self.confidence[i]:.2f}"
-        return f"✓ {sure}" if self.right[i] else f"✗ {sure}\nis {self.y_true[i]}"
+        text = f"{self.predicted[i]} {self.confidence[i]:.2f}"
+        return f"✓ {text}" if self.right[i] else f"✗ {text}\nis {self.y_true[i]}"
 
-    def _draw_matrix(self, figure: "SubFigure", labels: NDArray[Any], names: list[str]) -> None:
-        ax = figure.subplots()
-        counts = confusion_matrix(self.y_true, self.predicted, labels=labels)
+    def _draw_matrix(self, ax: "Axes", labels: NDArray[Any], names: list[str]) -> None:
+        counts = np.zeros((len(labels), len(labels)), dtype=int)
+        places = (np.searchsorted(labels, y) for y in (self.y_true, self.predicted))
+        np.add.at(counts, tuple(places), 1)
         ConfusionMatrixDisplay(counts, display_labels=names).plot(
-            ax=ax, cmap="Blues", colorbar=False, xticks_rotation="vertical"
+            ax=ax,
+            cmap="Blues",
+            colorbar=False,
+            xticks_rotation="vertical",
+            im_kw={"aspect": "equal"},
         )
         ax.set(xlabel="predicted", ylabel="true")

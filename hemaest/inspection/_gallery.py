@@ -1,31 +1,44 @@
-"""Many cells side by side, with what they are called."""
+"""Many images side by side: cells with their labels, and images after each of some steps.
 
-from collections.abc import Sequence
+Both displays draw tiles in one axes, so they fit into any axes of a larger figure.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemaest import cellmap
-from hemaest.images import as_array, cell_map, check_images, rgb
-from hemaest.inspection._letters import shortened, size_for
+from hemaest.images import as_array, cell_map, check_images, iter_arrays, rgb
+from hemaest.inspection.drawing import (
+    PLAIN,
+    RIGHT,
+    WRONG,
+    Savable,
+    any_script,
+    new_axes,
+    plain_text,
+    shortened,
+    size_for,
+    thumbnail,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CellGalleryDisplay"]
-
-# blue and vermilion are told apart by colour-blind readers too; wrong ones are dashed besides
-RIGHT, WRONG, PLAIN = "#0072B2", "#D55E00", "#999999"
+# pixels of a tile, so that files stay small
 TILE = 160
 GAP = 0.06
+PITCH = 1.05
 
 
-class CellGalleryDisplay:
-    """Draw cells in a grid, each with its name, framed by whether it was named rightly.
+class CellGalleryDisplay(Savable):
+    """Draw cells in a grid, each with its label, framed by whether the prediction is right.
 
-    Right ones have a blue frame, wrong ones a dashed vermilion one and both names, so that the
-    picture reads without colour as well. Cells with a cell map are outlined.
+    Right predictions have a blue frame; wrong ones have a dashed vermilion frame and both labels,
+    so that the drawing can be read without color. Cells with a cell map are outlined.
 
     Parameters
     ----------
@@ -34,11 +47,11 @@ class CellGalleryDisplay:
     labels : array-like of shape (n,), optional
         What the cells are.
     predicted : array-like of shape (n,), optional
-        What they were called.
+        What was predicted.
     confidence : array-like of shape (n,), optional
-        How sure that was, 0 to 1.
+        Probability of the prediction, 0 to 1.
     captions : sequence of str, optional
-        Written below the cells instead of their names.
+        Written below the cells instead of their labels.
 
     Attributes
     ----------
@@ -92,9 +105,9 @@ class CellGalleryDisplay:
         y_true : array-like of shape (n,)
             What the cells are.
         y_pred : array-like of shape (n,)
-            What they were called.
+            What was predicted.
         confidence : array-like of shape (n,), optional
-            How sure that was.
+            Probability of the prediction.
         n_cells : int or None, default=24
             How many to show, evenly spaced within each class; None shows all.
 
@@ -118,12 +131,12 @@ class CellGalleryDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: ArrayLike | None = None, *, n_cells: int | None = 24
     ) -> Self:
-        """Name the cells with a fitted classifier, and return the undrawn display.
+        """Predict the cells with a fitted classifier, and return the undrawn display.
 
         Parameters
         ----------
         estimator : fitted classifier
-            Only the cells that are shown are named.
+            Only the cells that are shown are predicted.
         X : images
             As :func:`hemaest.images.check_images` takes them.
         y : array-like of shape (n,), optional
@@ -142,10 +155,11 @@ class CellGalleryDisplay:
         predicted = estimator.predict(X)
         confidence = None
         if hasattr(estimator, "predict_proba"):
-            confidence = of_named(estimator.predict_proba(X), predicted, estimator.classes_)
+            confidence = of_predicted(estimator.predict_proba(X), predicted, estimator.classes_)
         labels = None if labels is None else labels[rows]
         return cls(X, labels, predicted=predicted, confidence=confidence)
 
+    @any_script()
     def plot(
         self, ax: "Axes | None" = None, *, n_columns: int | None = None, title: str | None = None
     ) -> Self:
@@ -164,8 +178,6 @@ class CellGalleryDisplay:
         -------
         self : CellGalleryDisplay
         """
-        from matplotlib.figure import Figure
-
         n = len(self.images)
         columns = n_columns or min(n, max(3, int(np.ceil(np.sqrt(1.6 * n)))))
         rows = -(-n // columns)
@@ -175,20 +187,16 @@ class CellGalleryDisplay:
         own = ax is None
         if ax is None:
             inches = 1.3
-            figure = Figure(
-                figsize=(columns * inches * (1 + GAP), rows * inches * (1 + below) + 0.4),
-                layout="constrained",
-            )
-            ax = figure.subplots()
+            ax = new_axes(None, columns * inches * (1 + GAP), rows * inches * (1 + below) + 0.4)
         self.ax_, self.figure_ = ax, ax.figure
         ax.set_xlim(-GAP, columns * (1 + GAP))
         ax.set_ylim(rows * (1 + below), -GAP)
         ax.set_aspect("equal")
         ax.set_axis_off()
-        ax.set_title(self._title() if title is None else title, fontsize="medium")
+        ax.set_title(self._title() if title is None else plain_text(title), fontsize="medium")
         if own:
             # lays the figure out, so that the room for letters is known
-            figure.draw_without_rendering()
+            self.figure_.draw_without_rendering()
         window = self.ax_.get_window_extent()
         wide = window.width * 72 / self.figure_.dpi * (1 + GAP) / (columns * (1 + GAP) + GAP)
         size = size_for(captions, wide, 8.5)
@@ -207,7 +215,7 @@ class CellGalleryDisplay:
         x0, y0 = left + (1 - width * scale) / 2, top + (1 - height * scale) / 2
         extent = (x0, x0 + width * scale, y0 + height * scale, y0)
         self.ax_.imshow(
-            small(rgb(image)), extent=extent, aspect="equal", interpolation="antialiased"
+            thumbnail(image, TILE), extent=extent, aspect="equal", interpolation="antialiased"
         )
         self._outline(image, x0, y0, scale)
         color, style = self._frame(i)
@@ -217,7 +225,13 @@ class CellGalleryDisplay:
         if text:
             ink = WRONG if color == WRONG else "#222222"
             self.ax_.text(
-                left + 0.5, top + 1.03, text, ha="center", va="top", fontsize=size, color=ink
+                left + 0.5,
+                top + 1.03,
+                plain_text(text),
+                ha="center",
+                va="top",
+                fontsize=size,
+                color=ink,
             )
 
     def _outline(self, image: NDArray[np.uint8], x0: float, y0: float, scale: float) -> None:
@@ -253,7 +267,147 @@ class CellGalleryDisplay:
         if self.labels is None or self.predicted is None:
             return f"{n} cell" + ("s" if n > 1 else "")
         right = int(np.sum(self.labels == self.predicted))
-        return f"{right} of {n} named rightly"
+        return f"{right} of {n} right"
+
+
+class StainGridDisplay(Savable):
+    """Draw images in columns, and the output of each step in rows.
+
+    The first row holds the original images, so that a reader sees what a normalization changed:
+    whether the stains agree, and whether each cell kept its structure.
+
+    Parameters
+    ----------
+    rows : mapping of str to images
+        Name of the row -> images; the same number in each row.
+    column_names : sequence of str, optional
+        Written above the columns, such as the laboratories; one name for neighbouring columns is
+        written once.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of ``ax_``.
+
+    Examples
+    --------
+    >>> from hemaest.datasets import make_cells
+    >>> from hemaest.stain import MacenkoNormalizer, ReinhardNormalizer
+    >>> cells = make_cells(6, image_size=64, n_labs=2, random_state=0)
+    >>> steps = {"Reinhard": ReinhardNormalizer(), "Macenko": MacenkoNormalizer()}
+    >>> fitted = {name: step.fit(cells.images[:2]) for name, step in steps.items()}
+    >>> display = StainGridDisplay.from_estimators(fitted, cells.images)
+    >>> list(display.rows)
+    ['original', 'Reinhard', 'Macenko']
+    >>> len(display.plot().ax_.images)
+    18
+    """
+
+    def __init__(self, rows: Mapping[str, Any], *, column_names: Any = None) -> None:
+        self.rows: dict[str, NDArray[Any]] = {
+            str(name): check_images(images, min_pixels=1, estimator="StainGridDisplay")
+            for name, images in rows.items()
+        }
+        lengths = {name: len(images) for name, images in self.rows.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"Each row needs the same number of images; got {lengths}.")
+        self.column_names = None if column_names is None else [str(c) for c in column_names]
+        n = next(iter(lengths.values()))
+        if self.column_names is not None and len(self.column_names) != n:
+            raise ValueError(
+                f"column_names has {len(self.column_names)} entries for {n} columns of images."
+            )
+
+    @classmethod
+    def from_estimators(
+        cls, estimators: Any, X: Any, *, n_images: int = 8, column_names: Any = None
+    ) -> Self:
+        """Run fitted steps on some images and return the undrawn display.
+
+        Parameters
+        ----------
+        estimators : fitted transformer, or mapping of str to such
+            Normalizers, ALHE, or whole pipelines of image steps.
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        n_images : int, default=8
+            How many to show at most, evenly spaced.
+        column_names : sequence of str, optional
+            One for each image of X.
+
+        Returns
+        -------
+        display : StainGridDisplay
+        """
+        X = check_images(X, min_pixels=1, estimator="StainGridDisplay")
+        if not isinstance(estimators, Mapping):
+            estimators = {type(estimators).__name__: estimators}
+        shown = np.unique(np.linspace(0, len(X) - 1, min(n_images, len(X))).astype(int))
+        names = one_each("column_names", column_names, len(X))
+        names = None if names is None else names[shown]
+        rows = {"original": X[shown]}
+        rows.update({name: step.transform(X[shown]) for name, step in estimators.items()})
+        return cls(rows, column_names=names)
+
+    @any_script()
+    def plot(self, ax: "Axes | None" = None, *, title: str | None = None) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure that fits the images.
+        title : str, optional
+            By default none.
+
+        Returns
+        -------
+        self : StainGridDisplay
+        """
+        n_columns, n_rows = len(next(iter(self.rows.values()))), len(self.rows)
+        pitch = PITCH
+        longest = max(len(line) for name in self.rows for line in name.split("\n"))
+        margin = 0.15 + 0.075 * longest
+        if ax is None:
+            inches = 1.1
+            ax = new_axes(None, (n_columns + margin) * inches, n_rows * inches + 0.5)
+        else:
+            window = ax.get_window_extent()
+            inches = window.width / ax.figure.dpi / (n_columns * pitch + margin)
+        self.ax_, self.figure_ = ax, ax.figure
+        for i, (name, images) in enumerate(self.rows.items()):
+            ax.text(
+                -0.08, i * pitch + 0.5, plain_text(name), ha="right", va="center", fontsize="medium"
+            )
+            for j, image in enumerate(iter_arrays(images)):
+                height, width = image.shape[:2]
+                side = max(height, width)
+                left, top = j * pitch, i * pitch
+                dx, dy = (1 - width / side) / 2, (1 - height / side) / 2
+                extent = (left + dx, left + 1 - dx, top + 1 - dy, top + dy)
+                ax.imshow(rgb(image), extent=extent, interpolation="antialiased")
+        self._write_columns(ax, pitch, 72 * 0.9 * inches)
+        ax.set_xlim(-margin, n_columns * pitch)
+        ax.set_ylim(n_rows * pitch, -0.05 if self.column_names is None else -0.3)
+        ax.set_aspect("equal")
+        ax.set_axis_off()
+        if title:
+            ax.set_title(plain_text(title), fontsize="medium")
+        return self
+
+    def _write_columns(self, ax: "Axes", pitch: float, points: float) -> None:
+        """Write each run of equal names once, above a line over its columns."""
+        runs = [(name, len(list(run))) for name, run in groupby(self.column_names or [])]
+        size = min((size_for([name], points * n, 10) for name, n in runs), default=10)
+        start = 0
+        for name, n in runs:
+            left, right = start * pitch, (start + n - 1) * pitch + 1
+            ax.plot([left, right], [-0.06, -0.06], color="0.4", linewidth=1, clip_on=False)
+            text = plain_text(shortened(name, points * n, size))
+            ax.text((left + right) / 2, -0.1, text, ha="center", va="bottom", fontsize=size)
+            start += n
 
 
 def one_each(name: str, values: Any, n: int) -> Any:
@@ -265,14 +419,16 @@ def one_each(name: str, values: Any, n: int) -> Any:
     return np.asarray(values)
 
 
-def of_named(proba: ArrayLike, predicted: ArrayLike, classes: ArrayLike) -> NDArray[np.floating]:
-    """Return the probability of the class that each item was called.
+def of_predicted(
+    proba: ArrayLike, predicted: ArrayLike, classes: ArrayLike
+) -> NDArray[np.floating]:
+    """Return the probability of the class that was predicted for each item.
 
-    It need not be the likeliest: where a threshold was tuned, the names are those of ``predict``.
+    It need not be the most probable: where a threshold was tuned, ``predict`` decides.
 
     Examples
     --------
-    >>> of_named([[0.7, 0.3]], ["blast"], ["ig", "blast"])
+    >>> of_predicted([[0.7, 0.3]], ["blast"], ["ig", "blast"])
     array([0.3])
     """
     column = (np.asarray(predicted)[:, None] == np.asarray(classes)).argmax(axis=1)
@@ -300,14 +456,3 @@ def some_of_each(labels: ArrayLike, n: int | None) -> NDArray[np.intp]:
         own = np.flatnonzero(codes == k)
         parts.append(own[np.linspace(0, len(own) - 1, number).round().astype(int)])
     return np.concatenate(parts)
-
-
-def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image no larger than a tile is drawn, so that files stay small."""
-    from hemaest._geometry import scale_to
-
-    height, width = image.shape[:2]
-    share = TILE / max(height, width)
-    if share >= 1:
-        return image
-    return scale_to(image, max(1, round(height * share)), max(1, round(width * share)))

@@ -1,24 +1,44 @@
-"""Maps of what a net looks at: drawn on the cell, and counted by its parts."""
+"""Heat maps of where a network looks: drawn on the cell, and summed over its parts.
+
+The base class of ``GradCAM`` and ``AttentionMap``, and how they reach the network inside a
+pipeline.
+"""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from hemaest import cellmap
 from hemaest.base import did_you_mean
 from hemaest.deep._letterbox import placement
-from hemaest.images import as_array, cell_map, rgb
-from hemaest.inspection._letters import shortened, size_for
-from hemaest.inspection._net import reach_net, targets_of
+from hemaest.deep._owner import OwnsNet
+from hemaest.images import as_array, cell_map, check_images, rgb
+from hemaest.inspection.drawing import (
+    Savable,
+    any_script,
+    new_axes,
+    overlay,
+    plain_text,
+    shortened,
+    size_for,
+    thumbnail,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 Heat = NDArray[np.float64]
-# inches that an image beside its map takes
-PAIR = 3.1
+# inches that an image beside its map takes, and pixels of each
+PAIR, TILE = 3.1, 320
+# a pair in units of an image: width with the gap to the next, height with the title
+GAP = 0.16
+WIDE, HIGH = 2.06 + GAP, 1.24
 
 
 def unbox(heat: Heat, height: int, width: int, size: int) -> Heat:
@@ -56,8 +76,8 @@ def heat_shares(heat: Heat, labels: NDArray[np.uint8]) -> dict[str, float]:
     return shares | {f"{name}_area": float(mask.mean()) for name, mask in parts.items()}
 
 
-class HeatDisplay:
-    """Images, a map of heat for each, and what the net said.
+class HeatDisplay(Savable):
+    """Images, a heat map for each, and the predictions.
 
     Parameters
     ----------
@@ -67,8 +87,9 @@ class HeatDisplay:
     titles : list of str
     """
 
-    # what from_estimator takes besides
+    # further options of from_estimator
     _options: ClassVar[tuple[str, ...]] = ()
+    _scale_label: ClassVar[str] = "relative to the image's maximum"
 
     def __init__(
         self, images: list[NDArray[np.uint8]], maps: list[Heat], titles: list[str]
@@ -84,7 +105,7 @@ class HeatDisplay:
         Parameters
         ----------
         estimator : fitted deep classifier, or Pipeline that ends in one
-            Whose view is asked for.
+            What to explain.
         X : images
             As the estimator takes them.
         target : label or array of labels, optional
@@ -149,51 +170,113 @@ class HeatDisplay:
         ]
         return pd.DataFrame(rows)
 
-    def plot(self, n: int = 12, *, columns: int = 4) -> Self:
-        """Draw each image beside itself under its map.
+    @any_script()
+    def plot(self, ax: "Axes | None" = None, *, n_images: int = 12, n_columns: int = 4) -> Self:
+        """Draw each image beside itself under its map, with the scale of the map's colors.
 
         Parameters
         ----------
-        n : int, default=12
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure that fits.
+        n_images : int, default=12
             How many images at most.
-        columns : int, default=4
+        n_columns : int, default=4
             Pairs in a row.
 
         Returns
         -------
         self : object
-            With ``figure_``.
+            With ``ax_`` and ``figure_``.
         """
-        from matplotlib.figure import Figure
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
 
-        n = min(n, len(self.images))
-        columns = min(columns, n)
+        n = min(n_images, len(self.images))
+        columns = max(1, min(n_columns, n))
         rows = -(-n // columns)
-        self.figure_ = Figure(figsize=(PAIR * columns, 1.85 * rows), layout="constrained")
-        wide = 0.95 * 72 * PAIR
-        size = size_for(self.titles[:n], wide, 8.5)
-        axes = self.figure_.subplots(rows, columns, squeeze=False)
-        for ax in axes.flat:
-            ax.set_axis_off()
-        for ax, image, heat, title in zip(
-            axes.flat, self.images, self.maps, self.titles, strict=False
-        ):
-            picture = rgb(image)
-            gap = np.full((picture.shape[0], max(1, picture.shape[1] // 25), 3), 255, np.uint8)
-            ax.imshow(np.hstack([picture, gap, overlay(picture, heat)]))
-            ax.set_title(shortened(title, wide, size), fontsize=size)
+        own = ax is None
+        self.ax_ = ax = new_axes(ax, PAIR * columns + 0.9, 1.85 * rows + 0.2)
+        self.figure_ = ax.figure
+        ax.set_xlim(0, columns * WIDE - GAP)
+        ax.set_ylim(rows * HIGH, -0.2)
+        ax.set_aspect("equal")
+        ax.set_axis_off()
+        scale = ScalarMappable(Normalize(0, 1), cmap="inferno")
+        bar = self.figure_.colorbar(scale, ax=ax, shrink=min(0.8, 2.2 / (1.85 * rows)), pad=0.02)
+        bar.set_label(self._scale_label, fontsize=8)
+        bar.set_ticks([0, 0.5, 1])
+        bar.ax.tick_params(labelsize=8)
+        if own:
+            # lays the figure out, so that the room for letters is known
+            self.figure_.draw_without_rendering()
+        points = ax.get_window_extent().width * 72 / self.figure_.dpi / columns * 0.95
+        size = size_for(self.titles[:n], points, 8.5)
+        for i in range(n):
+            left, top = (i % columns) * WIDE, (i // columns) * HIGH
+            self._draw(i, left, top)
+            text = plain_text(shortened(self.titles[i], points, size))
+            ax.text(left + 1.03, top - 0.04, text, ha="center", va="bottom", fontsize=size)
         return self
 
+    def _draw(self, i: int, left: float, top: float) -> None:
+        """Draw one pair, each image centered in a square and never stretched."""
+        image = rgb(self.images[i])
+        height, width = image.shape[:2]
+        side = max(height, width)
+        x, y = (1 - width / side) / 2, (1 - height / side) / 2
+        # pixels that nobody sees would only fill memory
+        small = thumbnail(image, TILE), thumbnail(overlay(image, self.maps[i]), TILE)
+        for k, shown in enumerate(small):
+            start = left + k * 1.06
+            extent = (start + x, start + 1 - x, top + 1 - y, top + y)
+            self.ax_.imshow(shown, extent=extent, interpolation="antialiased")
 
-def overlay(image: NDArray[np.uint8], heat: Heat) -> NDArray[np.uint8]:
-    """Return the image in grey under colours that grow stronger with the heat.
 
-    Heat that is much the same everywhere points nowhere, and is drawn faint.
+def reach_net(estimator: Any, X: Any, name: str) -> tuple[Any, NDArray[Any]]:
+    """Return the deep classifier of a fitted estimator, and X as it reaches it.
+
+    Parameters
+    ----------
+    estimator : fitted classifier or Pipeline
+        What ends in a deep classifier.
+    X : images
+        As the estimator takes them.
+    name : str
+        Of the display, for errors.
     """
-    import matplotlib
+    images = check_images(X, estimator=name)
+    before: list[Any] = []
+    while isinstance(estimator, (FrozenEstimator, Pipeline)):
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        else:
+            check_is_fitted(estimator)
+            before.extend([estimator[:-1]] if len(estimator.steps) > 1 else [])
+            estimator = estimator.steps[-1][1]
+    if not (isinstance(estimator, OwnsNet) and hasattr(estimator, "predict_proba")):
+        raise TypeError(
+            f"{name} explains a network, but this ends in {type(estimator).__name__}; give a "
+            "fitted deep classifier (hemaest.deep) or a Pipeline that ends in one."
+        )
+    check_is_fitted(estimator, "net_")
+    for steps in before:
+        images = check_images(steps.transform(images), estimator=name)
+    return estimator, images
 
-    heat = heat / max(1.0, 4 * float(heat.mean()))
-    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    colours = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
-    strength = (0.15 + 0.6 * heat)[..., None]
-    return (grey * (1 - strength) + colours * strength).round().astype(np.uint8)
+
+def targets_of(classifier: Any, images: NDArray[Any], target: Any) -> NDArray[np.intp]:
+    """Return for each image the place of the class to explain; by default the predicted one."""
+    if target is None:
+        return classifier.predict_proba(images).argmax(axis=1)
+    given = np.asarray(target)
+    if given.ndim and given.shape != (len(images),):
+        raise ValueError(
+            f"target has shape {given.shape}, but there are {len(images)} images; give one label "
+            "for all, or one for each."
+        )
+    wanted = np.broadcast_to(given, (len(images),))
+    known = {label: i for i, label in enumerate(classifier.classes_.tolist())}
+    missing = [label for label in dict.fromkeys(wanted.tolist()) if label not in known]
+    if missing:
+        raise ValueError(f"target {missing[0]!r} is no class of the model: {list(known)}.")
+    return np.array([known[label] for label in wanted.tolist()])

@@ -1,4 +1,4 @@
-"""A smear field with what was found in it."""
+"""A smear field with the cells that were found in it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -8,23 +8,38 @@ from numpy.typing import NDArray
 
 from hemaest import cellmap
 from hemaest.images import as_array, check_images, rgb
-from hemaest.inspection._letters import wrapped
+from hemaest.inspection.drawing import (
+    Savable,
+    any_script,
+    class_color,
+    ink_on,
+    new_axes,
+    plain_text,
+    thumbnail,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["SmearDisplay"]
 
-# one colour per class, told apart also by most colour-blind readers (Okabe and Ito, 2008)
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+UNNAMED = "#0072B2"
+# inches: the longer side of the field, and what the shorter one has at least
+LONG, SHORT = 8.0, 1.5
+# the field is drawn pixel for pixel up to this many dots an inch, 2,400 pixels
+MOST_DOTS = 300
+# fields larger than this are reduced before they are drawn: a drawing has fewer pixels
+LARGEST = 4800
 
 
-class SmearDisplay:
+class SmearDisplay(Savable):
     """Draw a field with boxes, outlines, labels and scores.
 
-    Lines and letters follow the size at which the field is drawn, so a small field in a corner of a
-    page and a large one on a screen both read well. Where cells lie so close that labels would
-    cover each other, a label gives way or is left out; its box stays.
+    A cell type has the same color in every field (:func:`class_color`). Lines and letters follow
+    the size at which the field is drawn, so a small field in a corner of a page and a large one on
+    a screen are both legible. A new figure has the field's own resolution, up to 2,400 pixels.
+    Where labels would cover each other, a label is moved or left out; its box stays.
 
     Parameters
     ----------
@@ -79,7 +94,7 @@ class SmearDisplay:
     def from_detector(
         cls, detector: Any, image: Any, *, classifier: Any = None, segmenter: Any = None
     ) -> Self:
-        """Find the leukocytes of a field, name them, and return the undrawn display.
+        """Find and classify the leukocytes of a field, and return the undrawn display.
 
         Parameters
         ----------
@@ -88,7 +103,7 @@ class SmearDisplay:
         image : uint8 array (H, W, 3), ImageRef or path
             The field.
         classifier : fitted classifier, optional
-            Names each crop.
+            Classifies each crop.
         segmenter : fitted CellSegmenter(cells="all"), optional
             Draws the outlines.
 
@@ -105,6 +120,7 @@ class SmearDisplay:
         cell_map = None if segmenter is None else segmenter.predict([field])[0]
         return cls(field, boxes, cell_map=cell_map, names=names)
 
+    @any_script()
     def plot(self, ax: "Axes | None" = None, *, scores: bool = True) -> Self:
         """Draw.
 
@@ -119,17 +135,17 @@ class SmearDisplay:
         -------
         self : SmearDisplay
         """
-        from matplotlib.figure import Figure
         from matplotlib.patches import Rectangle
 
         height, width = self.image.shape[:2]
         if ax is None:
-            wide = 8.0 if width >= height else 6.0
-            ax = Figure(
-                figsize=(wide, wide * height / width + 0.4), layout="constrained"
-            ).subplots()
+            longer = max(height, width)
+            dots = float(np.clip(longer / LONG, 100, MOST_DOTS))
+            size = [max(SHORT, LONG * n / longer) for n in (width, height)]
+            ax = new_axes(None, size[0], size[1] + 0.4, dpi=dots)
         self.ax_, self.figure_ = ax, ax.figure
-        ax.imshow(self.image)
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        ax.imshow(thumbnail(self.image, LARGEST), extent=extent)
         ax.set_axis_off()
         points = self._points_per_pixel()
         line = float(np.clip(1.6 * np.sqrt(points * min(height, width) / 300), 0.6, 2.5))
@@ -141,7 +157,8 @@ class SmearDisplay:
                 Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=color, lw=line)
             )
         self._write_labels(colors, scores, points)
-        ax.set_title(wrapped(self._title(), points * width, 10), fontsize=10)
+        room = max(points * width, 72 * SHORT)
+        ax.set_title(plain_text(wrapped(self._title(), room, 10)), fontsize=10)
         return self
 
     def _points_per_pixel(self) -> float:
@@ -155,9 +172,8 @@ class SmearDisplay:
 
     def _colors(self) -> list[str]:
         if self.names is None:
-            return [COLORS[0]] * len(self.boxes)
-        place = {name: COLORS[i % len(COLORS)] for i, name in enumerate(self._classes())}
-        return [place[name] for name in self.names]
+            return [UNNAMED] * len(self.boxes)
+        return [class_color(name) for name in self.names]
 
     def _title(self) -> str:
         n = len(self.boxes)
@@ -203,7 +219,8 @@ class SmearDisplay:
                 if text and free and not any(_overlap(place, other) for other in taken):
                     taken.append(place)
                     self.ax_.text(
-                        left, top + high / 2, text, fontsize=size, color="white", va="center",
+                        left, top + high / 2, plain_text(text), fontsize=size, color=ink_on(color),
+                        va="center",
                         bbox={"facecolor": color, "edgecolor": "none", "pad": 0.15 * size},
                     )  # fmt: skip
                     break

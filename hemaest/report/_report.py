@@ -1,12 +1,21 @@
-"""Collect tables, figures and pictures and write them as one HTML file that needs nothing else."""
+"""Collect tables, figures and images and write them as one HTML file that needs nothing else.
+
+The pages of the evaluation are made with it. It knows no estimator: it is given tables, figures and
+arrays.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import os
+import platform
 import re
+import warnings
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +25,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hemaest._tables import format_cell
+
+PACKAGES = ("hemaest", "numpy", "scikit-learn", "torch")
 
 
 class Report:
@@ -27,6 +38,9 @@ class Report:
         Heading of the page.
     lead : str, default=""
         What the reader must know first; shown under the title.
+    command : str, default=""
+        Command or folder that the page belongs to; shown under the lead, with the date and the
+        versions of the packages.
 
     Examples
     --------
@@ -37,13 +51,14 @@ class Report:
     (True, True)
     """
 
-    def __init__(self, title: str, lead: str = ""):
+    def __init__(self, title: str, lead: str = "", *, command: str = ""):
         self.title = title
         self.lead = lead
+        self.command = command
         self._sections: list[dict[str, Any]] = []
 
     def section(self, title: str, note: str = "") -> Self:
-        """Begin a section; what is added next goes into it.
+        """Start a section; what is added next goes into it.
 
         Parameters
         ----------
@@ -76,7 +91,7 @@ class Report:
         text : str
             Plain text; it is escaped.
         tone : {"plain", "good", "warn", "bad"}, default="plain"
-            The colour of the box; plain text has none.
+            The color of the box; plain text has none.
 
         Returns
         -------
@@ -85,7 +100,7 @@ class Report:
         return self._add("text", text=text, tone=tone)
 
     def tiles(self, tiles: Iterable[tuple[str, str, str]]) -> Self:
-        """Add a row of figures in large type.
+        """Add a row of numbers in large type.
 
         Parameters
         ----------
@@ -108,14 +123,14 @@ class Report:
         limits: tuple[float, float] | None = None,
         digits: int = 3,
         quiet: Sequence[int] = (),
+        headings: Mapping[str, str] | None = None,
     ) -> Self:
         """Add a table.
 
         Parameters
         ----------
         table : DataFrame
-            The index is not shown. Columns whose name begins with ``p`` and stands alone or before
-            a space are written as p-values.
+            The index is not shown. Columns named ``p`` or ``p_...`` are written as p-values.
         caption : str, default=""
             A line below.
         title : str, default=""
@@ -128,7 +143,10 @@ class Report:
         digits : int, default=3
             Decimals of floats.
         quiet : sequence of int
-            Rows to draw in a quieter colour.
+            Rows to draw in a quieter color.
+        headings : mapping of str to str, optional
+            Headings of columns; by default underscores become spaces. An empty mapping keeps the
+            names as they are.
 
         Returns
         -------
@@ -151,13 +169,17 @@ class Report:
                 cells.append(cell)
             rows.append({"cells": cells, "quiet": i in set(quiet)})
         header = [
-            {"text": str(c), "number": numeric[c], "ends": _ends(drawn[c][1]) if c in drawn else ()}
+            {
+                "text": _heading(c, headings),
+                "number": numeric[c],
+                "ends": _ends(drawn[c][1]) if c in drawn else (),
+            }
             for c in names
         ]
         return self._add("table", header=header, rows=rows, caption=caption, title=title)
 
     def matrix(self, table: pd.DataFrame, caption: str = "") -> Self:
-        """Add a confusion matrix: counts, and shares of each row in figures and shade.
+        """Add a confusion matrix: counts, and shares of each row as numbers and shade.
 
         Parameters
         ----------
@@ -218,14 +240,14 @@ class Report:
         beside: Sequence[NDArray[np.uint8] | None] | None = None,
         beside_name: str = "",
     ) -> Self:
-        """Add pictures side by side.
+        """Add images side by side.
 
         Parameters
         ----------
         images : sequence of uint8 arrays (height, width, 3)
             Reduced to `size` when larger.
         captions : sequence of str
-            One below each picture.
+            One below each image.
         caption : str, default=""
             A line for all.
         size : int, default=160
@@ -233,9 +255,9 @@ class Report:
         marks : sequence of {"right", "wrong", ""}, optional
             The frame of each: blue with a tick, or dashed vermilion with a cross.
         beside : sequence of uint8 arrays or None, optional
-            A second picture beside each, such as the same under a map of heat.
+            A second image beside each, such as the same under a heat map.
         beside_name : str, default=""
-            What the second pictures show, for those who cannot see them.
+            What the second images show, for those who cannot see them.
 
         Returns
         -------
@@ -263,14 +285,14 @@ class Report:
         caption: str = "",
         size: int = 112,
     ) -> Self:
-        """Add pictures in named rows and columns.
+        """Add images in named rows and columns.
 
         Parameters
         ----------
         rows : mapping of str to sequence of uint8 arrays (height, width, 3)
-            The same number of pictures in each.
+            The same number of images in each.
         columns : sequence of str
-            One name for each column; neighbours of one name share it.
+            One name for each column; neighbors of one name share it.
         caption : str, default=""
             A line below.
         size : int, default=112
@@ -327,7 +349,13 @@ class Report:
         )
         environment.filters["groupby_runs"] = _runs
         template = environment.get_template("page.html")
-        return template.render(title=self.title, lead=self.lead, sections=self._sections)
+        return template.render(
+            title=self.title,
+            lead=self.lead,
+            command=self.command,
+            made=_made(),
+            sections=self._sections,
+        )
 
     def save(self, path: Any = None) -> str:
         """Write the page and return it.
@@ -350,13 +378,33 @@ class Report:
 
 
 def _runs(blocks: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Join neighbours of one kind, so that matrices stand side by side."""
+    """Join neighbors of one kind, so that matrices stand side by side."""
     return [(kind, list(run)) for kind, run in groupby(blocks, key=lambda block: block["kind"])]
+
+
+def _heading(name: Any, headings: Mapping[str, str] | None) -> str:
+    """Return the heading of a column."""
+    if headings is None or (headings and str(name) not in headings):
+        return str(name).replace("_", " ")
+    return headings.get(str(name), str(name))
+
+
+def _made() -> str:
+    """Return the day and the versions; the day can be fixed, for pages that are rebuilt."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(fixed), UTC) if fixed else datetime.now().astimezone()
+    parts = [f"{now:%Y-%m-%d}"]
+    for name in PACKAGES:
+        try:
+            parts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join([*parts, f"Python {platform.python_version()}"])
 
 
 def _cell(name: Any, value: Any, digits: int) -> str:
     value = value.item() if isinstance(value, np.generic) else value
-    if str(name).split(" ")[0] == "p" and isinstance(value, float) and value < 10**-digits:
+    if re.match(r"p([ _]|$)", str(name)) and isinstance(value, float) and value < 10**-digits:
         return f"<{10**-digits:.{digits}f}"
     return format_cell(value, digits)
 
@@ -394,7 +442,10 @@ def _svg(figure: Any) -> str:
     from matplotlib import pyplot as plt
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "hemaest"}):
+    # text stays text: the browser has the letters of scripts that matplotlib's font lacks
+    options = {"svg.hashsalt": "hemaest", "svg.fonttype": "none"}
+    with matplotlib.rc_context(options), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     text = buffer.getvalue()
@@ -407,7 +458,7 @@ def _svg(figure: Any) -> str:
 
 
 def _picture(image: NDArray[np.uint8], size: int) -> str:
-    """Return a picture as text; a photograph takes a tenth of the room as JPEG."""
+    """Return an image as text; a photograph takes a tenth of the room as JPEG."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(image[..., :3]))

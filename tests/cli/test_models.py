@@ -40,7 +40,7 @@ def model(folder, place):
     done = hemaest("train", folder, "-r", "color-logistic", "--folds", 3, "-j", 1,
                    "-o", place / "model.hemaest")  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "balanced accuracy" in done.stdout and "split by patient" in done.stderr
+    assert "balanced_accuracy" in done.stdout and "split by patient" in done.stderr
     return place / "model.hemaest"
 
 

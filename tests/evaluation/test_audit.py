@@ -7,7 +7,7 @@ from PIL import Image
 from hemaest.datasets import make_cells
 from hemaest.evaluation import audit, split
 from hemaest.evaluation._audit import LeakError
-from hemaest.evaluation._label_errors import label_error_candidates
+from hemaest.evaluation._audit_measures import label_error_candidates
 from hemaest.images import ImageRef
 
 CLASSES = ["neutrophil", "lymphocyte"]
@@ -25,7 +25,7 @@ def severity(result, finding):
 def test_clean_data_have_no_fault(cells):
     result = audit(cells.images, cells.target, cells.groups)
     assert set(result.table["severity"]) <= {"note", "caution"}
-    for finding in ("conflicting labels", "near-duplicates", "marks burned into the pictures"):
+    for finding in ("conflicting labels", "near-duplicates", "marks burned into the images"):
         assert severity(result, finding) is None
     result.raise_if_leaky()
     codes = np.unique(cells.groups, return_inverse=True)[1]
@@ -67,8 +67,8 @@ def test_test_part_in_all_its_forms(planted):
     mask = np.isin(np.arange(80), parts.test)
     tables = [audit(X, y, groups, test=t).table for t in (parts, mask)]
     assert tables[0].equals(tables[1])
-    torn = audit(X, y, groups, test=np.arange(80) % 3 == 0)
-    assert severity(torn, "groups across the split") == "fault"
+    crossing = audit(X, y, groups, test=np.arange(80) % 3 == 0)
+    assert severity(crossing, "groups across the split") == "fault"
     for bad in (np.ones(80, bool), [99], np.ones(3, bool)):
         with pytest.raises(ValueError, match="test"):
             audit(X, y, groups, test=bad)
@@ -78,7 +78,7 @@ def test_scale_bar_of_one_class_is_seen(cells):
     X = cells.images.copy()
     marked = cells.target == CLASSES[0]
     X[marked, 60:64, 50:68] = 10
-    found = audit(X, cells.target, cells.groups).items["marks burned into the pictures"]
+    found = audit(X, cells.target, cells.groups).items["marks burned into the images"]
     assert CLASSES[0] in set(found["class"]) and CLASSES[1] not in set(found["class"])
     assert set(found["place"]) == {"bottom right"}
 
@@ -90,7 +90,7 @@ def test_size_that_gives_the_class_away(cells):
     assert severity(result, "file facts alone scores 1.00") == "fault"
 
 
-def test_colour_shortcut_is_scored_and_its_absence_too(cells):
+def test_color_shortcut_is_scored_and_its_absence_too(cells):
     rng = np.random.default_rng(0)
     y = rng.permutation(np.repeat(CLASSES, 40))
     none = audit(cells.images, y, cells.groups).shortcuts.set_index("seen")
@@ -98,8 +98,8 @@ def test_colour_shortcut_is_scored_and_its_absence_too(cells):
     X = cells.images.copy()
     X[y == CLASSES[0], ..., 2] //= 2
     tinted = audit(X, y, cells.groups).shortcuts.set_index("seen")
-    assert tinted.loc["colour alone", "balanced accuracy"] > 0.95
-    assert tinted.loc["border alone", "balanced accuracy"] > 0.95
+    assert tinted.loc["color alone", "balanced_accuracy"] > 0.95
+    assert tinted.loc["border alone", "balanced_accuracy"] > 0.95
 
 
 def test_broken_files_are_listed_and_the_rest_goes_on(cells, tmp_path):

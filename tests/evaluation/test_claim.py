@@ -24,7 +24,7 @@ PLANTED = {
     "validation reported as test": {"validation": [6, 7], "reported_on": "validation"},
     "validation inside training": {"validation": [4, 5, 6]},
     "test inside training": {"test": [3, 8]},
-    "groups torn": {"groups": [0, 0, 1, 1, 2, 2, 3, 3, 2, 4]},
+    "groups split": {"groups": [0, 0, 1, 1, 2, 2, 3, 3, 2, 4]},
     "unsaved seed": {"random_state": None},
 }
 
@@ -78,14 +78,14 @@ def test_ready_made_weights_are_named(tmp_path):
     assert weights_used(Net(False)) == {}
 
 
-def test_what_was_learnt_outside_the_folds_is_named():
+def test_what_was_fitted_outside_the_folds_is_named():
     X = np.zeros((2, 32, 32, 3), np.uint8)
     start = FCMAEPretrainer("resnet24", backbone_options={"width": 8}, image_size=32, max_epochs=0)
     assert weights_used(WPATClassifier(pretrained=start)) == {}
     frozen = weights_used(WPATClassifier(pretrained=FrozenEstimator(start.fit(X))))
     assert list(frozen.values()) == ["FCMAEPretrainer, fitted before the split"]
     pooled = weights_used(Pipeline([("embed", FCMAEPretrainer(extra_images=X))]))
-    assert pooled["embed"] == "FCMAEPretrainer, learns from the same 2 extra images in every fold"
+    assert pooled["embed"] == "FCMAEPretrainer, trained on the same 2 extra images in every fold"
 
 
 def test_a_pool_beside_the_folds_is_flagged():
@@ -100,7 +100,7 @@ def test_a_pool_beside_the_folds_is_flagged():
 
     X, y = np.zeros((12, 4, 4, 3), np.uint8), np.tile(["a", "b"], 6)
     card = compare({"m": Pooled(X)}, X, y, np.arange(12) // 2, cv=2, control=False).claim()
-    flag = next(flag for flag in card.flags if flag["name"] == "learnt from extra images")
+    flag = next(flag for flag in card.flags if flag["name"] == "trained on extra images")
     assert "12 extra images" in flag["text"] and "m" in flag["text"]
     assert "on extra images too" in card.facts["Fitted where"]["m"]
 
@@ -135,9 +135,9 @@ def test_the_card_says_what_was_chosen_among():
         result = compare(models, X, y, np.arange(12) // 2, cv=2, control=control)
         return result.claim().facts["Test used to choose"]
 
-    assert "one recipe stood alone" in chosen("a")
+    assert "one recipe was scored" in chosen("a")
     assert "named best of 2 recipes" in chosen("a", "b")
-    assert "one recipe stood against the control" in chosen("a", control=True)
+    assert "one recipe was scored beside the control" in chosen("a", control=True)
     assert "named best of 3 recipes" in chosen("a", "b", control=True)
 
 

@@ -98,7 +98,7 @@ def test_too_few_groups_promise_nothing_and_say_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frozen = FrozenEstimator(Reads().fit(X, y))
-        ConformalClassifier(frozen, level=0.5).fit(X, y)
+        ConformalClassifier(frozen, confidence_level=0.5).fit(X, y)
 
 
 def test_copies_cannot_calibrate():

@@ -11,10 +11,9 @@ from sklearn.dummy import DummyClassifier
 from hemaest.datasets import make_cells
 from hemaest.deep import ImageClassifier
 from hemaest.evaluation import audit, compare
-from hemaest.evaluation._covariates import SIZE, STRENGTH, measured
 from hemaest.evaluation._folds import shrunk
 from hemaest.evaluation._insight import look_into
-from hemaest.evaluation._residuals import in_words, residuals
+from hemaest.evaluation._residuals import SIZE, STRENGTH, in_words, measured, residuals
 from hemaest.recipes import make_recipe
 from hemaest.segmentation import CellSegmenter
 
@@ -44,7 +43,7 @@ def planted():
     X = rng.integers(100, 250, (90, 16, 16, 3)).astype(np.uint8)
     true, hard = np.arange(90) % 3, np.arange(90) // 3 % 2
     X[:, 0, 0, 0], X[:, 0, 1, 0] = true, hard
-    known = pd.DataFrame({"stain": np.where(hard, "pale", "dark"), "cell size": np.arange(90.0)})
+    known = pd.DataFrame({"stain": np.where(hard, "pale", "dark"), "cell_size": np.arange(90.0)})
     return compare(
         {"oracle": Oracle()},
         X,
@@ -69,11 +68,11 @@ def test_residuals_are_one_minus_the_probability_of_the_truth(planted):
 
 def test_a_planted_weakness_is_named_and_nothing_else(planted):
     tables = planted.residuals()
-    assert list(tables) == ["type", "stain", "cell size", "patient"]
+    assert list(tables) == ["type", "stain", "cell_size", "patient"]
     assert tables["stain"]["level"].tolist() == ["pale", "dark"]
     assert "clearly harder is pale (0.60) against dark (0.10)" in in_words("stain", tables["stain"])
     assert "no level is clearly harder" in in_words("type", tables["type"])
-    assert tables["cell size"]["level"].str.split(" ").str[0].astype(float).is_monotonic_increasing
+    assert tables["cell_size"]["level"].str.split(" ").str[0].astype(float).is_monotonic_increasing
     for table in tables.values():
         assert (table["low"] <= table["residual"] + 1e-9).all()
         assert (table["residual"] <= table["high"] + 1e-9).all()
@@ -81,7 +80,7 @@ def test_a_planted_weakness_is_named_and_nothing_else(planted):
 
 def test_covariates_need_one_row_an_image(planted):
     with pytest.raises(ValueError, match="covariates has 2 rows, but there are 90 images"):
-        compare("color-knn", planted.images_, np.arange(90) % 3, covariates={"stain": ["a", "b"]})
+        compare("color-knn", planted.images, np.arange(90) % 3, covariates={"stain": ["a", "b"]})
 
 
 def test_stain_and_size_are_measured_where_nobody_tells_them():
@@ -121,11 +120,11 @@ def compared():
 
 def test_folds_keep_what_each_recipe_looked_at(compared):
     _, result = compared
-    kinds = {name: {fold.insight.kind for fold in folds} for name, folds in result.results_.items()}
+    kinds = {name: {fold.insight.kind for fold in folds} for name, folds in result.results.items()}
     assert kinds["net"] == {"Grad-CAM"} and kinds["morphology"] == {"outline"}
     assert kinds["chance"] == kinds["color-logistic"] == {""}
     for name in ("net", "morphology"):
-        for (_, test), fold in zip(result.design.folds, result.results_[name], strict=True):
+        for (_, test), fold in zip(result.design.folds, result.results[name], strict=True):
             assert fold.insight.pictures and set(fold.insight.pictures) <= set(test.tolist())
 
 
@@ -142,7 +141,7 @@ def test_smaller_training_sets_are_nested_and_tear_no_group(planted):
     sizes = curve.groupby("share")["images"].mean()
     assert sizes.is_monotonic_increasing and sizes[1.0] == 60
     train, groups = planted.design.folds[0][0], planted.design.groups
-    labels = planted.classes_[planted.true_]
+    labels = planted.classes[planted.true]
     half = shrunk(train, labels, groups, 0.5, 0)
     assert set(shrunk(train, labels, groups, 0.25, 0)) < set(half) < set(train)
     assert not set(groups[half]) & set(groups[np.setdiff1d(train, half)])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hemaest.evaluation import _metrics as metrics, corrected_ttest
-from hemaest.evaluation._statistics import GroupedBootstrap, holm
+from hemaest.evaluation import _scores as metrics, corrected_ttest
+from hemaest.evaluation._scores import GroupedBootstrap
+from hemaest.evaluation._significance import holm
 
 
 def test_corrected_test_is_the_plain_one_where_training_is_endless():

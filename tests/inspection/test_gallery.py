@@ -9,18 +9,19 @@ from sklearn.model_selection import FixedThresholdClassifier
 
 from hemaest.images import to_object_array
 from hemaest.inspection import CellGalleryDisplay, ErrorGalleryDisplay
-from hemaest.inspection._gallery import RIGHT, WRONG, some_of_each
+from hemaest.inspection._gallery import some_of_each
+from hemaest.inspection.drawing import RIGHT, WRONG
 
 
 def frames(display):
     return [p for p in display.ax_.patches if isinstance(p, Rectangle)]
 
 
-def test_right_and_wrong_differ_by_more_than_colour(cells):
+def test_right_and_wrong_differ_by_more_than_color(cells):
     X, y, _ = cells
     display = CellGalleryDisplay(X[:2], y[:2], predicted=[y[0], y[0]]).plot()
     right, wrong = frames(display)
-    assert display.ax_.get_title() == "1 of 2 named rightly"
+    assert display.ax_.get_title() == "1 of 2 right"
     from matplotlib.colors import to_hex
 
     assert to_hex(right.get_edgecolor()).upper() == RIGHT
@@ -52,7 +53,7 @@ def test_an_estimator_names_what_is_shown(cells):
     display = CellGalleryDisplay.from_estimator(model, X, y, n_cells=6)
     assert sorted(display.labels) == ["blast"] * 3 + ["lymphocyte"] * 3
     assert set(display.predicted) == {"blast"} and set(display.confidence) == {1.0}
-    assert display.plot().ax_.get_title() == "3 of 6 named rightly"
+    assert display.plot().ax_.get_title() == "3 of 6 right"
     assert CellGalleryDisplay.from_estimator(model, X).plot().ax_.get_title() == "24 cells"
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -8,8 +9,9 @@ from sklearn.pipeline import Pipeline
 from hemaest.deep import FCMAEPretrainer, ImageClassifier, ViTClassifier, WPATClassifier
 from hemaest.features import ColorFeatures
 from hemaest.inspection import AttentionMap, ErrorGalleryDisplay, GradCAM
-from hemaest.inspection._attention import attention_matrices, roll_out
-from hemaest.inspection._heat import heat_shares, overlay, unbox
+from hemaest.inspection._heat import heat_shares, unbox
+from hemaest.inspection._maps import attention_matrices, roll_out
+from hemaest.inspection.drawing import overlay
 from hemaest.preprocessing import Resize
 
 
@@ -83,8 +85,10 @@ def test_one_call_on_a_fitted_pipeline(cells, model):
     pipeline.fit(X, cells[1])
     display = GradCAM.from_estimator(pipeline, X[:5])
     assert display.maps[0].shape == (64, 64) and len(display.shares_) == 5
-    figure = display.plot(columns=3).figure_
-    assert sum(bool(ax.images) for ax in figure.axes) == 5
+    drawn = display.plot(n_columns=3)
+    assert len(drawn.ax_.images) == 2 * 5
+    scale = [ax for ax in drawn.figure_.axes if "evidence" in ax.get_ylabel()]
+    assert len(scale) == 1 and scale[0].get_ylim() == (0, 1)
 
 
 def test_wrong_estimators_classes_and_layers_are_answered(cells, model, transformer):
@@ -171,9 +175,9 @@ def test_the_gallery_sorts_by_confidence_and_colours_by_truth(cells):
     assert set(rows[~display.right[rows]]) == set(range(27, 32))
     assert set(rows[display.right[rows]]) == set(range(5))
     assert display.order(4, "wrong").tolist() == [31, 30, 29, 28]
-    figure = display.plot(10).figure_
-    edges = {ax.spines["top"].get_edgecolor() for ax in figure.axes if ax.images}
-    assert len(edges) >= 2
+    figure = display.plot(n_images=10).figure_
+    frames = [p for ax in figure.axes for p in ax.patches if isinstance(p, Rectangle)]
+    assert len(frames) == 10 and len({frame.get_edgecolor() for frame in frames}) == 2
 
 
 def test_the_gallery_from_an_estimator(cells, model):

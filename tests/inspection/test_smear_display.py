@@ -47,3 +47,16 @@ def test_wrong_shapes_are_refused():
         SmearDisplay(FIELD, BOXES, cell_map=np.zeros((2, 2), np.uint8))
     with pytest.raises(ValueError, match=r"\(k, 4\)"):
         SmearDisplay(FIELD, BOXES[:, :3])
+
+
+@pytest.mark.parametrize("shape", [(900, 1440), (4000, 40), (2, 5000)])
+def test_a_field_of_any_shape_is_drawn_at_a_size_that_fits(shape, tmp_path):
+    field = np.full((*shape, 3), 235, np.uint8)
+    display = SmearDisplay(field, np.empty((0, 5)))
+    figure = display.plot().figure_
+    width, height = figure.get_size_inches() * figure.dpi
+    assert width * height < 8e6
+    if shape == (900, 1440):
+        window = display.ax_.get_window_extent()
+        figure.draw_without_rendering()
+        assert width >= 1440 and window.width > 0.9 * 1440

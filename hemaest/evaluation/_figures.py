@@ -1,4 +1,8 @@
-"""Figures of a comparison: scores with what is not clearly apart, calibration, stain shift."""
+"""Figures of a comparison: scores, calibration, training, learning curve, stain shift.
+
+The methods of ``Comparison`` and ``ShiftCurves`` call these; each draws on a given axes, or on a
+new figure that is pyplot's current one.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from hemaest.evaluation import _metrics as metrics
+from hemaest.evaluation import _scores as scores
+from hemaest.inspection.drawing import new_axes as drawing_axes, plain_text
 
 INK, SOFT, LINE, ACCENT = "#1d2330", "#5d6675", "#d5d9e0", "#6b3fa0"
-# told apart with any kind of colour vision, and by marker too
+# distinguishable with any kind of color vision, and by marker as well
 COLORS = ["#6b3fa0", "#d1701a", "#1b7f5c", "#2f6fbf", "#b3261e", "#7a6a00", "#0d8a9e", "#a0447a"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 
 
 def new_axes(ax: Any, width: float, height: float) -> Any:
-    """Return `ax`, or the axes of a new figure of that many inches."""
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(width, height))
+    """Return `ax`, or the axes of a new figure of that many inches, in the style of all figures."""
+    ax = drawing_axes(ax, width, height)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(LINE)
     ax.tick_params(colors=SOFT, labelcolor=INK, length=3)
@@ -29,14 +31,16 @@ def new_axes(ax: Any, width: float, height: float) -> Any:
 
 def above(ax: Any, title: str | None = None) -> None:
     """Put the legend above the axes, where it hides no line."""
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "alignment": "left"}
+    longest = max(map(len, ax.get_legend_handles_labels()[1]), default=0)
+    columns = 2 if longest <= 34 else 1
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns, "alignment": "left"}
     legend = ax.legend(frameon=False, fontsize=8, borderaxespad=0.3, title=title, **place)
     legend.get_title().set_fontsize(10)
 
 
 def plot_scores(comparison: Any, ax: Any = None) -> Any:
-    """One line a recipe with its interval; bars at the right join recipes not clearly apart."""
-    table = comparison.table.dropna(subset=["balanced accuracy"]).reset_index(drop=True)
+    """Draw one line a recipe with its interval; bars join recipes that do not clearly differ."""
+    table = comparison.table.dropna(subset=["balanced_accuracy"]).reset_index(drop=True)
     names = table["recipe"].tolist()
     ax = new_axes(ax, 5.8, 1.1 + 0.36 * len(names))
     for i, row in table.iterrows():
@@ -52,7 +56,7 @@ def plot_scores(comparison: Any, ax: Any = None) -> Any:
                 solid_capstyle="round",
             )
         ax.plot(
-            row["balanced accuracy"],
+            row["balanced_accuracy"],
             i,
             marker="o",
             ms=8,
@@ -60,8 +64,8 @@ def plot_scores(comparison: Any, ax: Any = None) -> Any:
             markerfacecolor="white" if control else color,
             markeredgewidth=2,
         )
-    chance = 1 / len(comparison.classes_)
-    values = table[["low", "high", "balanced accuracy"]].to_numpy(dtype=float)
+    chance = 1 / len(comparison.classes)
+    values = table[["low", "high", "balanced_accuracy"]].to_numpy(dtype=float)
     low, high = np.nanmin(values), np.nanmax(values)
     if chance > low - 0.5 * max(high - low, 0.05):
         ax.axvline(chance, color=LINE, lw=1.2, zorder=0)
@@ -83,15 +87,15 @@ def plot_scores(comparison: Any, ax: Any = None) -> Any:
     ax.set_xlim(low - 0.06 * span, high + span * (0.1 + 0.035 * max(len(bars), 1)))
     ax.set_ylim(len(names) - 0.5, -0.6)
     # a name of a sentence would leave the axes no room
-    lines = [fill(name, 36, max_lines=2, placeholder="…") for name in names]
+    lines = [plain_text(fill(name, 36, max_lines=2, placeholder="…")) for name in names]
     ax.set_yticks(range(len(names)), lines)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color=LINE, lw=0.6, alpha=0.6)
     ax.set_axisbelow(True)
-    level = round(100 * comparison.design.level)
+    level = round(100 * comparison.design.confidence_level)
     ax.set_xlabel(
-        f"balanced accuracy, {level}% interval over {comparison.design.unit}s",
+        f"balanced accuracy, {level}% interval over {comparison.design.units}",
         color=SOFT,
         fontsize=9,
     )
@@ -99,7 +103,7 @@ def plot_scores(comparison: Any, ax: Any = None) -> Any:
 
 
 def _cliques(comparison: Any, names: list[str]) -> list[tuple[int, int]]:
-    """Longest runs of neighbours in rank in which no pair is clearly apart."""
+    """Longest runs of neighbors in rank in which no pair is clearly apart."""
     apart = {
         frozenset((row.recipe, row.against))
         for row in comparison.tests.itertuples(index=False)
@@ -118,19 +122,20 @@ def _cliques(comparison: Any, names: list[str]) -> list[tuple[int, int]]:
 
 
 def plot_calibration(comparison: Any, ax: Any = None) -> Any:
-    """How often each recipe is right against how sure it is."""
+    """Draw the share of right predictions against the stated probability."""
     ax = new_axes(ax, 4.8, 4.2)
     ax.plot([0, 1], [0, 1], color=LINE, lw=1.4, zorder=0)
     lowest = 1.0
-    order = [n for n in comparison.table["recipe"] if n in comparison._pooled]
+    order = [n for n in comparison.table["recipe"] if n in comparison.out_of_fold]
     for i, name in enumerate(order):
-        index, _, probability = comparison._pooled[name]
+        own = comparison.out_of_fold[name]
+        true, probability = comparison.true[own.index], own.probability
         if probability is None:
             continue
-        right = probability.argmax(1) == comparison.true_[index]
-        mean, share, _ = metrics.calibration_bins(right, probability.max(1))
+        right = probability.argmax(1) == true
+        mean, share, _ = scores.calibration_bins(right, probability.max(1))
         lowest = min(lowest, mean.min(), share.min())
-        error = metrics.calibration_error(comparison.true_[index], probability)
+        error = scores.calibration_error(true, probability)
         ax.plot(
             mean,
             share,
@@ -138,26 +143,90 @@ def plot_calibration(comparison: Any, ax: Any = None) -> Any:
             ms=5,
             lw=1.5,
             color=COLORS[i % len(COLORS)],
-            label=f"{name} (ECE {error:.3f})",
+            label=plain_text(f"{name} (ECE {error:.3f})"),
         )
     start = max(0.0, np.floor(lowest * 10) / 10 - 0.02)
     ax.set(xlim=(start, 1.02), ylim=(start, 1.02))
-    ax.set_xlabel("says it is this sure", color=SOFT, fontsize=9)
-    ax.set_ylabel("is right this often", color=SOFT, fontsize=9)
+    ax.set_xlabel("stated probability", color=SOFT, fontsize=9)
+    ax.set_ylabel("share of right predictions", color=SOFT, fontsize=9)
     if ax.get_legend_handles_labels()[1]:
         above(ax)
     return ax
 
 
+def plot_training(comparison: Any, recipe: str | None = None, ax: Any = None) -> Any:
+    """Draw the loss of one recipe's network over the epochs, one line a fold."""
+    table = comparison.training_curves
+    if not len(table):
+        raise ValueError(
+            "no recipe of this comparison holds a network, so there is nothing to draw."
+        )
+    recipe = table["recipe"].iloc[0] if recipe is None else recipe
+    own = table[table["recipe"] == recipe]
+    if not len(own):
+        known = ", ".join(dict.fromkeys(table["recipe"]))
+        raise ValueError(f"recipe={recipe!r} holds no network; these do: {known}.")
+    ax = new_axes(ax, 4.8, 3.2)
+    kinds = (
+        ("train_loss", "training loss", ACCENT, "-"),
+        ("valid_loss", "held out", COLORS[1], "--"),
+    )
+    for column, label, color, style in kinds:
+        if column not in own or own[column].isna().all():
+            continue
+        for number, (_, fold) in enumerate(own.groupby("fold")):
+            ax.plot(
+                fold["epoch"],
+                fold[column],
+                style,
+                color=color,
+                lw=1.4,
+                alpha=0.75,
+                label=label if number == 0 else None,
+            )
+    ax.set_xlabel("epoch", color=SOFT, fontsize=9)
+    ax.set_ylabel("loss", color=SOFT, fontsize=9)
+    ax.grid(axis="y", color=LINE, lw=0.6, alpha=0.6)
+    above(ax, plain_text(f"{recipe}, one line a fold"))
+    return ax
+
+
+def plot_learning_curve(comparison: Any, ax: Any = None) -> Any:
+    """Draw mean score and range over the folds by the mean number of training images."""
+    table = comparison.learning_curve
+    ax = new_axes(ax, 5.2, 3.4)
+    order = [name for name in comparison.table["recipe"] if name in set(table["recipe"])]
+    for i, name in enumerate(order):
+        own = table[table["recipe"] == name].groupby("share")
+        images, score = own["images"].mean(), own["score"]
+        color = SOFT if name == comparison.design.control else COLORS[i % len(COLORS)]
+        ax.fill_between(images, score.min(), score.max(), color=color, alpha=0.12, lw=0)
+        ax.plot(
+            images,
+            score.mean(),
+            color=color,
+            marker=MARKERS[i % len(MARKERS)],
+            ms=5,
+            label=plain_text(name),
+        )
+    ax.set_xlabel("training images", color=SOFT, fontsize=9)
+    ax.set_ylabel("balanced accuracy", color=SOFT, fontsize=9)
+    ax.set_xlim(left=0)
+    ax.grid(axis="y", color=LINE, lw=0.6, alpha=0.6)
+    above(ax)
+    return ax
+
+
 def plot_shifts(curves: Any, axes: Any = None) -> Any:
-    """One panel a kind of shift, one line a recipe, on one scale."""
+    """Draw one panel a kind of shift, one line a recipe, on one scale."""
     table = curves.table
     kinds = list(dict.fromkeys(table["kind"]))
     if axes is None:
         from matplotlib import pyplot as plt
 
+        size = (1.2 + 2.1 * len(kinds), 2.9)
         _, axes = plt.subplots(
-            1, len(kinds), figsize=(1.2 + 2.1 * len(kinds), 2.9), sharey=True, squeeze=False
+            1, len(kinds), figsize=size, sharey=True, squeeze=False, layout="constrained"
         )
         axes = axes[0]
     recipes = list(dict.fromkeys(table["recipe"]))
@@ -172,7 +241,7 @@ def plot_shifts(curves: Any, axes: Any = None) -> Any:
                 ms=4,
                 lw=1.6,
                 color=COLORS[i % len(COLORS)],
-                label=recipe,
+                label=plain_text(recipe),
             )
         ax.set_title(kind, fontsize=10, color=INK, loc="left")
         ax.grid(axis="y", color=LINE, lw=0.6, alpha=0.6)
@@ -185,9 +254,7 @@ def plot_shifts(curves: Any, axes: Any = None) -> Any:
         labels,
         frameon=False,
         fontsize=9,
-        loc="lower center",
+        loc="outside upper center",
         ncols=min(len(labels), 4),
-        bbox_to_anchor=(0.5, 1.0),
     )
-    figure.tight_layout()
     return axes
