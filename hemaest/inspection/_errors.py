@@ -160,7 +160,7 @@ class ErrorGalleryDisplay(Savable):
         names = [plain_text(shortened(str(label), 72 * NAME, 10)) for label in labels]
         # the matrix needs room for one number and one name a class
         margin = max(1.8, 0.08 * max(map(len, names)) + 0.6)
-        side = max(3.6, 0.55 * len(labels) + margin)
+        side = max(3.6, 0.6 * len(labels) + margin + 0.4)
         width = max(TILE * n_columns, 3.0)
         height = max(1.85 * lines + 0.4, side)
         self.ax_ = new_axes(ax, width + side, height)
@@ -174,8 +174,12 @@ class ErrorGalleryDisplay(Savable):
         else:
             gallery = self.ax_.inset_axes((0, 0, 0.96 * share, 1))
             matrix = self.ax_.inset_axes((share + 0.12, 0.12, 0.86 - share, 0.82))
-        self._draw_gallery(gallery, rows, n_columns)
+        gallery.set_axis_off()
         self._draw_matrix(matrix, labels, names)
+        if ax is None:
+            # lays the figure out, so that the room for letters is known
+            self.figure_.draw_without_rendering()
+        self._draw_gallery(gallery, rows, n_columns)
         return self
 
     def _draw_gallery(self, ax: "Axes", rows: NDArray[np.intp], n_columns: int) -> None:
