@@ -53,6 +53,12 @@ class Recipe:
 
 
 # what no cell goes beyond, however wide the ranges; everything else is only kept from below 0
+_LEAST = {
+    "cell.diameter": 1.2,
+    "cell.stretch": 1.0,
+    "chromatin.grain": 0.15,
+    "cytoplasm.grain": 0.15,
+}
 _MOST = {
     "nucleus.nc_ratio": 0.96,
     "nucleus.waist": 1.0,
@@ -62,16 +68,16 @@ _MOST = {
     "cell.squeeze": 1.2,
     "cytoplasm.hof": 0.95,
 }
+_SHARES = ("over", "cover", "hollow")
 
 
 def possible(traits: dict[str, float]) -> dict[str, float]:
     """Return the traits, each brought back to what a cell can have."""
     return {
-        name: max(1.0, value)
-        if name == "cell.stretch"
-        else min(max(value, 0.0), 1.0 if name.endswith(("over", "cover", "hollow")) else np.inf)
-        if name not in _MOST
-        else min(max(value, 0.0), _MOST[name])
+        name: min(
+            max(value, _LEAST.get(name, 0.0)),
+            _MOST.get(name, 1.0 if name.endswith(_SHARES) else np.inf),
+        )
         for name, value in traits.items()
     }
 

@@ -16,7 +16,16 @@ def _blood_fields() -> Any:
     return SmearDetector().fit()
 
 
-BUILDERS: dict[str, Callable[[], Any]] = {"blood-fields": _blood_fields}
+def _blood_cells() -> Any:
+    from hemaest.pretrained.cells import BloodCellClassifier
+
+    return BloodCellClassifier().fit()
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "blood-cells": _blood_cells,
+    "blood-fields": _blood_fields,
+}
 
 
 def list_pretrained() -> pd.DataFrame:
