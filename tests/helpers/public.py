@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 import hemaest
 
 # meta-estimators and pipelines need parts to be made; their own tests cover them
-NEEDS_PARTS = {"ImagePipeline", "ConformalClassifier"}
+NEEDS_PARTS = {"ImagePipeline", "ConformalClassifier", "DifferentialCounter"}
 
 # parameters that make an estimator quick enough to be fitted in every check
 _TINY = {
