@@ -34,6 +34,12 @@ class SmallUNet(nn.Module):
         widths: tuple[int, ...] = (12, 24, 48, 64, 96),
     ) -> None:
         super().__init__()
+        # how a saved model builds it again
+        self.config = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "widths": tuple(widths),
+        }
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self.stem = _block(in_channels, widths[0])
         self.down = nn.ModuleList(

@@ -1,19 +1,15 @@
 """Save a fitted estimator in one file, and load it without running what the file says.
 
-The file is a zip of a card (JSON: versions, classes, steps, data, claim), the weights of nets as
-safetensors, and the rest as a pickle that may name only what is on a list. Its last bytes are a
-checksum of all before them.
+The file is a container of a card (JSON: versions, classes, steps, data, claim), the estimator as
+data, its arrays and the weights of its networks as safetensors. What a file may hold is a closed
+list; see SECURITY.md for what that promises. Called by the command line and by users.
 """
 
-import hashlib
-import io
 import json
 import os
 import platform
-import tempfile
 import warnings
-import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -23,17 +19,18 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from hemaest._safe_pickle import Packer, Unpacker, UntrustedError
+from hemaest.persistence._container import Container, write_container
+from hemaest.persistence._data import decode_entries, encode_entries, parse_json
+from hemaest.persistence._registry import Registry
+from hemaest.persistence._values import UnsafeFileError
 
 __all__ = ["info", "load", "save"]
 
-FORMAT = 1
-MARK = b"hemaest sha256 "
-DIGEST = 64
+FORMAT = 2
 NAMES = {"sklearn": "scikit-learn", "cv2": "opencv-python-headless"}
 # their results may change with their version even where no class of theirs is in the file
 ALWAYS = ("numpy", "scipy", "scikit-learn", "scikit-image", "opencv-python-headless", "numba")
-WITH_NETS = ("torch", "torchvision", "timm", "skorch")
+WITH_NETWORKS = ("torch", "torchvision", "timm", "skorch")
 
 
 def save(
@@ -43,6 +40,7 @@ def save(
     data_hash: str | None = None,
     claim: Any = None,
     trained_on: Mapping[str, Any] | None = None,
+    trusted: Iterable[Any] = (),
 ) -> Path:
     """Save a fitted estimator.
 
@@ -61,6 +59,8 @@ def save(
     trained_on : dict, optional
         What the training images were (``input``: "cell" or "field", their number, their size);
         anything that JSON can hold.
+    trusted : iterable of classes and functions, default=()
+        Your own classes and functions that the estimator is made of. :func:`load` needs them too.
 
     Returns
     -------
@@ -71,16 +71,18 @@ def save(
     ------
     NotFittedError
         When the estimator was never fitted.
+    ValueError
+        When a part of it cannot be saved; the part is named.
     OSError
         When nothing can be written to the path; a file that was there stays.
 
     Notes
     -----
-    Anyone can make a file whose checksum is right: it protects from damage, not from malice. What
-    protects from malice is that :func:`load` calls nothing but the constructors of a list of
-    packages. Their compiled parts (trees of scikit-learn and XGBoost) still trust the numbers they
-    are given, so a hostile file may crash Python. A model kept with ``joblib.dump`` has no such
-    protection at all: load it only if you trust its maker.
+    Saved are the estimators of hemaest, the usual ones of scikit-learn and imbalanced-learn,
+    XGBoost's classifier, and your own classes in `trusted` whose attributes are plain values,
+    arrays, tables and such estimators. The parameters ``memory``, ``callbacks``,
+    ``checkpoint_dir`` and ``extra_images`` belong to the machine that trained, and are None in the
+    loaded estimator.
 
     Examples
     --------
@@ -101,57 +103,59 @@ def save(
             f"this {type(estimator).__name__} was never fitted, so there is nothing to keep: call "
             "its fit before save."
         )
-    stream = io.BytesIO()
-    packer = Packer(stream)
+    registry = Registry(trusted)
     try:
-        packer.dump(estimator)
-    except Exception as error:
+        entries, packages = encode_entries(estimator, registry)
+        # read it back as load will: that it can be read is then known
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            decode_entries(entries, registry)
+    except ValueError as error:
         raise ValueError(
-            f"{type(estimator).__name__} cannot be saved: {error} Functions defined in a script or "
-            "notebook, and lambdas, cannot; move them into a module."
+            f"{type(estimator).__name__} cannot be saved: {str(error).strip()} What can be saved "
+            "are estimators of hemaest, scikit-learn, imbalanced-learn and XGBoost; give classes "
+            "and functions of your own as trusted=[...]. Lambdas cannot be saved."
         ) from error
-    # read it back as load will: what it names is then known, and that it can be read at all
-    reader = Unpacker(io.BytesIO(stream.getvalue()), packer.weights, trusted=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reader.load()
+    with_networks = any(name.startswith("weights") for name in entries)
     card = {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
         "classes": _plain(getattr(estimator, "classes_", None)),
         "steps": _steps(estimator),
-        "versions": _versions(reader.packages, with_nets=bool(packer.weights)),
-        "names_beyond_the_list": sorted(reader.extra),
+        "versions": _versions(packages, with_networks=with_networks),
+        "names_beyond_the_list": sorted(registry.trusted),
         "data_hash": data_hash,
         "trained_on": dict(trained_on or {}),
         "claim": _claim(claim),
     }
-    content = _zipped(card, stream.getvalue(), packer.weights)
-    try:
-        _write(content, target)
-    except OSError as error:
-        raise type(error)(f"{path} cannot be written: {error.strerror}.") from error
-    return target
+    text = json.dumps(card, indent=2, default=_for_json).encode()
+    return write_container({"card.json": text, **entries}, target)
 
 
-def load(path: str | os.PathLike[str], *, trusted: bool | Collection[str] = ()) -> Any:
+def load(path: str | os.PathLike[str], *, trusted: Iterable[Any] = ()) -> Any:
     """Load a saved estimator.
 
-    A damaged file is refused. A file that names anything beyond the packages that models are made
-    of (your own classes, functions) is refused as well, and the names are told.
+    A damaged file is refused, and so is one that holds anything that :func:`save` does not write.
+    A file chooses neither what is imported nor what is called.
 
     Parameters
     ----------
     path : str or path-like
         A file that :func:`save` wrote.
-    trusted : str, collection of str or bool, default=()
-        Names beyond the list that may be used; True allows all, which is as dangerous as
-        ``joblib.load``: the file can then run anything. False allows none.
+    trusted : iterable of classes and functions, default=()
+        Your own classes and functions that the file may use: the objects, not their names.
 
     Returns
     -------
     estimator : fitted estimator
         Predicts as the saved one did, on a CPU bit for bit.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the file cannot be read.
+    ValueError
+        When the file is damaged, or holds what save does not write.
 
     Warns
     -----
@@ -167,7 +171,10 @@ def load(path: str | os.PathLike[str], *, trusted: bool | Collection[str] = ()) 
     >>> load(path).predict([[5]])
     array(['blast'], dtype='<U5')
     """
-    card, pickled, weights = _opened(path)
+    registry = Registry(trusted)
+    with Container(path) as container:
+        card = _card(container)
+        entries = {name: container.read(name) for name in container.names if name != "card.json"}
     different = _different(card["versions"])
     if different:
         warnings.warn(
@@ -175,17 +182,11 @@ def load(path: str | os.PathLike[str], *, trusted: bool | Collection[str] = ()) 
             f"{', '.join(different)}.",
             stacklevel=2,
         )
-    reader = Unpacker(io.BytesIO(pickled), weights, trusted=trusted)
     try:
-        with warnings.catch_warnings():
-            # said above already, for all packages at once
-            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-            return reader.load()
-    except UntrustedError as error:
-        names = card.get("names_beyond_the_list") or [str(error)]
-        raise UntrustedError(
-            f"{path} names {', '.join(names)}, which loading would run. If you trust its maker, "
-            f"use load(path, trusted={names!r})."
+        return decode_entries(entries, registry)
+    except ValueError as error:
+        raise UnsafeFileError(
+            f"{path} holds what hemaest.persistence.save does not write: {error}"
         ) from None
 
 
@@ -201,7 +202,8 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     card : dict
         ``estimator``, ``classes``, ``steps``, ``versions``, ``data_hash``, ``trained_on``,
-        ``claim``, ``names_beyond_the_list``, and ``checksum`` of the file.
+        ``claim``, ``names_beyond_the_list`` (what :func:`load` needs as ``trusted``), and
+        ``checksum`` of the file.
 
     Examples
     --------
@@ -212,7 +214,31 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> info(path)["classes"]
     ['blast']
     """
-    return _opened(path, with_estimator=False)[0]
+    with Container(path) as container:
+        return _card(container)
+
+
+def _card(container: Container) -> dict[str, Any]:
+    card = parse_json(container.read("card.json"))
+    sound = (
+        isinstance(card, dict)
+        and isinstance(card.get("format"), int)
+        and isinstance(card.get("versions"), dict)
+        and all(isinstance(v, str) for v in card["versions"].values())
+    )
+    if not sound:
+        raise UnsafeFileError(f"{container.path} has a card that save does not write.")
+    if card["format"] > FORMAT:
+        raise ValueError(
+            f"{container.path} has format {card['format']}, written by a newer hemaest "
+            f"({card['versions'].get('hemaest')}); this one reads format {FORMAT}."
+        )
+    if card["format"] < FORMAT:
+        raise ValueError(
+            f"{container.path} has format {card['format']}, which older versions of hemaest wrote "
+            "and which could run code when loaded; it is no longer read. Fit and save it again."
+        )
+    return {**card, "checksum": container.checksum}
 
 
 def _is_fitted(estimator: Any) -> bool:
@@ -251,80 +277,13 @@ def _has_tags_and_fit(estimator: Any) -> bool:
     return hasattr(estimator, "fit") and hasattr(estimator, "__sklearn_tags__")
 
 
-def _write(content: bytes, target: Path) -> None:
-    """Write a file that is there only when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-
-
-def _zipped(card: Any, pickled: bytes, weights: list[Any]) -> bytes:
-    """Return the bytes of a file: the zip, whose comment ends in the checksum of what is before."""
-    from safetensors.numpy import save as to_safetensors
-
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
-        # a fixed time: the same model gives the same bytes
-        def add(name: str, content: bytes, how: int = zipfile.ZIP_DEFLATED) -> None:
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            archive.writestr(entry, content, compress_type=how)
-
-        add("card.json", json.dumps(card, indent=2, default=_for_json).encode())
-        add("estimator.pickle", pickled)
-        for i, arrays in enumerate(weights):
-            add(f"weights-{i}.safetensors", to_safetensors(arrays), zipfile.ZIP_STORED)
-        archive.comment = MARK + b"0" * DIGEST
-    content = stream.getvalue()[:-DIGEST]
-    return content + hashlib.sha256(content).hexdigest().encode()
-
-
-def _opened(path: Any, with_estimator: bool = True) -> tuple[dict[str, Any], bytes, list[Any]]:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise FileNotFoundError(f"{path} cannot be read: {error.strerror}.") from None
-    body, digest = content[:-DIGEST], content[-DIGEST:]
-    if not (content.startswith(b"PK") and body.endswith(MARK)):
-        known = content.startswith(b"PK") or b"PK\x03\x04" in content[:64]
-        raise ValueError(
-            f"{path} is cut off: its end, with the checksum, is missing. Copy it again."
-            if known
-            else f"{path} is no file of hemaest.persistence.save. (Models of joblib.dump are read "
-            "by joblib.load, if you trust their maker.)"
-        )
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError(f"{path} was changed or damaged: its checksum is wrong. Copy it again.")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        card = json.loads(archive.read("card.json"))
-        if card["format"] > FORMAT:
-            raise ValueError(
-                f"{path} has format {card['format']}, written by a newer hemaest "
-                f"({card['versions'].get('hemaest')}); this one reads up to {FORMAT}."
-            )
-        card["checksum"] = digest.decode()
-        if not with_estimator:
-            return card, b"", []
-        from safetensors.numpy import load as from_safetensors
-
-        count = sum(name.startswith("weights-") for name in archive.namelist())
-        weights = [from_safetensors(archive.read(f"weights-{i}.safetensors")) for i in range(count)]
-        return card, archive.read("estimator.pickle"), weights
-
-
-def _versions(packages: Collection[str], *, with_nets: bool) -> dict[str, str]:
+def _versions(packages: Collection[str], *, with_networks: bool) -> dict[str, str]:
     """Return the version of hemaest, of Python and of what the estimator is made of."""
     import hemaest
 
     distributions = packages_distributions()
     named = {NAMES.get(p, (distributions.get(p) or [p])[0]) for p in packages} - {"hemaest"}
-    wanted = sorted({*named, *ALWAYS, *(WITH_NETS if with_nets else ())})
+    wanted = sorted({*named, *ALWAYS, *(WITH_NETWORKS if with_networks else ())})
     found = {name: v for name in wanted if (v := _version(name))}
     return {"hemaest": hemaest.__version__, "python": platform.python_version(), **found}
 
@@ -386,9 +345,3 @@ def _plain(values: Any) -> Any:
 def _for_json(value: Any) -> Any:
     """Return numbers and arrays of numpy as those of Python, all else as text."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
