@@ -223,15 +223,12 @@ def predict(
     ] = None,
     count: Annotated[bool, typer.Option("--count", help="Print the differential count.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Run code that the model file names. See the docs.")
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the predictions as JSON.")] = False,
 ) -> None:
     """Name cells; on whole fields find, outline, name and count every leukocyte."""
     from hemaest.cli._predict import run
 
-    run(model, paths, kind.value, csv, annotate, count, jobs, trust, as_json)
+    run(model, paths, kind.value, csv, annotate, count, jobs, as_json)
 
 
 @app.command(name="info")

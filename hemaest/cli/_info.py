@@ -42,9 +42,8 @@ def in_words(card: dict[str, Any]) -> str:
     lines += [("", f"{flag['severity']}: {flag['text']}") for flag in claim.get("flags", [])]
     lines.append(("Versions", ", ".join(f"{n} {v}" for n, v in card["versions"].items())))
     beyond = card["names_beyond_the_list"]
-    lines.append(
-        ("Safe to load", f"only if you trust its maker: {', '.join(beyond)}" if beyond else "yes")
-    )
+    if beyond:
+        lines.append(("Needs", f"{', '.join(beyond)} (given to load as trusted=[...])"))
     lines.append(("Checksum", f"sha256 {card['checksum']} (right)"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)

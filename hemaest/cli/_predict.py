@@ -26,14 +26,13 @@ def run(
     annotate: Path | None,
     count: bool,
     jobs: int,
-    trust: bool,
     as_json: bool,
 ) -> None:
     """Name the cell of every picture, or find and name all leukocytes of every field."""
     card = read_card(model)
     kind = chosen_kind(kind, card)
     files = listed(paths)
-    estimator = loaded(model, trust)
+    estimator = loaded(model)
     reader: Any = (FieldReader if kind == "field" else CellReader)(
         estimator, card["trained_on"], annotate, jobs
     )
@@ -111,7 +110,7 @@ def listed(paths: list[Path]) -> list[Path]:
     return list(found)
 
 
-def loaded(model: Path, trust: bool) -> Any:
+def loaded(model: Path) -> Any:
     """Return the estimator; versions that differ are told in a line."""
     import warnings
 
@@ -120,9 +119,9 @@ def loaded(model: Path, trust: bool) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            estimator = load(model, trusted=trust)
+            estimator = load(model)
         except ValueError as error:
-            stop(f"{error} (Here: --trust.)", WRONG_USAGE)
+            stop(str(error), WRONG_USAGE)
     for warning in caught:
         say(f"Note: {warning.message}")
     return estimator

@@ -126,6 +126,11 @@ class Container:
 
     def _refuse_strange_entries(self) -> None:
         names = [entry.filename for entry in self._entries]
+        if "estimator.pickle" in names:
+            raise UnsafeFileError(
+                f"{self.path} was written by an older version of hemaest, in a format that could "
+                "run code when loaded; it is no longer read. Fit the model and save it again."
+            )
         if len(set(names)) < len(names):
             raise UnsafeFileError(f"{self.path} holds two entries of one name.")
         expected = 0

@@ -10,6 +10,7 @@ import os
 import platform
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -219,26 +220,52 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _card(container: Container) -> dict[str, Any]:
-    card = parse_json(container.read("card.json"))
-    sound = (
-        isinstance(card, dict)
-        and isinstance(card.get("format"), int)
-        and isinstance(card.get("versions"), dict)
-        and all(isinstance(v, str) for v in card["versions"].values())
-    )
-    if not sound:
+    try:
+        card = parse_json(container.read("card.json"))
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"{container.path}: its card is no card, {error}") from None
+    if not _is_card(card):
         raise UnsafeFileError(f"{container.path} has a card that save does not write.")
     if card["format"] > FORMAT:
         raise ValueError(
             f"{container.path} has format {card['format']}, written by a newer hemaest "
             f"({card['versions'].get('hemaest')}); this one reads format {FORMAT}."
         )
-    if card["format"] < FORMAT:
-        raise ValueError(
-            f"{container.path} has format {card['format']}, which older versions of hemaest wrote "
-            "and which could run code when loaded; it is no longer read. Fit and save it again."
-        )
     return {**card, "checksum": container.checksum}
+
+
+def _is_card(card: Any) -> bool:
+    """Return whether a card has the parts that others read, each of its kind."""
+    kinds = {
+        "format": int,
+        "estimator": str,
+        "classes": (list, type(None)),
+        "steps": list,
+        "versions": dict,
+        "names_beyond_the_list": list,
+        "data_hash": (str, type(None)),
+        "trained_on": dict,
+        "claim": (dict, type(None)),
+    }
+    if not isinstance(card, dict) or not isinstance(card.get("format"), int):
+        return False
+    if card["format"] != FORMAT:
+        return isinstance(card.get("versions"), dict)
+    claim = card.get("claim") or {}
+    return (
+        card.keys() == kinds.keys()
+        and all(isinstance(card[name], kind) for name, kind in kinds.items())
+        and all(isinstance(v, str) for v in card["versions"].values())
+        and all(isinstance(name, str) for name in card["names_beyond_the_list"])
+        and all(
+            isinstance(step, dict)
+            and step.keys() == {"name", "class", "parameters"}
+            and isinstance(step["parameters"], dict)
+            for step in card["steps"]
+        )
+        and isinstance(claim.get("facts", {}), dict)
+        and isinstance(claim.get("flags", []), list)
+    )
 
 
 def _is_fitted(estimator: Any) -> bool:
@@ -281,11 +308,16 @@ def _versions(packages: Collection[str], *, with_networks: bool) -> dict[str, st
     """Return the version of hemaest, of Python and of what the estimator is made of."""
     import hemaest
 
-    distributions = packages_distributions()
+    distributions = _distributions()
     named = {NAMES.get(p, (distributions.get(p) or [p])[0]) for p in packages} - {"hemaest"}
     wanted = sorted({*named, *ALWAYS, *(WITH_NETWORKS if with_networks else ())})
     found = {name: v for name in wanted if (v := _version(name))}
     return {"hemaest": hemaest.__version__, "python": platform.python_version(), **found}
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def _version(name: str) -> str | None:

@@ -19,7 +19,7 @@ from hemaest.persistence._values import Decoder, Encoder, UnsafeFileError
 __all__ = ["build_within", "decode_network", "encode_torch", "is_torch"]
 
 # a network may register a layer twice while it is built, and tables of positions beside weights
-SLACK, TABLES = 4, 1 << 23
+SLACK, TABLES, PARTS = 4, 1 << 23, 500
 
 
 def is_torch(item: Any) -> bool:
@@ -43,7 +43,13 @@ def encode_torch(item: Any, encoder: Encoder) -> list[Any] | None:
     state = item.state_dict()
     weights = {name: value.detach().cpu().numpy() for name, value in state.items()}
     channels_last = any(v.ndim == 4 and not v.is_contiguous() for v in state.values())
-    return ["network", type(item).__name__, *encoder.add_all((config, weights)), channels_last]
+    return [
+        "network",
+        type(item).__name__,
+        encoder.add(config),
+        encoder.add(weights, "weights"),
+        channels_last,
+    ]
 
 
 def decode_network(
@@ -53,16 +59,16 @@ def decode_network(
     import torch
 
     cls, options, arrays = registry.network_of(name), decoder.value(config), decoder.value(weights)
-    net = build_within(lambda: cls(**options), _count(arrays))
+    net = build_within(lambda: cls(**options), arrays)
     net.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
     return net.eval().to(memory_format=torch.channels_last) if last else net.eval()
 
 
-def build_within(build: Callable[[], Any], n_weights: int) -> Any:
-    """Return what `build` makes, unless its networks have more weights than a file holds."""
+def build_within(build: Callable[[], Any], weights: dict[Any, Any]) -> Any:
+    """Return what `build` makes, unless its networks are larger than the weights of a file."""
     import torch
 
-    with warnings.catch_warnings(), _counted(n_weights), torch.device("meta"):
+    with warnings.catch_warnings(), _limited(weights), torch.device("meta"):
         warnings.simplefilter("ignore")
         try:
             build()
@@ -70,41 +76,38 @@ def build_within(build: Callable[[], Any], n_weights: int) -> Any:
             raise
         except Exception:  # noqa: S110 - what cannot be done without memory comes after the building
             pass
-    with _counted(n_weights):
+    with _limited(weights):
         return build()
 
 
 @contextmanager
-def _counted(n_weights: int) -> Iterator[None]:
-    """Refuse networks of this thread that register more numbers than allowed."""
-    from torch.nn.modules.module import (
-        register_module_buffer_registration_hook,
-        register_module_parameter_registration_hook,
-    )
+def _limited(weights: dict[Any, Any]) -> Iterator[None]:
+    """Refuse networks of this thread that register more numbers, or parts, than allowed."""
+    from torch.nn.modules import module as torch_module
 
-    thread, found = threading.get_ident(), 0
+    thread, numbers, parts = threading.get_ident(), 0, 0
+    most_numbers = SLACK * sum(values.size for values in weights.values()) + TABLES
+    most_parts = 10 * SLACK * len(weights) + PARTS
 
     def count(module: Any, name: str, value: Any) -> None:
-        nonlocal found
+        nonlocal numbers, parts
         if value is None or threading.get_ident() != thread:
             return
-        found += value.numel()
-        if found > SLACK * n_weights + TABLES:
+        parts += 1
+        numbers += getattr(value, "numel", int)()
+        if numbers > most_numbers or parts > most_parts:
             raise UnsafeFileError("it describes a network that is larger than its weights.")
 
     hooks = [
-        register_module_parameter_registration_hook(count),
-        register_module_buffer_registration_hook(count),
+        torch_module.register_module_parameter_registration_hook(count),
+        torch_module.register_module_buffer_registration_hook(count),
+        torch_module.register_module_module_registration_hook(count),
     ]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _count(arrays: dict[str, Any]) -> int:
-    return sum(values.size for values in arrays.values())
 
 
 def decode_tensor(decoder: Decoder, values: Any) -> Any:

@@ -39,6 +39,11 @@ DROPPED = frozenset({"_optimizer", "_loss_function_", "_rng", "_sklearn_version"
 METHODS = frozenset({"auto", "predict", "predict_proba", "decision_function"})
 OUTPUTS = frozenset({"default", "pandas", "polars", None})
 MAX_JOBS = 1024
+# options of timm's models that name files or addresses
+FETCHING = frozenset(
+    "checkpoint_path pretrained pretrained_cfg pretrained_cfg_overlay cache_dir local_dir "
+    "scriptable features_only".split()
+)
 
 
 class Objects:
@@ -140,9 +145,15 @@ def _make(cls: type, state: dict[str, Any], own: bool) -> Any:
         if cls.__setstate__ is BaseEstimator.__setstate__:
             made.__setstate__(state)
         else:
-            weights = [v for v in state.values() if type(v) is dict]
-            n_weights = sum(getattr(v, "size", 0) for part in weights for v in part.values())
-            build_within(lambda: made.__setstate__(dict(state)), n_weights)
+            _refuse_fetching(state)
+            held = [value for value in state.values() if type(value) is dict]
+            weights = {
+                (i, name): part
+                for i, parts in enumerate(held)
+                for name, part in parts.items()
+                if isinstance(part, np.ndarray)
+            }
+            build_within(lambda: made.__setstate__(dict(state)), weights)
     else:
         made.__dict__.update(state)
     _refuse_hiding(cls, getattr(made, "__dict__", {}), UnsafeFileError)
@@ -150,6 +161,21 @@ def _make(cls: type, state: dict[str, Any], own: bool) -> Any:
         raise UnsafeFileError("a FrozenEstimator holds what is no estimator.")
     check_consistent(made)
     return made
+
+
+def _refuse_fetching(state: dict[str, Any]) -> None:
+    """Refuse options of a network that would read a file or fetch one."""
+    waiting = [value for value in state.values() if type(value) is dict]
+    seen: set[int] = set()
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            waiting += [value for value in part.values() if type(value) is dict]
+            if found := FETCHING & {key for key in part if type(key) is str}:
+                raise UnsafeFileError(f"a network is built with {sorted(found)}.")
+    if ":" in str(state.get("backbone", "")):
+        raise UnsafeFileError(f"{state['backbone']!r:.80} is no name of a network.")
 
 
 def _refuse_hiding(cls: type, state: dict[str, Any], error: type[ValueError]) -> None:
@@ -185,12 +211,12 @@ def _encode_table(item: Any, encoder: Encoder) -> list[Any] | None:
     if type(item) is pd.RangeIndex:
         return ["counted", encoder.add(range(item.start, item.stop, item.step)), *_names(item)]
     if type(item) in (pd.Index, pd.DatetimeIndex):
-        return ["index", *_column(item.array, encoder), *_names(item)]
+        return ["index", *_column(item, encoder), *_names(item)]
     if type(item) is pd.Series:
         name = encoder.add(item.name)
-        return ["series", encoder.add(item.index), name, *_column(item.array, encoder)]
+        return ["series", encoder.add(item.index), name, *_column(item, encoder)]
     if type(item) is pd.DataFrame:
-        columns = [_column(item.iloc[:, i].array, encoder) for i in range(item.shape[1])]
+        columns = [_column(item.iloc[:, i], encoder) for i in range(item.shape[1])]
         return ["table", encoder.add(item.index), encoder.add(item.columns), columns]
     return None
 
@@ -201,9 +227,9 @@ def _names(index: pd.Index) -> list[Any]:
 
 def _column(values: Any, encoder: Encoder) -> list[Any]:
     """Return the type and the values of a column: text, categories, or an array of NumPy."""
-    if isinstance(values, pd.Categorical):
-        parts = encoder.add_all((values.codes, values.categories.to_numpy()))
-        return ["category", [*parts, values.ordered]]
+    if isinstance(found := values.array, pd.Categorical):
+        parts = encoder.add_all((found.codes, found.categories.to_numpy()))
+        return ["category", [*parts, found.ordered]]
     if isinstance(values.dtype, pd.StringDtype):
         return ["str", encoder.add(values.to_numpy(dtype=object, na_value=None))]
     if isinstance(values.dtype, np.dtype):

@@ -25,7 +25,11 @@ __all__ = ["Decoder", "Encoder", "UnsafeFileError", "describe"]
 DEPTH = 100
 # what a file may ask of the JSON parser: containers, and values in them
 MAX_CONTAINERS, MAX_VALUES = 500_000, 2_000_000
-PLAIN = re.compile(r"[<>|=][biufc](1|2|4|8|16)|[<>|=][US][0-9]{1,6}|[<>|=][mM]8(\[[a-z]{1,2}\])?")
+PLAIN = re.compile(
+    r"[<>|=][biufc](1|2|4|8|16)|[<>|=][US][0-9]{1,6}|[<>|=][mM]8(\[[A-Za-z]{1,2}\])?"
+)
+# attributes whose arrays lie in a safetensors entry of their own, under their names
+WEIGHTS = frozenset({"weights", "_weights", "weights_"})
 CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 MAPPINGS = {"dict": dict, "ordered": OrderedDict, "bunch": Bunch}
 TYPES = {
@@ -156,7 +160,7 @@ class Encoder:
         return self._encode_object(item, self)
 
     def _mapping(self, kind: str, item: dict[Any, Any]) -> list[Any]:
-        if kind == "dict" and _is_weights(item):
+        if kind == "dict" and self._where[-1] in WEIGHTS and _is_weights(item):
             self.weights.append({name: np.ascontiguousarray(v) for name, v in item.items()})
             orders = [[name, _order(v), list(v.shape)] for name, v in item.items()]
             return ["weights", len(self.weights) - 1, orders]
@@ -230,7 +234,7 @@ class Decoder:
             if type(i) is not int or not 0 <= i < len(self._done):
                 raise UnsafeFileError(f"a node refers to {i!r}, which is no node before it.")
             found = self._done[i]
-            if not table and type(found).__module__.startswith("pandas."):
+            if not table and type(found).__module__.split(".")[0] == "pandas":
                 raise UnsafeFileError("it holds a table where none belongs.")
             return found
         if type(item) is dict:

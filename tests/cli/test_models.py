@@ -62,7 +62,7 @@ def test_a_model_carries_its_claim(model):
     assert card["claim"]["facts"]["Split unit"] == "patient"
     assert card["names_beyond_the_list"] == []
     words = hemaest("info", model).stdout
-    assert "Safe to load" in words and "color-logistic" in words
+    assert "Checksum" in words and "color-logistic" in words
 
 
 def test_predictions_are_those_of_the_model(model, folder, place):

@@ -120,7 +120,18 @@ def of_nodes(*nodes, root=None, n_arrays=0, arrays=None, **more):
 
 
 def card():
-    return {"format": 2, "estimator": "Pipeline", "classes": [], "steps": [], "versions": {}}
+    """Return a card that is accepted."""
+    return {
+        "format": 2,
+        "estimator": "Pipeline",
+        "classes": [],
+        "steps": [],
+        "versions": {},
+        "names_beyond_the_list": [],
+        "data_hash": None,
+        "trained_on": {},
+        "claim": None,
+    }
 
 
 def with_entries(entries):
@@ -450,7 +461,10 @@ def encodings(folder):
     for name, content in {
         "a list": [],
         "no versions": {"format": 2},
-        "versions of another kind": {"format": 2, "versions": {"a": []}},
+        "versions of another kind": {**card(), "versions": {"a": []}},
+        "trained on text": {**card(), "trained_on": "x"},
+        "steps of no steps": {**card(), "steps": [{"class": []}]},
+        "a claim of no facts": {**card(), "claim": {"facts": []}},
         "a later format": {"format": 10**6, "versions": {}},
     }.items():
         yield f"card is {name}", pack({"card.json": json.dumps(content).encode()})
@@ -468,7 +482,7 @@ def encodings(folder):
         yield f"safetensors, {name}", of_nodes(["list", []], **{"arrays.safetensors": content})
 
 
-def networks(folder):
+def networks(folder, canary):
     """Yield models whose networks are larger than the file."""
     from public import make
 
@@ -483,6 +497,21 @@ def networks(folder):
         file = File(model, folder)
         file.insert(["tuple", [8, 8, 16, 1_000_000]], ["dict", options])
         yield f"network, {name}", file.set("ImageClassifier", "backbone_options", [1]).bytes()
+    planted = folder / "planted.pth"
+    import torch
+
+    torch.save(Reduced(__import__("os").system, f"touch {canary}"), planted)
+    for option in ("checkpoint_path", "pretrained_cfg", "cache_dir"):
+        file = File(model, folder)
+        file.insert(["dict", [[option, str(planted)]]])
+        yield f"network, {option}", file.set("ImageClassifier", "backbone_options", [0]).bytes()
+        file.insert(["dict", [["backbone", "resnet18"], ["options", [0]]]])
+        yield f"structure, {option}", file.set("ImageClassifier", "_structure", [0]).bytes()
+    for name in ("hf-hub:a/b", f"local-dir:{folder}"):
+        yield (
+            f"network {name[:8]}",
+            File(model, folder).set("ImageClassifier", "backbone", name).bytes(),
+        )
     file = File(model, folder)
     yield (
         "network of another name",
@@ -568,7 +597,7 @@ def corpus(folder, canary):
     found = {}
     for source in (
         *(pickles(canary), names(canary), attributes(folder, canary), structures(folder)),
-        *(encodings(folder), networks(folder), containers(folder)),
+        *(encodings(folder), networks(folder, canary), containers(folder)),
     ):
         for name, content in source:
             path = folder / f"{len(found):03d}.hemaest"

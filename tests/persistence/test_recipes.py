@@ -1,0 +1,44 @@
+"""Every recipe is made of classes that can be saved, and answers the same after it was loaded."""
+
+import numpy as np
+import pytest
+
+from hemaest.persistence import load, save
+from hemaest.persistence._data import decode_entries, encode_entries
+from hemaest.persistence._registry import Registry
+from hemaest.recipes import list_recipes, make_recipe
+
+
+def small(name):
+    """Return a recipe that trains for a moment, from scratch."""
+    try:
+        recipe = make_recipe(name, random_state=0, max_epochs=1, image_size=32, device="cpu")
+    except ValueError:  # it has no image size
+        recipe = make_recipe(name, random_state=0, max_epochs=1, device="cpu")
+    parameters = recipe.get_params()
+    quick = {"pretrained": False, "max_steps": 2, "max_epochs": 1, "report_every": 0}
+    for key, value in parameters.items():
+        end = key.rpartition("__")[2]
+        if end in quick and type(value) in (bool, int):
+            recipe.set_params(**{key: quick[end]})
+    return recipe
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_made_of_known_classes(name):
+    recipe = make_recipe(name, random_state=0)
+    entries, _ = encode_entries(recipe, Registry())
+    again = decode_entries(entries, Registry())
+    assert repr(again) == repr(recipe)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_answers_the_same_after_loading(name, cells, tmp_path):
+    X, y, _ = cells
+    model = small(name).fit(X, y)
+    again = load(save(model, tmp_path / "model.hemaest"))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    if hasattr(model, "predict_proba"):
+        np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
