@@ -9,6 +9,7 @@ masks; with your own images a :class:`~hemaest.segmentation.CellSegmenter` draws
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from hemaest.datasets import make_cells
 from hemaest.features import HandcraftedFeatures
@@ -44,7 +45,9 @@ ax.legend(frameon=False)
 recipe = make_recipe("handcrafted-xgboost", random_state=0)
 recipe.set_params(classify__n_estimators=60, classify__early_stopping=False)
 recipe.fit(cells.images, types)
-top = recipe["classify"].importances_.head(12)[::-1]
+trees = recipe["classify"]
+importance = pd.Series(trees.feature_importances_, trees.feature_names_in_)
+top = importance.nlargest(12)[::-1]
 fig, ax = plt.subplots(figsize=(6.8, 4.2), layout="constrained")
 ax.barh(top.index, 100 * top, color="#4477aa")
 ax.set_xlabel("share of the gain (%)")

@@ -14,7 +14,12 @@ from hemaest._words import some
 
 
 def check_labels(
-    y: ArrayLike | None, n_samples: int, estimator: object = None, *, min_classes: int = 1
+    y: ArrayLike | None,
+    n_samples: int,
+    estimator: object = None,
+    *,
+    min_classes: int = 1,
+    min_per_class: int = 1,
 ) -> NDArray[Any]:
     """Return labels as a 1-D array, one for each image; the one check of labels in hemaest.
 
@@ -28,6 +33,8 @@ def check_labels(
         Who needs the labels, for the messages.
     min_classes : int, default=1
         Number of different labels that are needed.
+    min_per_class : int, default=1
+        Number of images that each class needs: 2 where some are trained on and some are scored.
 
     Returns
     -------
@@ -57,12 +64,21 @@ def check_labels(
         raise ValueError(
             f"there are {n_samples} images but {len(labels)} labels; give one label each."
         )
-    n_classes = len(np.unique(labels)) if min_classes > 1 else min_classes
+    if min_classes == min_per_class == 1:
+        return labels
+    classes, counts = np.unique(labels, return_counts=True)
+    n_classes = len(classes)
     if n_classes < min_classes:
         raise ValueError(
             f"y holds one class only, {str(labels[0])!r}: there is nothing to tell apart."
             if n_classes == 1
             else f"y holds {n_classes} classes; at least {min_classes} are needed."
+        )
+    if (few := counts < min_per_class).any():
+        short = [f"{str(c)!r} has {n}" for c, n in zip(classes[few], counts[few], strict=True)]
+        raise ValueError(
+            f"{some(short)} image(s); each class needs at least {min_per_class}, some to train on "
+            "and some to score. Leave the class out, or join it with another."
         )
     return labels
 
@@ -122,8 +138,10 @@ def _is_missing(value: Any) -> bool:
 
 def _refuse_mixture(labels: NDArray[Any]) -> None:
     """Refuse missing labels, and labels that cannot be sorted: strings and numbers together."""
-    if labels.ndim != 1 or labels.dtype.kind not in "Ofc":
+    if labels.ndim != 1 or labels.dtype.kind not in "OSfc":
         return
+    if any(isinstance(label, bytes) for label in labels):
+        raise ValueError("y holds bytes; decode them to strings: [label.decode() for label in y].")
     refuse_missing(labels, "labels", "Leave out images without a label.")
     if labels.dtype != object:
         return

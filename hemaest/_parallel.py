@@ -41,6 +41,7 @@ __all__ = [
     "library_threads",
     "map_images",
     "map_items",
+    "one_blas_thread",
     "pool_size",
     "thread_pool",
 ]
@@ -270,6 +271,23 @@ def library_threads(n: int) -> Iterator[None]:
         finally:
             for put, value in before:
                 put(value)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread for a while: its sums have one order, and the same last digits.
+
+    torch and OpenMP keep their numbers of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with one_blas_thread():
+    ...     float(np.ones(3) @ np.ones(3))
+    3.0
+    """
+    with _process_wide(1):
+        yield
 
 
 _lock = Lock()

@@ -7,6 +7,7 @@ Leaves stay small: an image-to-image step writes ``_transform_image``, a feature
 import difflib
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -37,6 +38,7 @@ __all__ = [
     "Interval",
     "Options",
     "StrOptions",
+    "SuggestsParameters",
     "TakesGroups",
     "checked_fit",
     "did_you_mean",
@@ -119,17 +121,21 @@ def refuse_bare_fitted(
     )
 
 
-class ImageEstimator(BaseEstimator):
-    """Base of every estimator that takes images."""
+class SuggestsParameters(BaseEstimator):
+    """Base that answers a misspelt parameter, or a misspelt option of one, with the likely one."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
-    _channels: ClassVar[Channels] = "any"
-    _min_pixels: ClassVar[int] = 2
-    # whether there is nothing to learn, so that transform works without fit
-    _stateless: ClassVar[bool] = False
 
-    def _check_images(self, X: Any) -> NDArray[Any]:
-        return check_images(X, channels=self._channels, min_pixels=self._min_pixels, estimator=self)
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        """Refuse unknown parameters before ``__init__`` does, with a suggestion."""
+        known = _parameters_of(cls)
+        for name in params:
+            if name not in known:
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {name!r}.{did_you_mean(name, known)} Its "
+                    f"parameters are {', '.join(known)}."
+                )
+        return super().__new__(cls)
 
     def _validate_params(self) -> None:
         try:
@@ -156,6 +162,23 @@ class ImageEstimator(BaseEstimator):
             unknown = [name for name in params if name not in known]
             hint = did_you_mean(unknown[0], known) if unknown else ""
             raise ValueError(f"{error}{hint}") from None
+
+
+@cache
+def _parameters_of(cls: type) -> tuple[str, ...]:
+    return tuple(cls._get_param_names())  # type: ignore[attr-defined]
+
+
+class ImageEstimator(SuggestsParameters):
+    """Base of every estimator that takes images."""
+
+    _channels: ClassVar[Channels] = "any"
+    _min_pixels: ClassVar[int] = 2
+    # whether there is nothing to learn, so that transform works without fit
+    _stateless: ClassVar[bool] = False
+
+    def _check_images(self, X: Any) -> NDArray[Any]:
+        return check_images(X, channels=self._channels, min_pixels=self._min_pixels, estimator=self)
 
     def __sklearn_tags__(self) -> Tags:
         """Say that the input is images, not a table."""

@@ -86,8 +86,7 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
 
 def chosen_recipes(text: str) -> list[str]:
     """Return the recipes that a user named, or the default ones; refuse an unknown name."""
-    from hemaest.recipes import list_recipes
-    from hemaest.recipes._registry import get_recipe
+    from hemaest.recipes import get_recipe, list_recipes
 
     if not text:
         return list(DEFAULT)
@@ -141,7 +140,7 @@ def _compare(
     found: Any,
 ) -> Any:
     from hemaest.evaluation import compare
-    from hemaest.recipes._registry import get_recipe
+    from hemaest.recipes import get_recipe
 
     known = data.group_source != "none"
     # threads inside the recipes, not processes beside each other: each process would hold its own

@@ -41,7 +41,7 @@ from hemaest.groups import (
     near_duplicate_groups,
 )
 from hemaest.images import check_images
-from hemaest.recipes._registry import get_recipe, make_recipe
+from hemaest.recipes import get_recipe, make_recipe
 
 CONTROL = "color-logistic"
 SHARES = (0.5, 0.25)
@@ -52,7 +52,7 @@ UNITS: dict[str | None, str | None] = {
     "near-duplicate": "near-duplicate cluster",
     "file name": "group read from the file name",
 }
-ALL_RECIPES_TAKE = frozenset({"max_epochs", "device", "memory", "n_jobs", "random_state"})
+ALL_RECIPES_TAKE = frozenset({"device", "memory", "n_jobs", "random_state"})
 
 
 def compare(
@@ -150,7 +150,7 @@ def compare(
     """
     _check_options(n_repeats, calibrate, confidence_level, metrics)
     X = check_images(X, estimator="compare")
-    y = check_labels(y, len(X), "compare", min_classes=2)
+    y = check_labels(y, len(X), "compare", min_classes=2, min_per_class=2)
     classes, true = np.unique(y, return_inverse=True)
     seed = seed_of(random_state) if not isinstance(random_state, int) else random_state
     names = None if groups is None or isinstance(groups, str) else np.asarray(groups).astype(str)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -9,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from hemaest.recipes._balance import class_weight, feature_sampler
-from hemaest.recipes._registry import Options, Steps, register
+from hemaest.recipes._models import BoostedTrees, InnerFolds
+from hemaest.recipes._registry import Options, Steps, class_weight, feature_sampler, register
 
 HANDCRAFTED = ("stain", "segmenter", "balance")
 
@@ -99,8 +100,6 @@ def _handcrafted_forest(options: Options) -> Steps:
     param_grid={"classify__max_depth": [3, 5], "classify__colsample": [0.05, 0.2]},
 )
 def _handcrafted_xgboost(options: Options) -> Steps:
-    from hemaest.recipes._xgboost import BoostedTrees
-
     # the sampler goes into the model, which splits first and resamples after
     sampler = [step for _, step in feature_sampler(options, weights=True)]
     model = BoostedTrees(
@@ -116,20 +115,33 @@ def _handcrafted_xgboost(options: Options) -> Steps:
     "handcrafted-svm",
     "support vector machine on shape, chromatin and colour of the segmented cell",
     accepts=HANDCRAFTED,
-    param_grid={"classify__C": [1.0, 10.0, 100.0], "classify__gamma": ["scale", 1e-4]},
+    param_grid={
+        "classify__estimator__estimator__C": [1.0, 10.0, 100.0],
+        "classify__estimator__estimator__gamma": ["scale", 1e-4],
+    },
 )
 def _handcrafted_svm(options: Options) -> Steps:
     return [
         *handcrafted_steps(options),
         ("scale", named(to_normal())),
-        *feature_sampler(options, weights=True),
         ("classify", support_vectors(options)),
     ]
 
 
-def support_vectors(options: Options) -> SVC:
-    """Return the support vector machine of both recipes."""
-    return SVC(C=10.0, class_weight=class_weight(options), random_state=options.random_state)
+def support_vectors(options: Options) -> InnerFolds:
+    """Return the support vector machine of both recipes, calibrated on group-aware folds.
+
+    What is balanced is the training side of each fold, so the probabilities are calibrated on the
+    frequencies of the classes as they are.
+    """
+    machine = SVC(C=10.0, class_weight=class_weight(options), random_state=options.random_state)
+    sampler = [step for _, step in feature_sampler(options, weights=True)]
+    if sampler:
+        from imblearn.pipeline import make_pipeline as make_resampled
+
+        machine = make_resampled(sampler[0], machine)
+    calibrated = CalibratedClassifierCV(machine, ensemble=False)
+    return InnerFolds(calibrated, n_folds=3, random_state=options.random_state)
 
 
 @register(
@@ -159,14 +171,13 @@ def _handcrafted_logistic(options: Options) -> Steps:
     "lbp-svm",
     "support vector machine on binary patterns of the whole picture, without segmentation",
     accepts=("stain", "balance"),
-    param_grid={"classify__C": [1.0, 10.0, 100.0]},
+    param_grid={"classify__estimator__estimator__C": [1.0, 10.0, 100.0]},
 )
 def _lbp_svm(options: Options) -> Steps:
-    from hemaest.recipes._lbp import PatternHistogram
+    from hemaest.features import PatternHistogram
 
     return [
         ("features", PatternHistogram(n_jobs=options.n_jobs)),
         ("scale", StandardScaler()),
-        *feature_sampler(options, weights=True),
         ("classify", support_vectors(options)),
     ]

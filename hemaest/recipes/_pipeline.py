@@ -1,24 +1,25 @@
-"""A pipeline that carries groups to the steps that need them, through samplers too."""
+"""A pipeline that carries groups to the steps that need them, through samplers too.
+
+Its results are kept under ``memory=`` by how they came about, not by their data.
+"""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
+import joblib
 import numpy as np
+from imblearn.pipeline import Pipeline
 from numpy.typing import NDArray
 from sklearn import get_config
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.utils import Bunch
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_memory
 
+from hemaest._parallel import one_blas_thread
 from hemaest.base import TakesGroups
-from hemaest.groups import check_groups
-from hemaest.recipes._recollection import FittedFront, Recollection
-
-try:
-    from imblearn.pipeline import Pipeline
-except ImportError:
-    from hemaest.recipes._without_samplers import Pipeline
+from hemaest.groups import check_groups, check_labels
 
 SYNTHETIC = -1
 STEP_METHODS = ("fit", "fit_transform", "fit_resample", "fit_predict", "transform", "predict")
@@ -74,6 +75,16 @@ def regroup(groups: Any, kept: NDArray[np.intp]) -> NDArray[Any]:
     """
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     return np.where(kept == SYNTHETIC, len(names), codes[kept])
+
+
+def _last_has(method: str) -> Callable[[Any], bool]:
+    """Return a check whether the last step has a method, for ``available_if``."""
+
+    def check(pipeline: Any) -> bool:
+        getattr(pipeline._final_estimator, method)
+        return True
+
+    return check
 
 
 class ImagePipeline(TakesGroups, Pipeline):
@@ -153,10 +164,49 @@ class ImagePipeline(TakesGroups, Pipeline):
         -------
         self : object
         """
+        if is_classifier(self.steps[-1][1]):
+            check_labels(y, len(X), self, min_classes=2)
         if groups is not None:
             check_groups(groups, len(X))  # steps of others may want the names themselves
             params["groups"] = groups
-        return super().fit(X, y, **params)
+        with one_blas_thread():
+            return super().fit(X, y, **params)
+
+    @available_if(_last_has("predict"))
+    def predict(self, X: Any, **params: Any) -> Any:
+        """Run the transformers, and predict with the last step.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        **params
+            For the last step.
+
+        Returns
+        -------
+        labels : array of shape (n,)
+        """
+        with one_blas_thread():
+            return super().predict(X, **params)
+
+    @available_if(_last_has("predict_proba"))
+    def predict_proba(self, X: Any, **params: Any) -> Any:
+        """Run the transformers, and return the probabilities of the last step.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        **params
+            For the last step.
+
+        Returns
+        -------
+        probabilities : array of shape (n, n_classes)
+        """
+        with one_blas_thread():
+            return super().predict_proba(X, **params)
 
     def _check_method_params(self, method: str, props: Any, **kwargs: Any) -> Any:
         # groups go to steps by what _fit knows of them, under either setting of metadata routing
@@ -249,3 +299,66 @@ class ImagePipeline(TakesGroups, Pipeline):
             if value is not None and hasattr(step, "fit") and takes(step, name):
                 for method in ("fit", "fit_transform", "fit_predict"):
                     params[method][name] = value
+
+
+def _compute(key: str, run: Callable[[], Any]) -> Any:
+    """Return what ``run`` gives; a cache knows it by the key alone."""
+    return run()
+
+
+class Recollection:
+    """Results of a chain of steps, each known by what it is made of rather than by its data.
+
+    The images are hashed once. The key of each step's result is the hash of the key before it and
+    of the step's own settings, so the last result that is stored is found without loading, or
+    hashing, any before it.
+
+    Parameters
+    ----------
+    memory : joblib.Memory or None
+        Where results are kept; None keeps none.
+    """
+
+    def __init__(self, memory: Any) -> None:
+        self.on = getattr(memory, "location", None) is not None
+        self._cached = memory.cache(_compute, ignore=["run"]) if self.on else _compute
+
+    def key(self, *parts: Any) -> str:
+        """Return the name of a result that follows from these parts."""
+        return str(joblib.hash(parts)) if self.on else ""
+
+    def __call__(self, key: str, run: Callable[[], Any]) -> Any:
+        """Return the result of that name, from the store or made now."""
+        return self._cached(key, run)
+
+
+class FittedFront:
+    """The fitted steps before the last as one transformer, whose results are kept.
+
+    Parameters
+    ----------
+    steps : list of transformers
+        Fitted.
+    recollection : Recollection
+        The store.
+    fitted_from : list of str
+        For each step, what it was fitted from.
+    """
+
+    def __init__(
+        self, steps: list[Any], recollection: Recollection, fitted_from: list[str]
+    ) -> None:
+        self.steps, self.recollection, self.fitted_from = steps, recollection, fitted_from
+
+    def transform(self, X: Any) -> Any:
+        """Return X after all steps."""
+        keys = [self.recollection.key(X)]
+        for step, source in zip(self.steps, self.fitted_from, strict=True):
+            keys.append(self.recollection.key(keys[-1], source, step.get_params()))
+
+        def after(i: int) -> Any:
+            if i == 0:
+                return X
+            return self.recollection(keys[i], lambda: self.steps[i - 1].transform(after(i - 1)))
+
+        return after(len(self.steps))

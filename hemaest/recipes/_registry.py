@@ -1,5 +1,9 @@
-"""The list of recipes and the one function that makes them."""
+"""The list of recipes, the one function that makes them, and what their options mean.
 
+Each module of recipes registers its own with :func:`register`; ``make_recipe`` calls the builder.
+"""
+
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -11,7 +15,17 @@ from hemaest.recipes._pipeline import ImagePipeline
 Steps = list[tuple[str, Any]]
 
 # each module registers its recipes when it is imported
-MODULES = ("_classical", "_ensembles", "_deep", "_pretrained", "_reference")
+MODULES = ("_classical", "_combined", "_deep")
+
+# values of ``balance=``
+ON_FEATURES = ("oversample", "smote", "borderline-smote", "adasyn", "smote-tomek")
+OF_NETS: dict[str, dict[str, Any]] = {
+    "oversample": {"resampler": "balanced"},
+    "weights": {"class_weight": "balanced"},
+    "focal": {"loss": "focal"},
+    "logit-adjusted": {"loss": "logit-adjusted"},
+    "acdbgan": {},
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,29 @@ class Options:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One named pipeline: what it is, what it can be asked, and the grid that tunes it."""
+    """One named pipeline: what it is, which options it takes, and the grid that tunes it.
+
+    Parameters
+    ----------
+    name : str
+        As users write it.
+    summary : str
+        One line.
+    build : callable
+        Takes options, returns the steps.
+    accepts : frozenset of str
+        Those of stain, segmenter, balance, image_size and max_epochs that change this recipe.
+    param_grid : dict
+        A small grid for a nested search.
+    control : bool, default=False
+        Whether it is a shortcut control rather than a model to use.
+
+    Examples
+    --------
+    >>> from hemaest.recipes import get_recipe
+    >>> get_recipe("color-logistic").control
+    True
+    """
 
     name: str
     summary: str
@@ -60,8 +96,8 @@ def register(
     summary : str
         One line.
     accepts : tuple of str
-        Those of stain, segmenter, balance and image_size that change this recipe; another one
-        that is given is an error, never ignored.
+        Those of stain, segmenter, balance, image_size and max_epochs that change this recipe;
+        another one that is given is an error, never ignored.
     param_grid : dict, optional
         A small grid for a nested search.
     control : bool, default=False
@@ -83,7 +119,23 @@ def all_recipes() -> dict[str, Recipe]:
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return one recipe; an unknown name is answered with the nearest."""
+    """Return one recipe; an unknown name is answered with the nearest.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`list_recipes`.
+
+    Returns
+    -------
+    recipe : Recipe
+
+    Examples
+    --------
+    >>> from hemaest.recipes import get_recipe
+    >>> get_recipe("handcrafted-forest").accepts == {"stain", "segmenter", "balance"}
+    True
+    """
     recipes = all_recipes()
     if name not in recipes:
         known = ", ".join(recipes)
@@ -144,7 +196,7 @@ def make_recipe(
     image_size : int, optional
         Side of the images that a deep net sees.
     max_epochs : int, optional
-        Of deep recipes; the others train without epochs.
+        Of deep recipes; the others train without epochs and refuse it.
     device : str, default="auto"
         Of deep recipes.
     memory : str or joblib.Memory, optional
@@ -174,6 +226,7 @@ def make_recipe(
         "segmenter": segmenter,
         "balance": balance,
         "image_size": image_size,
+        "max_epochs": max_epochs,
     }
     for option, value in asked.items():
         if value is not None and option not in recipe.accepts:
@@ -183,9 +236,7 @@ def make_recipe(
                 f"{accepted}."
             )
         refuse_bare_fitted(value, option)
-    options = Options(
-        **asked, max_epochs=max_epochs, device=device, n_jobs=n_jobs, random_state=random_state
-    )
+    options = Options(**asked, device=device, n_jobs=n_jobs, random_state=random_state)
     return ImagePipeline([*_stain_steps(options), *recipe.build(options)], memory=memory)
 
 
@@ -210,3 +261,82 @@ def _stain_steps(options: Options) -> Steps:
         )
     name, params = known[stain]
     return [("stain", getattr(normalizers, name)(n_jobs=options.n_jobs, **params))]
+
+
+def feature_sampler(options: Options, *, weights: bool = False) -> Steps:
+    """Return the step that balances rows of features, if one is asked for.
+
+    Parameters
+    ----------
+    options : Options
+    weights : bool, default=False
+        Whether the model takes ``class_weight``, and so ``balance="weights"`` (no step then).
+    """
+    balance = options.balance
+    if balance is None or (weights and balance == "weights"):
+        return []
+    if not isinstance(balance, str):
+        return [("balance", balance)]
+    known = [*ON_FEATURES, *(["weights"] if weights else [])]
+    if balance not in known:
+        # "weights" is for most models of features as well
+        nets_only = balance in OF_NETS and balance != "weights"
+        of_net = " That is for recipes of nets." if nets_only else ""
+        raise ValueError(
+            f"balance={balance!r}; it must be one of {', '.join(known)}, or a sampler."
+            f"{of_net or did_you_mean(balance, known)}"
+        )
+    from hemaest.balance import FeatureSampler
+
+    return [("balance", FeatureSampler(balance, random_state=options.random_state))]
+
+
+def class_weight(options: Options) -> str | None:
+    """Return the ``class_weight`` of a model of features."""
+    return "balanced" if options.balance == "weights" else None
+
+
+def net_parameters(options: Options, image_size: int = 64) -> dict[str, Any]:
+    """Return how a net balances classes itself, after it held out what it validates on.
+
+    Examples
+    --------
+    >>> net_parameters(Options(balance="weights"))
+    {'class_weight': 'balanced'}
+    """
+    balance = options.balance
+    if balance is None:
+        return {}
+    if not isinstance(balance, str):
+        return {"resampler": balance}
+    if balance not in OF_NETS:
+        of_features = " That is for recipes of features." if balance in ON_FEATURES else ""
+        raise ValueError(
+            f"balance={balance!r}; it must be one of {', '.join(OF_NETS)}, or a sampler."
+            f"{of_features or did_you_mean(balance, OF_NETS)}"
+        )
+    if balance != "acdbgan":
+        return OF_NETS[balance]
+    from hemaest.balance import ACDBGAN
+
+    gan = ACDBGAN(
+        image_size=gan_size(image_size), device=options.device, random_state=options.random_state
+    )
+    return {"resampler": gan}
+
+
+def gan_size(image_size: int) -> int:
+    """Return the largest side that the GAN can make for a net of some size.
+
+    Examples
+    --------
+    >>> gan_size(128), gan_size(224), gan_size(100), gan_size(384)
+    (128, 224, 96, 256)
+    """
+    sizes = [start << k for start in (4, 5, 6, 7) for k in range(2, 7)]
+    return max(size for size in sizes if size <= max(16, min(image_size, 256)))
+
+
+def default_size(net: type) -> int:
+    """Return the side of the images that a classifier sees if nothing else is said."""
+    return int(inspect.signature(net).parameters["image_size"].default)

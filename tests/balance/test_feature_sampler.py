@@ -4,7 +4,8 @@ import pytest
 from imblearn.over_sampling import SMOTE
 from scipy.spatial.distance import cdist
 
-from hemaest.balance._feature_sampler import METHODS, FeatureSampler
+from hemaest.balance import FeatureSampler
+from hemaest.balance._samplers import METHODS
 from hemaest.recipes import ImagePipeline, make_recipe
 
 
@@ -169,12 +170,15 @@ def test_what_balance_means_in_a_recipe():
     sized = make_recipe("deep-small", balance="acdbgan", image_size=100)[-1]
     assert sized.resampler.image_size == 96
     for method in METHODS:
-        assert make_recipe("handcrafted-svm", balance=method)["balance"].method == method
+        assert make_recipe("handcrafted-logistic", balance=method)["balance"].method == method
+        machine = make_recipe("handcrafted-svm", balance=method)[-1].estimator.estimator
+        assert machine.named_steps["featuresampler"].method == method
         boosted = make_recipe("handcrafted-xgboost", balance=method)
         assert boosted[-1].resampler.method == method and "balance" not in boosted.named_steps
     for name in ("xgboost", "svm", "forest", "logistic"):
         recipe = make_recipe(f"handcrafted-{name}", balance="weights")
-        assert recipe[-1].class_weight == "balanced" and "balance" not in recipe.named_steps
+        model = recipe[-1].estimator.estimator if name == "svm" else recipe[-1]
+        assert model.class_weight == "balanced" and "balance" not in recipe.named_steps
 
 
 @pytest.mark.parametrize(

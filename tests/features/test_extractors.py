@@ -9,8 +9,8 @@ from hemaest.features import (
     ColorFeatures,
     HandcraftedFeatures,
     MorphologyFeatures,
+    PatternHistogram,
 )
-from hemaest.recipes._lbp import PatternHistogram
 
 FLAGS = ["cell_missing", "nucleus_missing"]
 

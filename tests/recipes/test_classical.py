@@ -1,5 +1,9 @@
 """Classical recipes: labels, groups, resampling after the split, names, the whole list."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from imblearn.over_sampling import SMOTE, RandomOverSampler
@@ -12,9 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from hemaest.datasets import make_cells
 from hemaest.features import HandcraftedFeatures
 from hemaest.groups import GroupedFolds
-from hemaest.recipes import ImagePipeline, make_recipe
-from hemaest.recipes._inner_folds import InnerFolds
-from hemaest.recipes._xgboost import BoostedTrees
+from hemaest.recipes import BoostedTrees, ImagePipeline, InnerFolds, make_recipe
 
 CLASSICAL = [
     "handcrafted-xgboost",
@@ -67,9 +69,10 @@ def test_importances_are_shares_of_the_total_gain(data):
     X, y, _ = data
     trees = BoostedTrees(**TREES).fit(X, y)
     nodes = trees.model_.get_booster().trees_to_dataframe().query("Feature != 'Leaf'")
-    gain = nodes.groupby(nodes.Feature.str.replace("f", "x")).Gain.sum()
-    expected = (gain / gain.sum()).reindex(trees.importances_.index, fill_value=0)
-    np.testing.assert_allclose(trees.importances_, expected, rtol=1e-3)
+    gain = nodes.groupby(nodes.Feature).Gain.sum()
+    names = [f"f{i}" for i in range(X.shape[1])]
+    expected = (gain / gain.sum()).reindex(names, fill_value=0)
+    np.testing.assert_allclose(trees.feature_importances_, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +215,10 @@ def test_recipes_balance(name, smear):
 def test_importances_have_the_names_of_features(smear):
     X, y, _ = smear
     recipe = quick("handcrafted-xgboost").fit(X, y)
-    importances = recipe["classify"].importances_
-    assert importances.sum() == pytest.approx(1, abs=1e-4)
-    assert set(importances.index) == set(HandcraftedFeatures().get_feature_names_out())
+    trees = recipe["classify"]
+    assert trees.feature_importances_.sum() == pytest.approx(1, abs=1e-4)
+    names = HandcraftedFeatures().get_feature_names_out()
+    assert trees.feature_names_in_.tolist() == names.tolist()
 
 
 def test_group_aware_scores_from_outside(smear):
@@ -237,3 +241,67 @@ def test_parameters_are_reached_through_the_pipeline(smear):
     recipe.fit(X, y)
     names = recipe["classify"].feature_names_in_
     assert "nc_ratio" in names and not [n for n in names if "glcm" in n]
+
+
+@pytest.mark.parametrize("name", ["handcrafted-svm", "lbp-svm"])
+def test_support_vectors_have_probabilities(smear, name):
+    X, y, groups = smear
+    recipe = quick(name).fit(X, y, groups=groups)
+    found = recipe.predict_proba(X)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_array_equal(recipe.classes_[found.argmax(axis=1)], recipe.predict(X))
+    train, test = recipe[-1].folds_[0]
+    assert not set(groups[train]) & set(groups[test])
+
+
+def test_a_vote_has_the_same_bits_with_one_and_two_threads(tmp_path):
+    script = """
+import hashlib, sys
+import numpy as np
+from hemaest.recipes import ImagePipeline, make_recipe
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(120, 300)), np.array(list("abcd"))[np.arange(120) % 4]
+X[:, :4] += 2 * np.eye(4)[np.arange(120) % 4]
+vote = make_recipe("ensemble-voting", random_state=0)["classify"]
+vote.set_params(trees__n_estimators=3, kernel__rbfsampler__n_components=400)
+found = ImagePipeline([("classify", vote)]).fit(X, y).predict_proba(X)
+print(hashlib.sha1(found.tobytes()).hexdigest())
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for n in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda y: y.astype("S"), "y holds bytes; decode them"),
+        (lambda y: [None, *y[1:]], "1 of .* labels are missing .* of images 0"),
+        (lambda y: [np.nan, *y[1:]], "1 of .* labels are missing .* of images 0"),
+        (lambda y: np.full(len(y), "blast"), "one class only, 'blast'"),
+        (lambda y: None, "ImagePipeline requires y"),
+    ],
+)
+def test_labels_that_no_recipe_can_learn_from_are_named(smear, change, message):
+    X, y, _ = smear
+    with pytest.raises(ValueError, match=message):
+        make_recipe("color-logistic").fit(X, change(np.asarray(y)))
+
+
+def test_a_misspelt_parameter_is_answered_with_the_likely_one():
+    with pytest.raises(TypeError, match="no parameter 'n_estimator'. Did you mean 'n_estimators'"):
+        BoostedTrees(n_estimator=3)
+
+
+def test_recipes_without_epochs_refuse_them():
+    with pytest.raises(ValueError, match="no step that max_epochs=3 could change"):
+        make_recipe("handcrafted-forest", max_epochs=3)
+    assert make_recipe("deep-small", max_epochs=3)["classify"].max_epochs == 3

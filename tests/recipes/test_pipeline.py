@@ -26,8 +26,7 @@ from hemaest.evaluation import compare
 from hemaest.features import ColorFeatures
 from hemaest.images import to_object_array
 from hemaest.preprocessing import Resize
-from hemaest.recipes import ImagePipeline, make_recipe
-from hemaest.recipes._inner_folds import InnerFolds
+from hemaest.recipes import ImagePipeline, InnerFolds, make_recipe
 from hemaest.recipes._pipeline import regroup, rows_kept
 
 FORMS = ("dense", "ragged", "files", "list")

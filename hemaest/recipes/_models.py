@@ -1,8 +1,8 @@
-"""Gradient boosted trees that are safe with labels, groups and resampling.
+"""Classifiers of features that split inside: by group, and before anything is resampled.
 
-XGBoost alone refuses string labels, and its early stopping takes whatever validation set it is
-given. Here the estimator holds out by group first, resamples only what is left, finds the number
-of trees on the held-out part, and then learns from everything with that number.
+:class:`BoostedTrees` finds its number of trees on held-out groups, :class:`InnerFolds` gives
+scikit-learn's stacking, search and calibration a ready list of group-aware folds. XGBoost alone
+refuses string labels, and its early stopping takes whatever validation set it is given.
 """
 
 import warnings
@@ -11,16 +11,22 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import Tags, check_random_state
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
-from hemaest.groups import check_groups, grouped_holdout
+from hemaest.base import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    SuggestsParameters,
+    TakesGroups,
+    checked_fit,
+)
+from hemaest.groups import check_groups, check_labels, grouped_holdout, inner_folds
 
 # the least a class must have on the training side for a hold-out to mean anything
 MIN_PER_CLASS = 5
@@ -28,7 +34,7 @@ MIN_PER_CLASS = 5
 WORTH_THREADS = 4000
 
 
-class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
+class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
     """XGBoost with labels of any kind and early stopping that does not leak.
 
     Parameters
@@ -74,18 +80,19 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         Positions of the rows that were held out to find ``n_trees_`` (empty when off).
     model_ : xgboost.XGBClassifier
         Fitted on labels 0, 1, ...
-    importances_ : Series
-        Share of the total gain by feature name, the largest first.
+    feature_importances_ : float array of shape (n_features,)
+        Share of the total gain of each feature; ``feature_names_in_`` names them.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from hemaest.recipes import BoostedTrees
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(120, 3))
     >>> y = np.where(X[:, 1] > 0, "blast", "lymphocyte")
     >>> trees = BoostedTrees(n_estimators=40, random_state=0).fit(X, y)
-    >>> trees.score(X, y) > 0.95, trees.importances_.index[0]
-    (True, 'x1')
+    >>> trees.score(X, y) > 0.95, trees.feature_importances_.argmax()
+    (True, np.int64(1))
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -168,7 +175,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         self : object
         """
         X, y = validate_data(self, X, y, ensure_all_finite="allow-nan", dtype=np.float64)
-        check_classification_targets(y)
+        y = check_labels(y, len(X), self)
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         groups = check_groups(groups, len(y))
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -302,19 +309,141 @@ class BoostedTrees(TakesGroups, ClassifierMixin, BaseEstimator):
         return self.classes_[chosen]
 
     @property
-    def importances_(self) -> pd.Series:
-        """Share of the total gain by feature, the largest first."""
+    def feature_importances_(self) -> NDArray[np.float32]:
+        """Share of the total gain of each feature, in their order."""
         check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = [f"x{i}" for i in range(self.n_features_in_)]
-        gain = self.model_.feature_importances_
-        return pd.Series(gain, index=names, name="importance").sort_values(
-            ascending=False, kind="stable"
-        )
+        return self.model_.feature_importances_
 
     def __sklearn_tags__(self) -> Tags:
         """Say that NaN is allowed."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _has(method: str) -> Any:
+    return lambda self: hasattr(getattr(self, "model_", self.estimator), method)
+
+
+class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, SuggestsParameters):
+    """Gives an estimator that splits inside (it has ``cv``) a list of group-aware folds.
+
+    StackingClassifier, GridSearchCV and CalibratedClassifierCV pass no groups on; they all take a
+    ready list of folds. Every fold learns from every class: the rows of one that is in too few
+    groups are dealt one by one, with a warning. Around it, a search of scikit-learn's hands the
+    groups to this ``fit`` only under metadata routing.
+
+    Parameters
+    ----------
+    estimator : estimator with a parameter ``cv``
+        Cloned and fitted with the folds.
+    n_folds : int, default=5
+        Number of folds; fewer where a class has fewer groups.
+    random_state : int or RandomState, optional
+        Deals the folds.
+
+    Attributes
+    ----------
+    model_ : estimator
+        The fitted clone.
+    folds_ : list of (train, test)
+        The folds that it was given.
+    classes_ : array
+        The labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from hemaest.recipes import InnerFolds
+    >>> search = InnerFolds(GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}), n_folds=2)
+    >>> X = np.arange(24.0).reshape(-1, 1)
+    >>> y = np.repeat(["a", "b"], 12)
+    >>> patients = np.arange(24) // 2
+    >>> search = search.fit(X, y, groups=patients)
+    >>> train, test = search.folds_[0]
+    >>> set(patients[train]) & set(patients[test])
+    set()
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "set_params"])],
+        "n_folds": [Interval(Integral, 2, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, estimator: Any, *, n_folds: int = 5, random_state: Any = None) -> None:
+        self.estimator = estimator
+        self.n_folds = n_folds
+        self.random_state = random_state
+
+    @checked_fit
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_indices: Any = None) -> Self:
+        """Deal the folds and fit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        y : array-like of shape (n,)
+            Labels.
+        groups : array-like of shape (n,), optional
+            What the folds must not tear apart.
+        sample_indices : int array of shape (n,), optional
+            Given by a pipeline behind a sampler: copies of one row are then kept together.
+
+        Returns
+        -------
+        self : object
+        """
+        groups = check_groups(groups, len(y))
+        if sample_indices is not None:
+            groups = _keep_copies_together(groups, np.asarray(sample_indices))
+        labels = np.asarray(y)
+        self.classes_ = np.unique(labels)
+        self.folds_ = inner_folds(labels, groups, self.n_folds, self.random_state, every_class=True)
+        self.model_ = clone(self.estimator).set_params(cv=self.folds_).fit(X, y)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the labels that the fitted estimator gives.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+
+        Returns
+        -------
+        labels : array of shape (n,)
+        """
+        check_is_fitted(self)
+        return self.model_.predict(X)
+
+    @available_if(_has("predict_proba"))
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Return the probabilities that the fitted estimator gives.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+
+        Returns
+        -------
+        probabilities : array of shape (n, n_classes)
+        """
+        check_is_fitted(self)
+        return self.model_.predict_proba(X)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Take the tags of the estimator inside."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
+
+
+def _keep_copies_together(groups: Any, sample_indices: NDArray[Any]) -> NDArray[Any]:
+    """Return groups in which all copies of a row, and all synthetic rows, share one."""
+    return sample_indices if groups is None else groups
