@@ -155,13 +155,13 @@ def _fit_and_predict(
         best = _tune(model, task, X, y, groups)
         model = model.set_params(**best)
     if task.calibrate is None:
-        fit_with_groups(model, X[train], y[train], take(groups, train))
+        fit_with_groups(model, rows(X, train), y[train], take(groups, train))
     else:
         model = fit_calibrated(
-            model, task.calibrate, X[train], y[train], take(groups, train), task.seed
+            model, task.calibrate, rows(X, train), y[train], take(groups, train), task.seed
         )
     fitted = time.perf_counter()
-    predicted = np.asarray(model.predict(X[test]))
+    predicted = np.asarray(model.predict(rows(X, test)))
     done = time.perf_counter()
     codes = np.searchsorted(classes, predicted)
     unknown = (codes >= len(classes)) | (classes[np.minimum(codes, len(classes) - 1)] != predicted)
@@ -169,7 +169,7 @@ def _fit_and_predict(
         raise ValueError(
             f"predict gave {predicted[unknown][0]!r}, which is none of the classes {list(classes)}."
         )
-    probability = probabilities(model, X[test], classes)
+    probability = probabilities(model, rows(X, test), classes)
     each = task.applied_seconds / len(y)
     result = FoldResult(
         codes,
@@ -195,7 +195,7 @@ def _tune(model: Any, task: Task, X: Any, y: Any, groups: Any) -> dict[str, Any]
         both = train
         folds = GroupedFolds(3, random_state=task.seed)
         inner = list(folds.split(None, y[train], take(groups, train)))
-    return search_grid(model, task.grid, X[both], y[both], take(groups, both), inner)
+    return search_grid(model, task.grid, rows(X, both), y[both], take(groups, both), inner)
 
 
 def _insight(
@@ -293,12 +293,17 @@ def search_grid(
         scores = []
         for train, test in inner:
             candidate = clone(estimator).set_params(**params)
-            fit_with_groups(candidate, X[train], y[train], take(groups, train))
-            scores.append(mean_recall(y[test], candidate.predict(X[test])))
+            fit_with_groups(candidate, rows(X, train), y[train], take(groups, train))
+            scores.append(mean_recall(y[test], candidate.predict(rows(X, test))))
         score = float(np.mean(scores))
         if score > best[0]:
             best = (score, params)
     return best[1]
+
+
+def rows(X: Any, index: NDArray[np.intp]) -> Any:
+    """Return some rows of images or of a table of features."""
+    return X.iloc[index] if hasattr(X, "iloc") else X[index]
 
 
 def take(values: Any, index: NDArray[np.intp]) -> Any:

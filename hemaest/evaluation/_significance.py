@@ -18,6 +18,8 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 NO_DIFFERENCE = "no clear difference"
+# weight of the expectation that folds differ as much as their groups explain
+PRIOR_DF = 4.0
 
 
 class TTest(NamedTuple):
@@ -115,9 +117,10 @@ def paired_group_test(
     The variance of the difference is the sum of two parts, each by the jackknife. The variance over
     groups says how much other patients would change it. The variance over folds says how much other
     training sets would change it; it contains the patients of the fold once more, which makes up
-    for training sets that overlap. The sum is compared with a t distribution, with Satterthwaite's
-    degrees of freedom from the number of folds and the effective number of groups in which the
-    recipes differ.
+    for training sets that overlap. A variance over few folds is hardly known, so it is moderated:
+    averaged with the variance over groups, which counts as four degrees of freedom. The sum is
+    compared with a t distribution, with Satterthwaite's degrees of freedom from the number of folds
+    and the effective number of groups in which the recipes differ.
 
     Simulated with patient effects, unbalanced groups, near-ties and training variance, it keeps its
     level where the paired t-test over folds does not, and it has power with three folds, where
@@ -173,10 +176,15 @@ def paired_group_test(
         return PairedTest(nan, nan, total, nan, nan, nan)
     over_groups, df_groups = _over_groups(d, codes, members, total)
     over_folds, df_folds = _over_folds(d, codes, folds, total)
+    if df_folds:
+        # a variance over three folds is hardly known: until shown otherwise, folds vary as their
+        # groups do
+        over_folds = (PRIOR_DF * over_groups + df_folds * over_folds) / (PRIOR_DF + df_folds)
+        df_folds += PRIOR_DF
     variance = over_groups + over_folds
     if variance <= 1e-24:  # the recipes never differ
         return PairedTest(0.0, 1.0, total, total, total, df_groups)
-    df = variance**2 / (over_groups**2 / df_groups + over_folds**2 / df_folds)
+    df = variance**2 / (over_groups**2 / df_groups + over_folds**2 / max(df_folds, 1.0))
     error = variance**0.5
     half = float(stats.t.ppf(0.5 + confidence_level / 2, df)) * error
     t = total / error
@@ -238,14 +246,14 @@ def _over_folds(
 ) -> tuple[float, float]:
     """Return the mean over repeats of the variance over folds, and its degrees of freedom."""
     if folds is None:
-        return 0.0, 1.0
+        return 0.0, 0.0
     variances, df = [], 0
     for column in np.asarray(folds).reshape(len(d), -1).T:
         sums, counts = _sums(d, codes, np.unique(column, return_inverse=True)[1])
         if len(sums) > 1:
             variances.append(_jackknife(sums, counts, total))
             df += len(sums) - 1
-    return (float(np.mean(variances)), float(df)) if variances else (0.0, 1.0)
+    return (float(np.mean(variances)), float(df)) if variances else (0.0, 0.0)
 
 
 def pairwise_tests(

@@ -16,9 +16,10 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from hemaest.datasets import make_cells
 from hemaest.evaluation import compare, split
 from hemaest.groups import Split
-from hemaest.recipes import ImagePipeline
+from hemaest.recipes import ImagePipeline, make_recipe
 
 
 def means(X):
@@ -294,6 +295,20 @@ def test_steps_that_learn_nothing_run_once_and_change_no_score(cells, tmp_path):
     grid = {"see__log": [log]}
     compare({"a": shared}, X, y, groups, **options, search={"a": grid})
     assert len(log.read_text().split()) > 4
+
+
+@pytest.mark.parametrize("recipe", ["handcrafted-logistic", "color-knn", "fcmae-wpat"])
+def test_a_recipe_scores_as_by_hand_whatever_is_shared(recipe):
+    cells = make_cells(
+        24, classes=["lymphocyte", "neutrophil"], image_size=48, n_patients=6, random_state=0
+    )
+    X, y, groups = cells.images, cells.target, cells.groups
+    params = {"max_epochs": 1, "image_size": 32} if recipe == "fcmae-wpat" else {}
+    model = make_recipe(recipe, random_state=0, **params)
+    found = compare({"r": model}, X, y, groups, cv=2, control=False)
+    for (train, test), fold in zip(found.design.folds, found.results["r"], strict=True):
+        by_hand = clone(model).fit(X[train], y[train], groups=groups[train])
+        np.testing.assert_array_equal(by_hand.predict_proba(X[test]), fold.probability)
 
 
 def test_a_recipe_is_never_compared_with_itself(cells):
