@@ -4,6 +4,7 @@ One thread serves one process. A process that dies is replaced; its field is tri
 then reported as failed. What a killed server left half done waits in the queue again.
 """
 
+import contextlib
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -20,7 +21,13 @@ WAIT_FOR_MODEL = 300.0
 
 
 def _serve(pipe: Connection, model: str | None, max_pixels: int) -> None:
-    """Run in a process: load the model, then answer one path at a time."""
+    """Run in a process until the server ends."""
+    with contextlib.suppress(BrokenPipeError, EOFError):
+        _answer_paths(pipe, model, max_pixels)
+
+
+def _answer_paths(pipe: Connection, model: str | None, max_pixels: int) -> None:
+    """Load the model, then answer one path at a time."""
     from hemaest.web._analysis import FieldAnalyzer
 
     try:
@@ -30,14 +37,12 @@ def _serve(pipe: Connection, model: str | None, max_pixels: int) -> None:
         return
     pipe.send(("ready", analyzer.references.rows))
     while True:
+        path = pipe.recv()
         try:
-            path = pipe.recv()
-        except EOFError:
-            return
-        try:
-            pipe.send(("done", analyzer.analyze(path)))
+            answer = "done", analyzer.analyze(path)
         except Exception as error:
-            pipe.send(("failed", f"{type(error).__name__}: {error}"))
+            answer = "failed", f"{type(error).__name__}: {error}"
+        pipe.send(answer)
 
 
 class WorkerPool:

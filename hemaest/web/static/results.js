@@ -75,8 +75,8 @@ export async function drawSign() {
     h("label", { class: "pair" }, t("import"), h("input", { type: "file", id: "import", accept: ".json,.geojson",
       onchange: (event) => readBack(event.target.files[0]) })),
     h("h2", {}, t("log")),
-    h("ol", { class: "log", tabindex: 0, role: "region", "aria-label": t("log") }, ...log.slice(-300).reverse().map((e) =>
-      h("li", { value: e.id }, `${when(e.time)}  ${e.observer || "–"}  ${e.event}  ${short(e.details)}`))),
+    h("div", { class: "log", tabindex: 0, role: "region", "aria-label": t("log") }, h("ol", {}, ...log.slice(-300).reverse().map((e) =>
+      h("li", { value: e.id }, `${when(e.time)}  ${e.observer || "–"}  ${e.event}  ${short(e.details)}`)))),
   );
 }
 

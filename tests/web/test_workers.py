@@ -1,0 +1,118 @@
+"""Worker processes: a dead one is replaced, its field is tried once more and then reported."""
+
+import os
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from hemaest.datasets import make_cells, make_smear
+from hemaest.persistence import save
+from hemaest.recipes import make_recipe
+from hemaest.web._store import Store
+from hemaest.web._workers import WorkerPool
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    cells = make_cells(24, classes=["lymphocyte", "neutrophil"], image_size=64, random_state=0)
+    recipe = make_recipe("color-logistic", random_state=0).fit(cells.images, cells.target)
+    path = tmp_path_factory.mktemp("model") / "model.hemaest"
+    save(recipe, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory):
+    path = tmp_path_factory.mktemp("field") / "field.png"
+    cv2.imwrite(str(path), make_smear((400, 500), random_state=3).image[..., ::-1])
+    return path
+
+
+def wait_for(what, seconds=240.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := what():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "review.sqlite")
+    yield store
+    store.close()
+
+
+def test_a_dead_process_is_replaced_and_its_field_tried_once_more(store, model, field):
+    session = store.new_session("x")
+    first = store.add_field(session, "field.png", field)
+    pool = WorkerPool(store, model=model)
+    pool.start()
+    try:
+        state = lambda n: store.field(session, n)["state"]  # noqa: E731
+        wait_for(lambda: state(first) == "done")
+        cells = store.cells(session, "A")
+        assert cells and {c["type"] for c in cells} <= {"lymphocyte", "neutrophil"}
+        assert all(len(c["outline"]) > 4 and 0 < c["nc_ratio"] <= 1 for c in cells)
+
+        # an answer that never comes: the process is stopped as soon as it has the job
+        again = store.add_field(session, "again.png", field)
+        (old,) = pool.process_ids
+        os.kill(old, signal.SIGSTOP)
+        pool.wake()
+        wait_for(lambda: state(again) == "working")
+        os.kill(old, signal.SIGKILL)
+        wait_for(lambda: state(again) == "done")
+        assert pool.process_ids != [old]
+        assert len(store.cells(session, "A", again)) == len(cells)
+
+        lost = store.add_field(session, "lost.png", field)
+        for _ in range(2):
+            wait_for(lambda: pool.process_ids)
+            wait_for(lambda: state(lost) == "queued" or state(lost) == "working")
+            (process,) = wait_for(lambda: pool.process_ids)
+            os.kill(process, signal.SIGSTOP)
+            pool.wake()
+            wait_for(lambda: state(lost) == "working")
+            os.kill(process, signal.SIGKILL)
+            wait_for(lambda p=process: pool.process_ids != [p])
+        wait_for(lambda: state(lost) == "failed")
+        assert "ended 2 times" in store.field(session, lost)["reason"]
+    finally:
+        pool.stop()
+
+
+def test_a_model_that_cannot_be_loaded_is_named(store, field, tmp_path):
+    session = store.new_session("x")
+    number = store.add_field(session, "field.png", field)
+    pool = WorkerPool(store, model=tmp_path / "none.hemaest")
+    pool.start()
+    try:
+        wait_for(lambda: store.field(session, number)["state"] == "failed")
+        assert "none.hemaest" in store.field(session, number)["reason"]
+    finally:
+        pool.stop()
+
+
+def test_a_broken_file_fails_alone(store, model, field, tmp_path):
+    session = store.new_session("x")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(field.read_bytes()[:200])
+    bad = store.add_field(session, "broken.png", broken)
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((120, 120, 3), 240, np.uint8))
+    good = store.add_field(session, "blank.png", blank)
+    pool = WorkerPool(store, model=model)
+    pool.start()
+    try:
+        wait_for(lambda: store.field(session, good)["state"] == "done")
+        assert store.field(session, bad)["state"] == "failed"
+        assert store.cells(session, "A", good) == []
+    finally:
+        pool.stop()
