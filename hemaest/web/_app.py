@@ -84,7 +84,7 @@ def _open(settings: Settings) -> tuple[Any, Callable[[], None]]:
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "review.sqlite")
     pool = WorkerPool(store, settings.workers, model=settings.model, max_pixels=settings.max_pixels)
-    review = Review(settings, folder, store, pool)
+    review = Review(settings, folder, store, pool, _load_counter(settings.counter))
     pool.on_change = review.changed
     _open_paths(review)
 
@@ -95,6 +95,19 @@ def _open(settings: Settings) -> tuple[Any, Callable[[], None]]:
             shutil.rmtree(temporary, ignore_errors=True)
 
     return review, close
+
+
+def _load_counter(path: Path | None) -> Any:
+    """Return the counter that gives the intervals, or None."""
+    if path is None:
+        return None
+    from hemaest.clinical import DifferentialCounter
+    from hemaest.persistence import load
+
+    counter = load(path)
+    if not isinstance(counter, DifferentialCounter):
+        raise ValueError(f"{path} holds a {type(counter).__name__}, not a DifferentialCounter.")
+    return counter
 
 
 def _open_paths(review: Any) -> None:

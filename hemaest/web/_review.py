@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hemaest.clinical import CellTaxonomy
 from hemaest.web._store import NOT_COUNTED, UNIDENTIFIED
@@ -149,8 +150,8 @@ def differential(
     rows = []
     order = {t["name"]: i for i, t in enumerate(page_types([]))}
     for name in sorted({*before, *after}, key=lambda t: (order.get(t, len(order)), t)):
-        low, high = limits.get(name, (None, None))
-        percent = 100 * after[name] / n_after if n_after else None
+        plain = 100 * after[name] / n_after if n_after else None
+        percent, low, high = limits.get(name, (plain, None, None))
         normal = RANGES.get(name)
         rows.append(
             {
@@ -186,36 +187,50 @@ def differential(
 
 def _limits(
     cells: Sequence[Mapping[str, Any]], after: Mapping[str, int], counter: Any
-) -> dict[str, tuple[float, float]]:
-    """Return the 95% limits of each type, in percent."""
+) -> dict[str, tuple[float, float, float]]:
+    """Return the percentage of each type with its 95% limits."""
     total = sum(after.values())
     if not total:
         return {}
     if counter is not None and (table := _counted(cells, counter)) is not None:
         return {
-            str(t): (float(row["low"]), float(row["high"]))
+            str(t): (float(row["percent"]), float(row["low"]), float(row["high"]))
             for t, row in table.iterrows()
-            if pd.notna(row["low"])
+            if pd.notna(row["percent"])
         }
     from scipy.stats import binomtest
 
     limits = {}
     for name, n in after.items():
         interval = binomtest(n, total).proportion_ci(method="wilson")
-        limits[name] = (100 * float(interval.low), 100 * float(interval.high))
+        limits[name] = (100 * n / total, 100 * float(interval.low), 100 * float(interval.high))
     return limits
 
 
 def _counted(cells: Sequence[Mapping[str, Any]], counter: Any) -> pd.DataFrame | None:
-    """Return the counter's table where all cells come from its classifier."""
-    classes = [str(c) for c in counter.classes_]
+    """Return the counter's table; None where no cell has probabilities of its classes."""
     own = [c for c in cells if c["probabilities"] and c["label"] != NOT_COUNTED]
-    if len(own) < 2:
+    if not own:
         return None
-    probabilities = np.array([[c["probabilities"].get(k, 0.0) for k in classes] for c in own])
-    probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-12)
-    reviewed = {i: c["label"] for i, c in enumerate(own) if c["reviewed"] and c["label"] in classes}
-    return counter.count(probabilities, reviewed=reviewed or None)
+    return counter.count(_table(own, counter), reviewed=_reviewed(own, counter) or None)
+
+
+def _table(cells: Sequence[Mapping[str, Any]], counter: Any) -> NDArray[np.float64]:
+    """Return the probabilities of the counter's classes, a row for each cell."""
+    classes = [str(c) for c in counter.classes_]
+    table = np.array([[c["probabilities"].get(k, 0.0) for k in classes] for c in cells], float)
+    total = table.sum(axis=1, keepdims=True)
+    return np.where(total > 0, table / np.maximum(total, 1e-12), np.nan)
+
+
+def _reviewed(cells: Sequence[Mapping[str, Any]], counter: Any) -> dict[int, str]:
+    """Return what a person called cells, in words that the counter knows."""
+    types = set(map(str, counter.types_))
+    return {
+        i: c["label"]
+        for i, c in enumerate(cells)
+        if c["reviewed"] and (c["label"] in types or c["label"] in _taxonomy())
+    }
 
 
 def flags(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -254,12 +269,11 @@ def suggest(
     open_ = [c for c in cells if not c["reviewed"] and c["probabilities"]]
     if not open_:
         return []
-    if counter is not None and target is not None and target in map(str, counter.classes_):
-        classes = [str(c) for c in counter.classes_]
-        table = np.array([[c["probabilities"].get(name, 0.0) for name in classes] for c in open_])
-        table /= np.maximum(table.sum(axis=1, keepdims=True), 1e-12)
-        places = counter.suggest(table, min(k, len(open_)), target=target)
-        return [open_[int(i)]["id"] for i in places]
+    if counter is not None:
+        own = [c for c in cells if c["probabilities"] and c["label"] != NOT_COUNTED]
+        known = _reviewed(own, counter)
+        places = counter.suggest(_table(own, counter), k, target=target, reviewed=known or None)
+        return [own[int(i)]["id"] for i in places if not own[int(i)]["reviewed"]]
 
     def doubt(cell: Mapping[str, Any]) -> float:
         p = np.array(list(cell["probabilities"].values()), float)

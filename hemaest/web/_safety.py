@@ -42,6 +42,9 @@ class Settings:
         Keep nothing: the state lies in a temporary folder that is removed at the end.
     model : path, optional
         A saved classifier of single cells. None: the shipped models.
+    counter : path, optional
+        A saved :class:`hemaest.clinical.DifferentialCounter` for the classes of the model. Its
+        intervals hold the errors of the classifier; without one they hold that of counting.
     paths : tuple of paths
         Fields on this machine that a first session opens where they are.
     copy_images : bool
@@ -67,6 +70,7 @@ class Settings:
     state: Path | None = None
     ephemeral: bool = False
     model: Path | None = None
+    counter: Path | None = None
     paths: tuple[Path, ...] = ()
     copy_images: bool = False
     host: str = "127.0.0.1"
@@ -79,7 +83,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work, and make a token where one is needed."""
-        for name in ("state", "model"):
+        for name in ("state", "model", "counter"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         for name in ("workers", "max_bytes", "max_pixels", "max_files"):

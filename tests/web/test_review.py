@@ -72,6 +72,32 @@ def test_the_least_certain_cells_are_suggested_first():
     assert _review.suggest(known, 1) == [3]
 
 
+def test_a_counter_gives_intervals_that_hold_the_errors_of_the_classifier():
+    import numpy as np
+
+    from hemaest.clinical import DifferentialCounter
+
+    rng = np.random.default_rng(0)
+    y = np.repeat(["lymphocyte", "monocyte"], 200)
+    named = np.where(rng.random(400) < 0.15, y[::-1], y)
+    counter = DifferentialCounter().fit(named, y, groups=np.arange(400) % 20)
+    known = cells(*["lymphocyte"] * 80, *["monocyte"] * 20)
+    plain = {r["type"]: r for r in _review.differential(known)["rows"]}
+    result = _review.differential(known, counter=counter)
+    rows = {r["type"]: r for r in result["rows"]}
+    assert result["intervals"] == "counting and classifier"
+    wide = rows["monocyte"]["high"] - rows["monocyte"]["low"]
+    assert wide > 1.2 * (plain["monocyte"]["high"] - plain["monocyte"]["low"])
+    picked = _review.suggest(known, 5, counter=counter)
+    assert len(set(picked)) == 5
+    for cell in known:  # when every cell was seen, the counter has nothing left to doubt
+        cell |= {"reviewed": 1, "seen": 1}
+    sure = {r["type"]: r for r in _review.differential(known, counter=counter)["rows"]}
+    assert sure["monocyte"]["percent"] == pytest.approx(20.0, abs=1.5)
+    assert sure["monocyte"]["high"] - sure["monocyte"]["low"] < wide
+    assert _review.suggest(known, 5, counter=counter) == []
+
+
 def test_kappa_is_that_of_the_textbook():
     first = cells(*["lymphocyte"] * 25, *["monocyte"] * 25)
     second = cells(
