@@ -10,12 +10,17 @@ from ._pbc import load_pbc as load_pbc
 from ._raabin import load_raabin as load_raabin
 from ._segmentation_wbc import load_segmentation_wbc as load_segmentation_wbc
 from ._smear import make_smear as make_smear
-from ._synthetic import iter_cells as iter_cells, make_cells as make_cells
+from ._synthetic import (
+    iter_cells as iter_cells,
+    list_cell_types as list_cell_types,
+    make_cells as make_cells,
+)
 from ._taleqani import load_taleqani as load_taleqani
 
 __all__ = [
     "fetch_bloodmnist",
     "iter_cells",
+    "list_cell_types",
     "load_aml_matek",
     "load_bccd",
     "load_bone_marrow",

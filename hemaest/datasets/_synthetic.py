@@ -107,6 +107,24 @@ def make_cells(
     return cells
 
 
+def list_cell_types() -> list[str]:
+    """Return the cell types that the renderer can draw.
+
+    Returns
+    -------
+    types : list of str
+
+    Examples
+    --------
+    >>> from hemaest.datasets import list_cell_types
+    >>> "basophil" in list_cell_types()
+    True
+    """
+    from ._recipes import load_recipes
+
+    return list(load_recipes())
+
+
 def iter_cells(
     n_samples: int = 200,
     *,

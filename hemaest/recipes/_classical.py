@@ -11,7 +11,14 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from hemaest.recipes._models import BoostedTrees, InnerFolds
-from hemaest.recipes._registry import Options, Steps, class_weight, feature_sampler, register
+from hemaest.recipes._registry import (
+    Options,
+    Steps,
+    class_weight,
+    feature_sampler,
+    register,
+    rendered_cells,
+)
 
 HANDCRAFTED = ("stain", "segmenter", "balance")
 
@@ -37,6 +44,7 @@ def handcrafted_steps(options: Options) -> Steps:
     from hemaest.features import HandcraftedFeatures
 
     return [
+        *rendered_cells(options),
         segment_step(options),
         ("features", named(HandcraftedFeatures(n_jobs=options.n_jobs))),
         ("impute", named(SimpleImputer(strategy="median", keep_empty_features=True))),
@@ -105,6 +113,8 @@ def _handcrafted_xgboost(options: Options) -> Steps:
     model = BoostedTrees(
         class_weight=class_weight(options),
         resampler=sampler[0] if sampler else None,
+        # behind rendered cells nothing can be held out
+        early_stopping=not rendered_cells(options),
         n_jobs=options.n_jobs,
         random_state=options.random_state,
     )
@@ -177,6 +187,7 @@ def _lbp_svm(options: Options) -> Steps:
     from hemaest.features import PatternHistogram
 
     return [
+        *rendered_cells(options),
         ("features", PatternHistogram(n_jobs=options.n_jobs)),
         ("scale", StandardScaler()),
         ("classify", support_vectors(options)),

@@ -165,6 +165,11 @@ def _r0(options: Options) -> Steps:
 def _r1(options: Options) -> Steps:
     from hemaest.segmentation import SmearDetector
 
+    if isinstance(options.balance, str) and options.balance == "rendered":
+        raise ValueError(
+            'balance="rendered" draws single cells, and this recipe takes whole fields; balance '
+            "the rows of measures, by 'smote' or 'oversample'."
+        )
     segment, *features = handcrafted_steps(options)
     # labelled fields are few: on 280 pbc cells more passes and more pixels each helped
     # and in types as unequal as those of fields, SMOTE helped the models of measures

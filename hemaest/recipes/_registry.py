@@ -25,6 +25,7 @@ OF_NETS: dict[str, dict[str, Any]] = {
     "focal": {"loss": "focal"},
     "logit-adjusted": {"loss": "logit-adjusted"},
     "acdbgan": {},
+    "rendered": {},
 }
 
 
@@ -192,7 +193,8 @@ def make_recipe(
     balance : str or sampler, optional
         How the training fold is balanced. Nets: ``"weights"``, ``"logit-adjusted"``, ``"focal"``,
         ``"oversample"``, ``"acdbgan"``. Models of features: ``"weights"``, ``"oversample"``,
-        ``"smote"``, ``"borderline-smote"``, ``"adasyn"``, ``"smote-tomek"``.
+        ``"smote"``, ``"borderline-smote"``, ``"adasyn"``, ``"smote-tomek"``. Both: ``"rendered"``,
+        cells of :class:`hemaest.balance.RenderedCellSampler`.
     image_size : int, optional
         Side of the images that a deep net sees.
     max_epochs : int, optional
@@ -273,11 +275,11 @@ def feature_sampler(options: Options, *, weights: bool = False) -> Steps:
         Whether the model takes ``class_weight``, and so ``balance="weights"`` (no step then).
     """
     balance = options.balance
-    if balance is None or (weights and balance == "weights"):
+    if balance in (None, "rendered") or (weights and balance == "weights"):
         return []
     if not isinstance(balance, str):
         return [("balance", balance)]
-    known = [*ON_FEATURES, *(["weights"] if weights else [])]
+    known = [*ON_FEATURES, "rendered", *(["weights"] if weights else [])]
     if balance not in known:
         # "weights" is for most models of features as well
         nets_only = balance in OF_NETS and balance != "weights"
@@ -289,6 +291,22 @@ def feature_sampler(options: Options, *, weights: bool = False) -> Steps:
     from hemaest.balance import FeatureSampler
 
     return [("balance", FeatureSampler(balance, random_state=options.random_state))]
+
+
+def rendered_cells(options: Options) -> Steps:
+    """Return the step that fills rare classes with rendered cells, if it is wanted.
+
+    It works on images, so it stands before everything that measures them.
+    """
+    if not isinstance(options.balance, str) or options.balance != "rendered":
+        return []
+    return [("balance", _rendered_sampler(options))]
+
+
+def _rendered_sampler(options: Options) -> Any:
+    from hemaest.balance import RenderedCellSampler
+
+    return RenderedCellSampler(n_jobs=options.n_jobs, random_state=options.random_state)
 
 
 def class_weight(options: Options) -> str | None:
@@ -315,6 +333,8 @@ def net_parameters(options: Options, image_size: int = 64) -> dict[str, Any]:
             f"balance={balance!r}; it must be one of {', '.join(OF_NETS)}, or a sampler."
             f"{of_features or did_you_mean(balance, OF_NETS)}"
         )
+    if balance == "rendered":
+        return {"resampler": _rendered_sampler(options)}
     if balance != "acdbgan":
         return OF_NETS[balance]
     from hemaest.balance import ACDBGAN

@@ -53,6 +53,7 @@ QUICK: dict[str, dict] = {
     "DeepEmbedding": {**_TINY, "pretrained": False},
     "StainAugmenter": {"random_state": 0},
     "ImageSampler": {"random_state": 0},
+    "RenderedCellSampler": {"random_state": 0},
     "ACDBGAN": {
         "image_size": 16,
         "max_steps": 3,
