@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 
 def check_samples(X: Any, estimator: Any) -> NDArray[Any]:
     """Return checked images, or a table of features (2-D) as it stands."""
+    if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) == 1:
+        X = np.asarray(X)
     if isinstance(X, pd.DataFrame) or (isinstance(X, np.ndarray) and X.ndim == 2):
         table = np.asarray(X)
         if table.dtype != object:

@@ -10,6 +10,7 @@ import hemaest
 
 # meta-estimators and pipelines need parts to be made; their own tests cover them
 NEEDS_PARTS = {"ImagePipeline", "ConformalClassifier", "DifferentialCounter", "InnerFolds"}
+NEEDS_PARTS |= {"RejectingClassifier", "PatientClassifier"}
 # they take rows of features, not images: scikit-learn's own checks run on them in their tests
 OF_FEATURES = {"BoostedTrees", "FeatureSampler"}
 
