@@ -1,0 +1,78 @@
+"""Networks as ONNX files, for programs without Python or torch.
+
+The ``to_onnx`` methods of :mod:`hemaest.pretrained` and :mod:`hemaest.deep` call
+:func:`write_onnx`; it needs the extra ``hemaest[onnx]``.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["write_onnx"]
+
+TOLERANCE = 1e-4
+
+
+def write_onnx(
+    module: nn.Module, example: Tensor, path: str | Path, outputs: Sequence[str] = ("logits",)
+) -> Path:
+    """Write a network to an ONNX file and compare it with onnxruntime.
+
+    Parameters
+    ----------
+    module : Module
+        In evaluation mode; it returns one tensor for each of ``outputs``.
+    example : Tensor of shape (n, 3, h, w)
+        Images as the network takes them; the file takes any number of this height and width.
+    path : path
+        Ends in ``.onnx``.
+    outputs : sequence of str
+        Names of what is returned.
+
+    Returns
+    -------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    RuntimeError
+        Where onnxruntime's numbers differ from torch's by more than 1e-4 of their size.
+    """
+    runtime = _runtime()
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ValueError(f"{path}: let the name of an ONNX file end in .onnx.")
+    module = module.eval()
+    n = torch.export.Dim("n", min=1)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter, about its own insides
+        torch.onnx.export(
+            module, (example,), str(path), input_names=["image"], output_names=list(outputs),
+            dynamic_shapes=({0: n},), dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+        wanted = module(example)
+    wanted = [wanted] if isinstance(wanted, Tensor) else list(wanted)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"image": example.numpy()})
+    for name, a, b in zip(outputs, wanted, found, strict=True):
+        gap = float((a - torch.from_numpy(b)).abs().max())
+        if gap > TOLERANCE * max(1.0, float(a.abs().max())):
+            path.unlink()
+            raise RuntimeError(f"{name} of {path} differs by {gap:.2g} from the network's.")
+    return path
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch's exporter needs it)
+    except ImportError as error:
+        raise ImportError(
+            'ONNX export needs onnx, onnxscript and onnxruntime: pip install "hemaest[onnx]".'
+        ) from error
+    return onnxruntime
