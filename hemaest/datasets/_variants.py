@@ -104,7 +104,10 @@ _MARKED_GRANULES = _times(
 )
 # thick or badly rinsed films: cytoplasm that should be clear takes the stain
 _DARK_CYTOPLASM = _to(
-    cytoplasm__eosin=(0.15, 0.5), cytoplasm__azure=(0.1, 0.4), cytoplasm__violet=(0.05, 0.2)
+    cytoplasm__eosin=(0.15, 0.7),
+    cytoplasm__azure=(0.1, 0.5),
+    cytoplasm__violet=(0.05, 0.3),
+    cytoplasm__texture=(0.2, 0.6),
 )
 _HYPOGRANULAR = _times(granules0__number=(0, 0.35), cytoplasm__texture=(0.2, 0.7))
 _VACUOLATED = _to(vacuoles__number=(3, 16), vacuoles__diameter=(0.5, 1.7))
@@ -138,7 +141,7 @@ _RIPENING: tuple[tuple[float, Change], ...] = (
 _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "neutrophil": (
         (0.35, _MARKED_GRANULES),
-        (0.25, _DARK_CYTOPLASM),
+        (0.4, _DARK_CYTOPLASM),
         (0.35, _OVERLAPPING),
         (0.45, _LOOSE_LOBES),
         (0.15, _TOXIC),
@@ -148,7 +151,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     ),
     "band_neutrophil": (
         (0.35, _MARKED_GRANULES),
-        (0.25, _DARK_CYTOPLASM),
+        (0.4, _DARK_CYTOPLASM),
         (0.55, _RIBBON),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
@@ -163,6 +166,8 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.2, _times(granules0__eosin=(0.6, 1.5), granules0__diameter=(0.7, 1.2))),
         (0.15, _to(vacuoles__number=(2, 10))),
         (0.1, _to(granules0__over=(0.2, 0.7))),
+        (0.2, _times(chromatin__density=(0.45, 0.85))),
+        (0.2, _to(cytoplasm__rim=(0.3, 1.5))),
     ),
     "basophil": (
         (0.3, _times(granules0__number=(0.1, 0.6), granules0__violet=(0.6, 1.0))),
@@ -172,6 +177,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     ),
     "lymphocyte": (
         (0.3, _to(cell__ruffle=(0.004, 0.03))),
+        (0.4, _to(chromatin__grain=(0.25, 0.7))),
         (0.12, _to(granules0__number=(4, 22))),
         (0.2, _DENSE),
         (0.1, _to(nucleus__offset=(0.7, 1), cytoplasm__azure=(0.6, 1.1))),
@@ -268,4 +274,5 @@ _ANY: tuple[tuple[float, Change], ...] = (
     (0.4, _to(cell__ruffle=(0.0, 0.015))),
     (0.4, _times(chromatin__contrast=(1.1, 2.2))),
     (0.3, _times(chromatin__grain=(0.6, 1.0))),
+    (0.2, _times(chromatin__contrast=(0.1, 0.6), chromatin__density=(0.6, 1.1))),
 )  # fmt: skip
