@@ -44,6 +44,8 @@ class ModelCard:
         For each set of test images, the scores by name.
     settings : dict
         All numbers of the training run, as the script had them.
+    calibration : dict
+        Numbers that were found after training, on rendered images that it did not see.
     license : str
         Of the weights.
     """
@@ -57,6 +59,7 @@ class ModelCard:
     classes: tuple[str, ...] = ()
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
     license: str = "BSD-3-Clause"
 
     @property

@@ -165,3 +165,21 @@ class BloodCellNet(nn.Module):
             traits=self.trait(read),
             familiar=self.familiar(read).squeeze(1),
         )
+
+    def flat(self, order: Tensor) -> nn.Module:
+        """Return this network with a tuple of tensors as output, the classes in another order."""
+        return _Flat(self, order)
+
+
+class _Flat(nn.Module):
+    """What a file for other programs holds: they know no dataclass."""
+
+    def __init__(self, net: BloodCellNet, order: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("order", order)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        seen = self.net(x)
+        logits = seen.logits.index_select(1, self.order)
+        return logits, seen.embedding, seen.outline, seen.traits, seen.familiar

@@ -4,6 +4,7 @@
 where it outlines the cell in the middle, and at that cell alone, however loosely it was cut.
 """
 
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest._frame import border_color
+from hemaest._parallel import map_items
 from hemaest.base import ImageEstimator, Interval, checked_fit
 from hemaest.images import as_array
 from hemaest.nets.cards import read_card, shipped_weights
@@ -21,7 +24,6 @@ __all__ = ["BloodCellClassifier", "Glance"]
 
 SIZE = 96  # pixels: what the network was trained with
 MARGIN = 1.3  # of the second look: width over the extent of the cell
-WEIGHTS = (0.35, 0.65)  # of the two looks; chosen on rendered crops
 
 
 class Glance(NamedTuple):
@@ -43,6 +45,8 @@ class BloodCellClassifier(
     ----------
     batch_size : int, default=32
         Images at a time.
+    n_jobs : int, optional
+        Threads over batches; the result does not depend on them.
 
     Attributes
     ----------
@@ -62,10 +66,12 @@ class BloodCellClassifier(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
     }
 
-    def __init__(self, *, batch_size: int = 32) -> None:
+    def __init__(self, *, batch_size: int = 32, n_jobs: int | None = None) -> None:
         self.batch_size = batch_size
+        self.n_jobs = n_jobs
 
     @checked_fit
     def fit(self, X: Any = None, y: Any = None) -> Self:
@@ -80,31 +86,54 @@ class BloodCellClassifier(
         -------
         self : object
         """
-        self._load(shipped_weights("blood-cells"), read_card("blood-cells").settings)
+        from safetensors.numpy import load_file
+
         card = read_card("blood-cells")
-        self._set_classes(card.classes, card.scores)
+        self._order = np.argsort(card.classes)
+        self.classes_ = np.array(card.classes)[self._order]
+        self._calibration = dict(card.calibration)
+        self._build(load_file(shipped_weights("blood-cells")), card.settings)
         return self
 
-    def _set_classes(self, classes: tuple[str, ...], scores: dict[str, dict[str, float]]) -> None:
-        self._order = np.argsort(classes)
-        self.classes_ = np.array(classes)[self._order]
-        self._temperature = scores["rendered, unseen seeds"]["temperature"]
-
-    def _load(self, path: Path, settings: dict[str, Any]) -> None:
-        from safetensors.torch import load_file
+    def _build(self, weights: dict[str, NDArray[Any]], settings: dict[str, Any]) -> None:
+        """Build the network around its weights, which are float16 in the file."""
+        import torch
 
         from hemaest.nets.cellnet import BloodCellNet
 
-        weights = {name: value.float() for name, value in load_file(path).items()}
         self.module_ = BloodCellNet(
-            weights["classify.bias"].numel(),
-            weights["trait.bias"].numel(),
+            weights["classify.bias"].size,
+            weights["trait.bias"].size,
             channels=tuple(settings["channels"]),
             depths=tuple(settings["depths"]),
         )
-        self.module_.load_state_dict(weights, strict=False)
+        self.module_.load_state_dict(
+            {name: torch.from_numpy(np.array(value)).float() for name, value in weights.items()},
+            strict=False,  # batch normalization counts its batches; the file does not
+        )
         self.module_.eval()
-        self._n_features_out = self.module_.classify.in_features
+        self._structure = {name: list(settings[name]) for name in ("channels", "depths")}
+        self._n_features_out = 2 * self.module_.classify.in_features
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Carry the weights as plain arrays, so that a file loads on any machine."""
+        state = dict(super().__getstate__())
+        module = state.pop("module_", None)
+        if module is not None:
+            state["_weights"] = {
+                name: value.numpy().astype(np.float16)
+                for name, value in module.state_dict().items()
+                if not name.endswith("num_batches_tracked")
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Build the network again around the weights."""
+        state = dict(state)
+        weights = state.pop("_weights", None)
+        super().__setstate__(state)
+        if weights is not None:
+            self._build(weights, self._structure)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each type, calibrated on rendered cells.
@@ -119,8 +148,9 @@ class BloodCellClassifier(
         probabilities : float array of shape (n, n_classes)
         """
         first, second = self.look(X)
-        logits = (WEIGHTS[0] * first.logits + WEIGHTS[1] * second.logits) / self._temperature
-        logits = logits[:, self._order]
+        share = self._calibration["second_look"]
+        logits = (1 - share) * first.logits + share * second.logits
+        logits = logits[:, self._order] / self._calibration["temperature"]
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
@@ -155,6 +185,45 @@ class BloodCellClassifier(
 
     embed = transform
 
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Return how familiar each crop is: the log-odds that it shows a stained film.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        scores : float array of shape (n,)
+            Below 0 the crop is unlike everything that was rendered for training.
+        """
+        return self.look(X)[0].familiar
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the network to an ONNX file, compared with onnxruntime.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.onnx``.
+
+        Returns
+        -------
+        path : Path
+            Input ``image``: (n, 3, 96, 96), RGB from 0 to 1. Outputs ``logits`` in the order of
+            ``classes_``, ``embedding``, ``outline``, ``traits`` and ``familiar``.
+        """
+        check_is_fitted(self, "module_")
+        import torch
+
+        from hemaest.nets.onnx import write_onnx
+
+        names = ("logits", "embedding", "outline", "traits", "familiar")
+        order = torch.from_numpy(self._order)
+        example = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+        return write_onnx(self.module_.flat(order), example, path, names)
+
     def look(self, X: Any) -> tuple[Glance, Glance]:
         """Return what the network sees in the whole crop, and in the cell cut out of it.
 
@@ -169,16 +238,18 @@ class BloodCellClassifier(
         """
         check_is_fitted(self, "module_")
         X = self._check_images(X)
-        looks: list[tuple[Glance, Glance]] = []
-        for start in range(0, len(X), self.batch_size):
-            images = [as_array(item)[..., :3] for item in X[start : start + self.batch_size]]
-            first = self._glance([letterbox(image, None) for image in images])
-            closer = [letterbox(*pair) for pair in zip(images, first.box, strict=True)]
-            looks.append((first, self._glance(closer)))
-        return tuple(
-            Glance(*map(np.concatenate, zip(*side, strict=True)))
-            for side in zip(*looks, strict=True)
-        )  # type: ignore[return-value]
+        starts = range(0, len(X), self.batch_size)
+        pairs = map_items(
+            lambda start: self._look(X[start : start + self.batch_size]), starts, n_jobs=self.n_jobs
+        )
+        first, second = zip(*pairs, strict=True)
+        return _joined(first), _joined(second)
+
+    def _look(self, items: NDArray[Any]) -> tuple[Glance, Glance]:
+        images = [as_array(item)[..., :3] for item in items]
+        first = self._glance([letterbox(image, None) for image in images])
+        closer = [letterbox(*pair) for pair in zip(images, first.box, strict=True)]
+        return first, self._glance(closer)
 
     def _glance(self, squares: list[NDArray[np.uint8]]) -> Glance:
         import torch
@@ -192,6 +263,10 @@ class BloodCellClassifier(
         return Glance(*(boxes if p is None else p.double().numpy() for p in parts))
 
 
+def _joined(parts: Sequence[Glance]) -> Glance:
+    return Glance(*(np.concatenate(rows) for rows in zip(*parts, strict=True)))
+
+
 def letterbox(image: NDArray[np.uint8], box: NDArray[np.float64] | None) -> NDArray[np.uint8]:
     """Return what lies in a box of the letterboxed image, as a square of the network's size.
 
@@ -199,8 +274,6 @@ def letterbox(image: NDArray[np.uint8], box: NDArray[np.float64] | None) -> NDAr
     What lies beyond the image has the median color of its border.
     """
     import cv2
-
-    from hemaest._frame import border_color
 
     height, width = image.shape[:2]
     side = max(height, width)
