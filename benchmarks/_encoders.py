@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks._results import data_folder
 from hemaest.datasets import make_cells
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
-from hemaest.deep._start import described
+from hemaest.deep._initial_weights import read_architecture
 from hemaest.images import ImageRef, to_object_array
 from hemaest.nets.convnets import fitting_stride
 from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer, CropToCell, Resize
@@ -151,7 +151,9 @@ def enhanced(cells: Any) -> Any:
 def frozen(size: Size, kind: str) -> DeepEmbedding:
     """Return a frozen encoder."""
     start = encoder(size, kind)
-    return DeepEmbedding(described(start)["backbone"], pretrained=start, image_size=size.image)
+    return DeepEmbedding(
+        read_architecture(start)["backbone"], pretrained=start, image_size=size.image
+    )
 
 
 def embedded(size: Size, kind: str, X: Any) -> np.ndarray:
@@ -198,8 +200,8 @@ def plain_loop(model: FCMAEPretrainer, X: np.ndarray, device: Any) -> None:
     """Pretrain as one would write it by hand."""
     import torch
 
-    from hemaest.deep._augment import STANDARD, augment_batch
-    from hemaest.deep._schedule import parameter_groups, warmup_cosine
+    from hemaest.deep.augmentation import STANDARD, augment_batch
+    from hemaest.deep.optimization import parameter_groups, warmup_cosine
     from hemaest.nets.devices import autocast, resolve_precision
     from hemaest.nets.fcmae import build_fcmae
 

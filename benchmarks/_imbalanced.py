@@ -15,7 +15,7 @@ from benchmarks._dcgan import make_cells as dcgan_cells
 from hemaest.balance import ACDBGAN, generative_report
 from hemaest.balance._quota import deficits
 from hemaest.deep import ImageClassifier
-from hemaest.deep._letterbox import letterbox
+from hemaest.deep.letterbox import letterbox
 from hemaest.evaluation._scores import calibration_error
 from hemaest.features import HandcraftedFeatures
 from hemaest.groups import GroupedFolds

@@ -42,8 +42,8 @@ def plain_fit(X: Any, y: Any, backbone: str, epochs: int, batch: int, device: An
     import torch
     from timm.utils import ModelEmaV3
 
-    from hemaest.deep._augment import STANDARD, augment_batch
-    from hemaest.deep._schedule import parameter_groups, warmup_cosine
+    from hemaest.deep.augmentation import STANDARD, augment_batch
+    from hemaest.deep.optimization import parameter_groups, warmup_cosine
     from hemaest.nets import build_net
     from hemaest.nets.devices import autocast, resolve_precision
 
@@ -183,7 +183,7 @@ def prediction_throughput(small: bool, gpu: bool) -> list[dict[str, Any]]:
     import torch
 
     from hemaest.deep import ImageClassifier
-    from hemaest.deep._batches import Squares, ordered, prefetch
+    from hemaest.deep.batches import LetterboxedImages, ordered, prefetch
     from hemaest.images import ImageRef, to_object_array
     from hemaest.nets.devices import autocast
 
@@ -209,7 +209,7 @@ def prediction_throughput(small: bool, gpu: bool) -> list[dict[str, Any]]:
                     torch.cuda.synchronize()
 
             def decode(size: int = size, batch: int = batch) -> None:
-                for _ in prefetch(Squares(X, size), ordered(n, batch)):
+                for _ in prefetch(LetterboxedImages(X, size), ordered(n, batch)):
                     pass
 
             def predict(model: Any = model) -> None:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest._geometry import fit_inside
 from hemaest.balance._judges import embed
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier
-from hemaest.deep._batches import ordered
+from hemaest.deep.batches import ordered
 from hemaest.images import as_array
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class FittedEncoder:
         """Return the feature maps of all stages, each place a unit vector."""
         import torch
 
-        from hemaest.deep._batches import Squares, to_floats
+        from hemaest.deep.batches import LetterboxedImages, to_floats
 
         net = net_of(self.model).eval()
-        squares = Squares(images, self.model.image_size).take(np.arange(len(images)))
+        squares = LetterboxedImages(images, self.model.image_size).take(np.arange(len(images)))
         with torch.inference_mode():
             x = to_floats(torch.from_numpy(squares), net.mean.device)
             stages = stage_maps(net.backbone, net.normalize(x))

@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from hemaest.balance._gan_training import Run, Settings, generate, picture_grid, train
-from hemaest.deep._arrays import to_arrays, to_tensors
-from hemaest.deep._augment import STANDARD, augment_batch
-from hemaest.deep._batches import Squares, to_floats
-from hemaest.deep._net import TrainingDiverged, seeded
-from hemaest.deep._owner import TURN
-from hemaest.deep._run import checkpoint_file, seed_in
-from hemaest.nets.devices import resolve_device, resolve_precision
+from hemaest.deep.augmentation import STANDARD, augment_batch
+from hemaest.deep.batches import LetterboxedImages, to_floats
+from hemaest.deep.checkpoints import checkpoint_path, stored_seed
+from hemaest.deep.training import TrainingDiverged
+from hemaest.nets.devices import resolve_device, resolve_precision, seeded
 from hemaest.nets.gan import Discriminator, Generator
+from hemaest.nets.weights import to_arrays, to_tensors
 
 if TYPE_CHECKING:
     from hemaest.balance._acdbgan import ACDBGAN
@@ -52,7 +51,7 @@ def make_run(gan: "ACDBGAN", n_classes: int, seed: int) -> Run:
         gan.report_every,
         seed,
     )
-    with TURN, seeded(seed, device):
+    with seeded(seed, device):
         generator = Generator(
             n_classes, gan.image_size, latent_size=gan.latent_size, width=gan.width
         )
@@ -67,8 +66,8 @@ def begun(
     if gan.checkpoint_dir is None:
         return None, seed
     named: Any = gan
-    checkpoint = checkpoint_file(named, X, target, groups, None, None)
-    return checkpoint, seed_in(checkpoint, default=seed)
+    checkpoint = checkpoint_path(named, X, target, groups)
+    return checkpoint, stored_seed(checkpoint, default=seed)
 
 
 def fit_generator(
@@ -78,7 +77,7 @@ def fit_generator(
     rows = np.flatnonzero(gan.learnt_[target])
     run = make_run(gan, len(gan.classes_), seed)
     watch = None if gan.picture_dir is None else painter(Path(gan.picture_dir), gan.learnt_, seed)
-    squares = Squares(X[rows], gan.image_size, keep=True)
+    squares = LetterboxedImages(X[rows], gan.image_size, cache=True)
     try:
         interrupted = train(
             run, squares, target[rows], checkpoint=checkpoint, watch=watch, show=gan.verbose
@@ -112,7 +111,7 @@ def painter(folder: Path, learnt: NDArray[np.bool_], seed: int) -> Callable[[Run
 def drawer(gan: "ACDBGAN", code: int, seed: list[int]) -> Callable[[int], NDArray[np.uint8]]:
     """Return the function that draws n more images of a class."""
     device = resolve_device(gan.device, strict=False)
-    with TURN, seeded(0, device):
+    with seeded(0, device):
         net = Generator(
             len(gan.classes_), gan.image_size, latent_size=gan.latent_size, width=gan.width
         )
@@ -129,7 +128,7 @@ def few_squares(
     found = {}
     for code in np.flatnonzero(few).tolist():
         rows = np.flatnonzero(target == code)
-        found[code] = (Squares(X, size).take(rows), rows)
+        found[code] = (LetterboxedImages(X, size).take(rows), rows)
     return found
 
 

@@ -15,11 +15,10 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from hemaest._progress import track
-from hemaest.deep._batches import Squares, prefetch, to_floats
-from hemaest.deep._callbacks import write_whole
-from hemaest.deep._memory import BatchTooLarge, is_out_of_memory
-from hemaest.deep._net import TrainingDiverged, weights_of
-from hemaest.deep._schedule import warmup_cosine
+from hemaest.deep.batches import LetterboxedImages, prefetch, to_floats
+from hemaest.deep.checkpoints import write_atomically
+from hemaest.deep.optimization import BatchTooLarge, is_out_of_memory, warmup_cosine
+from hemaest.deep.training import TrainingDiverged, weights_of
 from hemaest.nets.devices import autocast
 from hemaest.nets.gan import (
     Discriminator,
@@ -179,7 +178,7 @@ def draw_rows(target: NDArray[np.int64], n: int, size: int, seed: list[int]) -> 
 
 
 def batches(
-    run: Run, squares: Squares, target: NDArray[np.int64], last: int
+    run: Run, squares: LetterboxedImages, target: NDArray[np.int64], last: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images from -1 to 1, labels) up to a step; each stretch has a seed of its own."""
     settings = run.settings
@@ -191,7 +190,7 @@ def batches(
 
 def train(
     run: Run,
-    squares: Squares,
+    squares: LetterboxedImages,
     target: NDArray[np.int64],
     *,
     checkpoint: str | None = None,
@@ -203,7 +202,7 @@ def train(
     Parameters
     ----------
     run : Run
-    squares : Squares
+    squares : LetterboxedImages
         The images.
     target : int array
         Their classes, from 0.
@@ -226,7 +225,7 @@ def train(
             _check_finite(run)
             good = weights_of(run.average.module)
             if checkpoint is not None:
-                write_whole(run.state(), checkpoint)
+                write_atomically(run.state(), checkpoint)
             if watch is not None:
                 watch(run)
     except KeyboardInterrupt:
@@ -245,7 +244,7 @@ def train(
     return False
 
 
-def _steps(run: Run, squares: Squares, target: NDArray[np.int64]) -> Iterator[None]:
+def _steps(run: Run, squares: LetterboxedImages, target: NDArray[np.int64]) -> Iterator[None]:
     """Do the steps, one stretch after the other, and note the figures of each stretch."""
     settings = run.settings
     while run.step < settings.max_steps:

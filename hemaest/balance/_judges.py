@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 
-from hemaest.deep._letterbox import letterbox
+from hemaest.deep.letterbox import letterbox
 from hemaest.groups import encode, inner_folds, join_copies
 from hemaest.images import as_array
 

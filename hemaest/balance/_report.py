@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from hemaest._seeds import seed_of
 from hemaest.balance._report_labels import alternate, check_that_labels_meet, labels_of
 from hemaest.base import did_you_mean
-from hemaest.deep._letterbox import letterbox
+from hemaest.deep.letterbox import letterbox
 from hemaest.images import as_array, check_images
 
 if TYPE_CHECKING:

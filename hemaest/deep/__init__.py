@@ -1,4 +1,4 @@
-"""Deep nets as scikit-learn estimators; importing them loads no torch."""
+"""Deep networks as scikit-learn estimators; importing them loads no torch."""
 
 import lazy_loader
 

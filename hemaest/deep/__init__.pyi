@@ -4,9 +4,9 @@ from ._named import (
     ResNet24Classifier as ResNet24Classifier,
     ResNet50Classifier as ResNet50Classifier,
     ViTClassifier as ViTClassifier,
+    WPATClassifier as WPATClassifier,
 )
 from ._pretrainer import FCMAEPretrainer as FCMAEPretrainer
-from ._wpat import WPATClassifier as WPATClassifier
 
 __all__ = [
     "DeepEmbedding",

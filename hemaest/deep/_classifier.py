@@ -1,47 +1,55 @@
-"""A scikit-learn classifier of images over any net, with a skorch net inside."""
+"""ImageClassifier: a scikit-learn classifier of images with any network inside."""
 
 import copy
 import warnings
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
-from hemaest.deep._arrays import to_arrays
-from hemaest.deep._correction import correct_once, weight_of_classes
-from hemaest.deep._owner import TURN, OwnsNet
-from hemaest.deep._split import hold_out
-from hemaest.deep._start import Start, check_pretrained, refuse_fitted, start_from
-from hemaest.deep._stream import LearnsInParts
+from hemaest.deep._base import BaseDeepEstimator
+from hemaest.deep._initial_weights import (
+    InitialWeights,
+    check_pretrained,
+    refuse_fitted,
+    resolve_pretrained,
+)
+from hemaest.deep._targets import (
+    hold_out,
+    refuse_balance_in_stream,
+    refuse_double_balance,
+    resample,
+    weight_of_classes,
+)
 from hemaest.groups import check_labels, check_weights, encode
 
 if TYPE_CHECKING:
-    from hemaest.deep._batches import Examples
+    from torch import nn
+
+    from hemaest.deep.optimization import Classification
+    from hemaest.deep.training import TrainingNetwork, TrainingOptions
+
+Report = dict[str, list[str]] | None
 
 
-class ImageClassifier(
-    TakesGroups,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    ClassifierMixin,
-    LearnsInParts,
-    OwnsNet,
-):
-    """Classify images of cells with a deep net.
+@dataclass(eq=False, repr=False, match_args=False)
+class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
+    """Classify images of cells with a deep network.
 
-    Images of any size and shape are brought to a square: scaled without stretching, and filled
-    with the median colour of their border. Files are read while the net trains, never all at once.
-    A cell map in a fourth channel is not looked at.
+    Images of any size and shape are brought to a square: scaled without stretching, and padded
+    with the median color of their border. Files are read while the network trains, never all at
+    once. A cell map in a fourth channel is ignored.
 
-    Nothing is held out unless ``early_stopping`` asks for it; then it is split off by group before
-    anything is resampled or augmented.
+    Nothing is held out unless ``early_stopping=True``. Then the held-out part is split off by
+    group, before anything is resampled or augmented.
 
     Parameters
     ----------
@@ -49,92 +57,95 @@ class ImageClassifier(
         ``"resnet24"``, ``"cellnet"`` (small, for CPUs), ``"wpat"`` (windowed attention around an
         encoder, see :class:`WPATClassifier`) or any name that timm knows.
     pretrained : bool, path, FCMAEPretrainer or FrozenEstimator, default=False
-        True takes timm's published weights from the hub. The path of a ``.safetensors`` or
-        ``.pth`` file works without a network; what of it does not fit is told and kept in
-        ``pretrained_report_``. An unfitted :class:`FCMAEPretrainer` first learns from the training
-        images, without their labels; a fitted one is given as ``FrozenEstimator(pretrainer)``, or
-        as the path that its ``save`` wrote. A classifier that learnt from other images, given as
-        ``FrozenEstimator(classifier)``, is begun with too; only its last layer is left behind.
+        True downloads timm's published weights. The path of a ``.safetensors`` or ``.pth`` file
+        needs no internet; tensors that do not fit are named in a warning and listed in
+        ``pretrained_report_``. An unfitted :class:`FCMAEPretrainer` is first fitted on the
+        training images, without their labels. A fitted one is given as
+        ``FrozenEstimator(pretrainer)``, or as the path that its ``save`` wrote. A classifier
+        fitted on other images, given as ``FrozenEstimator(classifier)``, hands over all but its
+        last layer.
     image_size : int, default=96
-        Side of the squares that the net sees.
+        Side of the squares that the network sees.
     max_epochs : int, default=30
         Passes over the training images.
     batch_size : int, default=32
         Images in one step.
     lr : float, default=1e-3
-        Highest learning rate (AdamW), reached after a warm-up and left along a cosine.
+        Highest learning rate (AdamW), reached after a warm-up and followed by a cosine decay.
     weight_decay : float, default=0.05
         Not applied to norms and biases.
     augment : {"standard", "strong"}, None or callable, default="standard"
-        Random changes of training images: turned by any angle, mirrored, shifted, scaled, stain
-        amounts varied; ``"strong"`` also blurs and hides parts. A callable takes (float images
-        from 0 to 1, torch generator); a StainAugmenter is taken too. Validation and prediction
-        never see any.
+        Random changes of training images: rotation by any angle, mirroring, shift, scale, amounts
+        of stain; ``"strong"`` also blurs and hides parts. A callable takes (float images from 0
+        to 1, torch generator); a StainAugmenter is accepted too. Validation and prediction are
+        not augmented.
     resampler : "balanced", sampler or None, default=None
-        Applied to the training part only: ``"balanced"`` draws every class as often; an object
-        with ``fit_resample`` makes its own set.
+        Applied to the training part only: ``"balanced"`` draws every class equally often; an
+        object with ``fit_resample`` makes its own training set.
     class_weight : "balanced", dict or None, default=None
         Weights in the loss. Together with a resampler it would correct twice, so that is an error.
     loss : {"cross-entropy", "focal", "logit-adjusted"}, default="cross-entropy"
-        ``"focal"`` counts little what is already right with confidence; ``"logit-adjusted"`` makes
-        every class as likely beforehand, and so corrects the class balance as well.
+        ``"focal"`` gives confident correct predictions little weight; ``"logit-adjusted"`` gives
+        all classes the same prior probability, and so corrects the class balance as well.
     label_smoothing : float, default=0.1
-        Share of a target that is spread over all classes.
+        Proportion of a target that is distributed over all classes.
     mixup, cutmix : float, default=0.0
         Strength of mixing two images of a batch.
     drop_path : float, default=0.0
-        Chance to skip the last block in training, less for those before.
+        Probability to skip the last block in training, lower for earlier blocks.
     layer_decay : float, "auto" or None, default=None
-        Factor on the learning rate from one layer to the one below, for fine-tuning; ``"auto"``
+        Factor on the learning rate from one layer to the one before, for fine-tuning; ``"auto"``
         is 0.75 for pretrained weights and none for random ones.
-    freeze_epochs : int, default=0
-        Epochs in which only the last layer learns; around an encoder, all but the encoder. They
-        are counted from the beginning of each fit, and of a stream.
+    freeze_epochs : int or "auto", default=0
+        Epochs at the start of each fit (or stream) in which only the last layer is trained; around
+        an encoder, all but the encoder. ``"auto"``: a tenth of all epochs for pretrained weights,
+        but never all; none for random weights, and none where ``warm_start`` continues.
     warmup : float, default=0.05
-        Share of the run in which the learning rate rises.
+        Proportion of the run in which the learning rate rises.
     clip_norm : float or None, default=1.0
-        Longest gradient.
+        Largest norm of the gradient.
     ema : bool, default=True
-        Keep the moving average of the weights (over about two epochs) instead of the last ones.
+        Use the moving average of the weights (over about two epochs) instead of the last ones.
     tta : bool, default=False
-        Average the predictions of the 8 turned and mirrored views of an image.
+        Average the predictions of the 8 rotated and mirrored views of an image.
     early_stopping : bool, default=False
         Hold out a part of the training images by group, stop when its loss has not fallen for
         ``patience`` epochs, and keep the weights of the best epoch.
     validation_fraction : float, default=0.1
-        How much is held out, if at all.
+        Proportion that is held out for early stopping.
     patience : int, default=10
         See ``early_stopping``.
     warm_start : bool, default=False
-        Let ``fit`` go on from the weights of the last fit.
+        Let ``fit`` continue from the weights of the last fit.
     checkpoint_dir : path or None, default=None
-        Where to leave the state after each epoch. The same fit started again goes on from there
-        and ends with the same weights. It is the same if images, labels and all that decides the
-        result are: of functions what they do, of files of weights what they hold.
+        Where to store the state after each epoch. The same fit, started again after an interrupt
+        or a crash, continues from there and ends with the same weights. Fits are the same if
+        images, labels and all settings that decide the result are: functions by what they do,
+        files of weights by their content.
     device : str, default="auto"
-        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         ``"auto"`` is the best half precision on a GPU; on a CPU training at 64 pixels or more
         runs in bfloat16 where the processor has instructions for it, prediction in float32.
     callbacks : list of skorch callbacks or None, default=None
-        Told of every batch and epoch.
+        Called at every batch and epoch.
     backbone_options : dict or None, default=None
-        Handed to the net, for instance ``{"norm": "group"}`` for ``"resnet24"``.
+        Passed to the network, for instance ``{"norm": "group"}`` for ``"resnet24"``.
     random_state : int, RandomState or None, default=None
         With a seed two fits on a CPU agree bit for bit.
     verbose : bool or None, default=None
-        Whether to show a progress bar; None does when a person is watching.
+        Whether to show a progress bar; None does so on a terminal.
 
     Attributes
     ----------
     classes_ : array
         The labels, sorted.
     net_ : skorch.NeuralNet
-        The trained net; ``net_.module_`` is the torch module.
+        The trained network; ``net_.module_`` is its torch module.
     history_ : DataFrame
         One row for each epoch.
     pretrained_report_ : dict or None
-        What was loaded from the file of weights, and what was not.
+        Which tensors of a file of weights were loaded and which were not.
     held_out_ : int array or None
         Rows that were held out for early stopping.
 
@@ -152,112 +163,61 @@ class ImageClassifier(
     array(['dark', 'pale'], dtype='<U4')
     """
 
+    backbone: str = "resnet24"
+    _: KW_ONLY
+    pretrained: Any = False
+    image_size: int = 96
+    max_epochs: int = 30
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    augment: Any = "standard"
+    resampler: Any = None
+    class_weight: Literal["balanced"] | dict[Any, float] | None = None
+    loss: Literal["cross-entropy", "focal", "logit-adjusted"] = "cross-entropy"
+    label_smoothing: float = 0.1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    drop_path: float = 0.0
+    layer_decay: float | Literal["auto"] | None = None
+    freeze_epochs: int | Literal["auto"] = 0
+    warmup: float = 0.05
+    clip_norm: float | None = 1.0
+    ema: bool = True
+    tta: bool = False
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 10
+    warm_start: bool = False
+    checkpoint_dir: str | Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    callbacks: list[Any] | None = None
+    backbone_options: dict[str, Any] | None = None
+    random_state: Any = None
+    verbose: bool | None = None
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "backbone": [str],
+        **BaseDeepEstimator._parameter_constraints,
         "pretrained": ["boolean", str, Path, HasMethods(["fit", "transform"])],
-        "image_size": [Interval(Integral, 8, None, closed="left")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "augment": [StrOptions({"standard", "strong"}), HasMethods("draw"), callable, None],
         "resampler": [StrOptions({"balanced"}), HasMethods("fit_resample"), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "loss": [StrOptions({"cross-entropy", "focal", "logit-adjusted"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "mixup": [Interval(Real, 0, None, closed="left")],
         "cutmix": [Interval(Real, 0, None, closed="left")],
-        "drop_path": [Interval(Real, 0, 1, closed="left")],
         "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"}), None],
-        "freeze_epochs": [Interval(Integral, 0, None, closed="left")],
-        "warmup": [Interval(Real, 0, 1, closed="both")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "freeze_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "ema": ["boolean"],
         "tta": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "patience": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
-        "checkpoint_dir": [str, Path, None],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
-        "callbacks": [list, None],
-        "backbone_options": [dict, None],
-        "random_state": ["random_state"],
-        "verbose": ["boolean", None],
     }
 
-    def __init__(
-        self,
-        backbone: str = "resnet24",
-        *,
-        pretrained: Any = False,
-        image_size: int = 96,
-        max_epochs: int = 30,
-        batch_size: int = 32,
-        lr: float = 1e-3,
-        weight_decay: float = 0.05,
-        augment: Any = "standard",
-        resampler: Any = None,
-        class_weight: Literal["balanced"] | dict[Any, float] | None = None,
-        loss: Literal["cross-entropy", "focal", "logit-adjusted"] = "cross-entropy",
-        label_smoothing: float = 0.1,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
-        drop_path: float = 0.0,
-        layer_decay: float | Literal["auto"] | None = None,
-        freeze_epochs: int = 0,
-        warmup: float = 0.05,
-        clip_norm: float | None = 1.0,
-        ema: bool = True,
-        tta: bool = False,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        warm_start: bool = False,
-        checkpoint_dir: str | Path | None = None,
-        device: str = "auto",
-        precision: str = "auto",
-        callbacks: list[Any] | None = None,
-        backbone_options: dict[str, Any] | None = None,
-        random_state: Any = None,
-        verbose: bool | None = None,
-    ) -> None:
-        self.backbone = backbone
-        self.pretrained = pretrained
-        self.image_size = image_size
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.augment = augment
-        self.resampler = resampler
-        self.class_weight = class_weight
-        self.loss = loss
-        self.label_smoothing = label_smoothing
-        self.mixup = mixup
-        self.cutmix = cutmix
-        self.drop_path = drop_path
-        self.layer_decay = layer_decay
-        self.freeze_epochs = freeze_epochs
-        self.warmup = warmup
-        self.clip_norm = clip_norm
-        self.ema = ema
-        self.tta = tta
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.warm_start = warm_start
-        self.checkpoint_dir = checkpoint_dir
-        self.device = device
-        self.precision = precision
-        self.callbacks = callbacks
-        self.backbone_options = backbone_options
-        self.random_state = random_state
-        self.verbose = verbose
-
     def __sklearn_clone__(self) -> Self:
-        """Make an unfitted copy; what a bare fitted pretrainer knows would be lost in it."""
+        """Make an unfitted copy; refuse a bare fitted pretrainer, which would be emptied."""
         refuse_fitted(self.pretrained)
         return super().__sklearn_clone__()
 
@@ -270,7 +230,10 @@ class ImageClassifier(
         sample_weight: ArrayLike | None = None,
         sample_indices: ArrayLike | None = None,
     ) -> Self:
-        """Train the net.
+        """Train the network.
+
+        An interrupt (Ctrl-C) stops the training: the ``KeyboardInterrupt`` is raised, and the
+        estimator stays as it was before. With ``checkpoint_dir`` the same fit continues later.
 
         Parameters
         ----------
@@ -279,9 +242,9 @@ class ImageClassifier(
         y : array-like of shape (n,)
             Labels of any kind.
         groups : array-like of shape (n,), optional
-            What must not be torn apart when a part is held out: patients, smears.
+            What must stay together when a part is held out: patients, smears.
         sample_weight : array-like of shape (n,), optional
-            How much each image counts in the loss.
+            Weight of each image in the loss.
         sample_indices : array-like of shape (n,), optional
             Given by an ImagePipeline when a sampler ran before; then nothing is held out, because
             copies would lie on both sides.
@@ -291,14 +254,14 @@ class ImageClassifier(
         self : object
         """
         check_pretrained(self.pretrained)
-        X, y, weight = self._check_examples(X, y, sample_weight)
-        correct_once(self.resampler, self.class_weight, self.loss)
         warm = self.warm_start and hasattr(self, "net_")
-        if warm and set(y.tolist()) - set(self.classes_.tolist()):
+        X, y, weight = self._check_examples(X, y, sample_weight, min_classes=1 if warm else 2)
+        refuse_double_balance(self.resampler, self.class_weight, self.loss)
+        unknown = set(y.tolist()) - set(self.classes_.tolist()) if warm else set()
+        if unknown:
             raise ValueError(
                 "warm_start=True, but y has labels that the last fit did not have: "
-                f"{sorted(set(y.tolist()) - set(self.classes_.tolist()))[:5]}; set "
-                "warm_start=False to train anew."
+                f"{sorted(unknown)[:5]}; set warm_start=False to train from scratch."
             )
         classes = self.classes_ if warm else np.unique(y)
         if isinstance(self.class_weight, dict):
@@ -312,21 +275,20 @@ class ImageClassifier(
                 stacklevel=2,
             )
             holds_out = False
-        with TURN:
-            self._fit_parts(X, y, groups, weight, classes, warm, holds_out)
+        self._fit_network(X, y, groups, weight, classes, warm, holds_out)
         return self
 
     def _check_examples(
-        self, X: Any, y: Any, sample_weight: Any
+        self, X: Any, y: Any, sample_weight: Any, min_classes: int
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
         X = self._check_images(X)
-        y = check_labels(y, len(X), self)
-        weight = check_weights(sample_weight, len(X))
         if len(X) < 2:
-            raise ValueError("n_samples=1: a net cannot learn from 1 sample; give at least 2.")
+            raise ValueError("n_samples=1: a network cannot be trained on 1 sample; give more.")
+        y = check_labels(y, len(X), self, min_classes=min_classes)
+        weight = check_weights(sample_weight, len(X))
         return X, y, weight
 
-    def _fit_parts(
+    def _fit_network(
         self,
         X: Any,
         y: Any,
@@ -336,63 +298,195 @@ class ImageClassifier(
         warm: bool,
         holds_out: bool,
     ) -> None:
-        from hemaest.deep._net import TrainingDiverged, seeded
-        from hemaest.deep._run import checkpoint_file, make_examples, resample, seed_in
+        from hemaest.deep.batches import make_training_set
+        from hemaest.deep.checkpoints import checkpoint_path, stored_seed
+        from hemaest.deep.training import TrainingDiverged
+        from hemaest.nets.weights import to_arrays, to_tensors
 
-        checkpoint = None
-        seed = seed_of(self.random_state)
+        seed, checkpoint = seed_of(self.random_state), None
+        old = to_arrays(self.net_.module_) if warm else None
         if self.checkpoint_dir is not None:
-            old = to_arrays(self.net_.module_) if warm else None
-            checkpoint = checkpoint_file(self, X, y, groups, weight, old)
-            seed = seed_in(checkpoint, default=seed)
-        held_out = None
+            checkpoint = checkpoint_path(self, X, y, groups, weight, old)
+            seed = stored_seed(checkpoint, default=seed)
+        held_out, validation_set = None, None
         train: tuple[Any, ...] = (X, y, weight, groups)
-        valid: Examples | None = None
         if holds_out:
             keep, held_out = hold_out(X, y, groups, self.validation_fraction, seed)
             target = encode(y[held_out], classes)
-            valid = make_examples(X[held_out], target, weight[held_out], self.image_size)
+            validation_set = make_training_set(
+                X[held_out], target, weight[held_out], self.image_size
+            )
             kept_groups = None if groups is None else np.asarray(groups)[keep]
             train = (X[keep], y[keep], weight[keep], kept_groups)
         train_X, train_y, train_weight = resample(self.resampler, *train, seed=seed)
         if self.class_weight is not None:
             train_weight = train_weight * compute_sample_weight(self.class_weight, train_y)
-        examples = make_examples(
+        training_set = make_training_set(
             train_X,
             encode(train_y, classes),
             train_weight,
             self.image_size,
             balanced=isinstance(self.resampler, str),
         )
-        if warm:
-            # the parameters may have changed since: a new net around the old weights
-            start = Start(**self._structure)
-            net, _ = self._build(len(classes), seed, weights=self._weights(), start=start)
-            # a copy: the old net stays as it is if this fit fails
+        if old is not None:
+            # parameters may have changed since the last fit: a new network with the old weights
+            initial, report = InitialWeights(**self._architecture), self.pretrained_report_
+            net, _ = self._build_network(
+                len(classes), seed, initial=initial, weights=to_tensors(old)
+            )
+            # a copy: the old network stays as it is if this fit fails
             net.history = copy.deepcopy(self.net_.history)
-            report = self.pretrained_report_
         else:
-            # what was held out is not looked at even without its labels
-            start = start_from(self.pretrained, train[0], device=self.device, seed=seed)
-            net, report = self._build(len(classes), seed, start=start)
+            # a pretrainer must not see the held-out images, even without labels
+            initial = resolve_pretrained(self.pretrained, train[0], device=self.device, seed=seed)
+            net, report = self._build_network(len(classes), seed, initial=initial)
         try:
-            with seeded(seed, net.torch_device):
-                self._run(net, examples, valid, checkpoint, self.max_epochs)
+            self._train(
+                net,
+                training_set,
+                validation_set,
+                epochs=self.max_epochs,
+                checkpoint=checkpoint,
+                patience=self.patience,
+            )
         except TrainingDiverged:
-            # the weights from before are worth having
-            self._adopt(net, classes, held_out, report, start)
+            # the weights of the epoch before are usable
+            self._adopt(net, classes, initial, report, held_out)
             raise
-        self._adopt(net, classes, held_out, report, start)
+        self._adopt(net, classes, initial, report, held_out)
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Train for one pass over some images, at a constant learning rate.
+
+        The only correction of the class balance is ``class_weight`` as a dict: the others need the
+        frequencies of all classes. An error or an interrupt leaves the estimator as it was.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        y : array-like of shape (n,)
+            Labels.
+        classes : array-like, optional
+            All labels that will ever come; needed at the first call.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each image.
+
+        Returns
+        -------
+        self : object
+        """
+        from hemaest.deep.batches import make_training_set
+
+        self._validate_params()
+        refuse_balance_in_stream(self.resampler, self.class_weight, self.loss)
+        X, y, weight = self._check_examples(X, y, sample_weight, min_classes=1)
+        first = not hasattr(self, "net_")
+        if first and classes is None:
+            raise ValueError("the first call of partial_fit needs classes=, all labels.")
+        known = np.unique(np.asarray(classes)) if first else self.classes_
+        if len(known) < 2:
+            raise ValueError(f"classes={known.tolist()} holds one class only; give at least 2.")
+        target = encode(y, known)
+        class_weight: Any = self.class_weight
+        per_class = weight_of_classes(class_weight, known)
+        training_set = make_training_set(
+            X, target, weight, self.image_size, per_class=per_class / per_class.mean()
+        )
+        if first:
+            seed = seed_of(self.random_state)
+            initial = resolve_pretrained(self.pretrained, X, device=self.device, seed=seed)
+            net, report = self._build_network(len(known), seed, initial=initial)
+        else:
+            net = self.net_
+        # a stream has no end to decay towards, and no epochs to average over
+        options = net.options
+        net.lr, net.options = self.lr, replace(options, warmup=None, ema=False)
+        try:
+            self._train(net, training_set, epochs=1, stream=True)
+        finally:
+            net.options = options
+        if first:
+            self._adopt(net, known, initial, report, None)
+        return self
 
     def _adopt(
-        self, net: Any, classes: NDArray[Any], held_out: Any, report: Any, start: Start
+        self,
+        net: "TrainingNetwork",
+        classes: NDArray[Any],
+        initial: InitialWeights,
+        report: Report,
+        held_out: Any,
     ) -> None:
         self.net_ = net
-        self._structure = start.structure()
+        self._architecture = initial.architecture()
         self.classes_ = classes
         self.held_out_ = held_out
         self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
+
+    def _build_module(
+        self, n_outputs: int, initial: InitialWeights, *, load: bool
+    ) -> "tuple[nn.Module, Report]":
+        from hemaest.nets.build import build_net
+
+        return build_net(
+            self.backbone,
+            n_outputs,
+            image_size=self.image_size,
+            pretrained=initial.weights if load else False,
+            drop_path=self.drop_path,
+            **initial.options_for(self.backbone, self._network_options()),
+        )
+
+    def _network_options(self) -> dict[str, Any]:
+        """Return the options of the network; a subclass with parameters of its own adds them."""
+        return dict(self.backbone_options or {})
+
+    def _objective(self, n_outputs: int) -> "Classification":
+        from hemaest.deep.optimization import Classification
+
+        return Classification(n_outputs, self.loss, self.label_smoothing, self.mixup, self.cutmix)
+
+    def _adjust_options(self, options: "TrainingOptions") -> "TrainingOptions":
+        return replace(
+            options,
+            layer_decay=self._layer_decay(),
+            freeze_epochs=self._freeze_epochs(),
+            ema=self.ema,
+        )
+
+    def _layer_decay(self) -> float | None:
+        if self.layer_decay == "auto":
+            return None if self.pretrained is False else 0.75
+        return self.layer_decay
+
+    def _freeze_epochs(self) -> int:
+        if self.freeze_epochs != "auto":
+            return int(self.freeze_epochs)
+        continues = self.warm_start and hasattr(self, "net_")
+        if self.pretrained is False or continues:
+            return 0
+        return min(max(1, self.max_epochs // 10), max(0, self.max_epochs - 1))
+
+    def _n_outputs(self) -> int:
+        return len(self.classes_)
+
+    def _as_initial_weights(self) -> InitialWeights:
+        from hemaest.nets.weights import to_arrays, to_tensors, without_head
+
+        architecture = InitialWeights(**self._architecture)
+        options = architecture.options_for(self.backbone, self._network_options())
+        backbone = self.net_.module_.backbone
+        # the last layer belongs to the classes of this classifier
+        weights = without_head(backbone, to_tensors(to_arrays(backbone)))
+        return InitialWeights(weights, backbone=self.backbone, options=options)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class for each image.
@@ -408,11 +502,9 @@ class ImageClassifier(
             Columns in the order of ``classes_``; each row sums to one.
         """
         check_is_fitted(self, "net_")
-        from hemaest.deep._run import infer_with, probabilities
+        from hemaest.deep._inference import probabilities
 
-        return infer_with(
-            self.net_, self._check_images(X), self.image_size, probabilities(self.tta)
-        )
+        return self._infer(X, probabilities(self.tta))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label for each image.
@@ -428,20 +520,3 @@ class ImageClassifier(
         """
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
-
-    def transform(self, X: Any) -> NDArray[np.float64]:
-        """Return the embedding of each image: what the last layer sees.
-
-        Parameters
-        ----------
-        X : images
-            As :func:`hemaest.images.check_images` takes them.
-
-        Returns
-        -------
-        embeddings : float array of shape (n, n_features)
-        """
-        check_is_fitted(self, "net_")
-        from hemaest.deep._run import embeddings, infer_with
-
-        return infer_with(self.net_, self._check_images(X), self.image_size, embeddings)

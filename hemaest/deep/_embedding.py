@@ -1,8 +1,9 @@
-"""A frozen net as a transformer: images to vectors."""
+"""DeepEmbedding: a fixed network as a transformer, from images to vectors."""
 
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,40 +12,43 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
 from hemaest.base import ImageEstimator, Interval, StrOptions, checked_fit
-from hemaest.deep._arrays import to_arrays, to_tensors
-from hemaest.deep._start import Start, start_from
+from hemaest.deep._initial_weights import InitialWeights, resolve_pretrained
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
+@dataclass(eq=False, repr=False, match_args=False)
 class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstimator):
-    """Describe each image by what a trained net sees in it, without training the net.
+    """Compute features of images with a trained network, which stays as it is.
 
     Parameters
     ----------
     backbone : str, default="resnet50"
         ``"resnet24"``, ``"cellnet"`` or any name that timm knows.
     pretrained : bool or path, default=True
-        True takes timm's published weights from the hub, which needs a network once. The path of
-        a ``.safetensors`` or ``.pth`` file works without one, also that of
-        :meth:`FCMAEPretrainer.save`. False leaves random weights: a baseline.
+        True downloads timm's published weights. The path of a ``.safetensors`` or ``.pth`` file
+        needs no internet, for instance that of :meth:`FCMAEPretrainer.save`. False leaves random
+        weights: a baseline.
     image_size : int, default=224
-        Side of the squares that the net sees.
+        Side of the squares that the network sees.
     batch_size : int, default=64
-        Images at a time.
+        Images in one batch.
     device : str, default="auto"
-        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         ``"auto"`` is float32 on a CPU and the best half precision on a GPU.
     backbone_options : dict or None, default=None
-        Handed to the net.
+        Passed to the network.
     random_state : int, RandomState or None, default=None
-        Seed of weights that come from no file.
+        Seed of random weights.
 
     Attributes
     ----------
     module_ : torch.nn.Module
-        The net.
+        The network.
     pretrained_report_ : dict or None
-        What was loaded from the file of weights, and what was not.
+        Which tensors of the file of weights were loaded and which were not.
 
     Examples
     --------
@@ -53,6 +57,16 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
     >>> DeepEmbedding("cellnet", pretrained=False, image_size=32).fit_transform(X).shape
     (2, 256)
     """
+
+    backbone: str = "resnet50"
+    _: KW_ONLY
+    pretrained: bool | str | Path = True
+    image_size: int = 224
+    batch_size: int = 64
+    device: str = "auto"
+    precision: str = "auto"
+    backbone_options: dict[str, Any] | None = None
+    random_state: Any = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str],
@@ -65,30 +79,9 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        backbone: str = "resnet50",
-        *,
-        pretrained: bool | str | Path = True,
-        image_size: int = 224,
-        batch_size: int = 64,
-        device: str = "auto",
-        precision: str = "auto",
-        backbone_options: dict[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.backbone = backbone
-        self.pretrained = pretrained
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.device = device
-        self.precision = precision
-        self.backbone_options = backbone_options
-        self.random_state = random_state
-
     @checked_fit
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the net; nothing is learnt from the images.
+        """Load the network; nothing is learned from the images.
 
         Parameters
         ----------
@@ -102,16 +95,17 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         self : object
         """
         self._check_images(X)
-        start = start_from(self.pretrained)
-        self.module_, self.pretrained_report_ = self._build(start)
-        self._structure = start.structure()
+        initial = resolve_pretrained(self.pretrained)
+        self.module_, self.pretrained_report_ = self._build(initial)
+        self._architecture = initial.architecture()
         self._n_features_out = self.module_.num_features
         return self
 
-    def _build(self, start: Start, weights: Any = None) -> tuple[Any, Any]:
-        from hemaest.deep._net import seeded
+    def _build(
+        self, initial: InitialWeights, weights: "dict[str, Tensor] | None" = None
+    ) -> "tuple[nn.Module, dict[str, list[str]] | None]":
         from hemaest.nets.build import build_net
-        from hemaest.nets.devices import resolve_device
+        from hemaest.nets.devices import resolve_device, seeded
 
         device = resolve_device(self.device, strict=weights is None)
         with seeded(seed_of(self.random_state), device):
@@ -119,8 +113,8 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
                 self.backbone,
                 0,
                 image_size=self.image_size,
-                pretrained=start.pretrained if weights is None else False,
-                **start.fitting(self.backbone, dict(self.backbone_options or {})),
+                pretrained=initial.weights if weights is None else False,
+                **initial.options_for(self.backbone, dict(self.backbone_options or {})),
             )
         if weights is not None:
             module.load_state_dict(weights)
@@ -139,7 +133,7 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         embeddings : float array of shape (n, n_features)
         """
         check_is_fitted(self, "module_")
-        from hemaest.deep._run import embeddings, infer
+        from hemaest.deep._inference import embeddings, infer
         from hemaest.nets.devices import resolve_precision
 
         device = self.module_.mean.device
@@ -154,18 +148,22 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Carry the weights as plain arrays, so that a file loads on any machine."""
+        """Return the state with the weights as plain arrays, which load on any machine."""
         state = dict(super().__getstate__())
         module = state.pop("module_", None)
         if module is not None:
+            from hemaest.nets.weights import to_arrays
+
             state["_weights"] = to_arrays(module)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Build the net again around the weights."""
+        """Build the network again around the weights."""
         state = dict(state)
         weights = state.pop("_weights", None)
         super().__setstate__(state)
         if weights is not None:
-            start = Start(**getattr(self, "_structure", {}))
-            self.module_, _ = self._build(start, to_tensors(weights))
+            from hemaest.nets.weights import to_tensors
+
+            initial = InitialWeights(**self._architecture)
+            self.module_, _ = self._build(initial, to_tensors(weights))

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest import cellmap
 from hemaest.base import did_you_mean
-from hemaest.deep._letterbox import placement
-from hemaest.deep._owner import OwnsNet
+from hemaest.deep import ImageClassifier
+from hemaest.deep.letterbox import placement
 from hemaest.images import as_array, cell_map, check_images, rgb
 from hemaest.inspection.drawing import (
     Savable,
@@ -253,7 +253,7 @@ def reach_net(estimator: Any, X: Any, name: str) -> tuple[Any, NDArray[Any]]:
             check_is_fitted(estimator)
             before.extend([estimator[:-1]] if len(estimator.steps) > 1 else [])
             estimator = estimator.steps[-1][1]
-    if not (isinstance(estimator, OwnsNet) and hasattr(estimator, "predict_proba")):
+    if not (isinstance(estimator, ImageClassifier)):
         raise TypeError(
             f"{name} explains a network, but this ends in {type(estimator).__name__}; give a "
             "fitted deep classifier (hemaest.deep) or a Pipeline that ends in one."

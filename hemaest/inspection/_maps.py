@@ -61,11 +61,11 @@ class GradCAM(HeatDisplay):
     ) -> NDArray[np.floating]:
         import torch
 
-        from hemaest.deep._batches import Squares
+        from hemaest.deep.batches import LetterboxedImages
 
         net = classifier.net_
         size = classifier.image_size
-        squares = Squares(images, size).take(np.arange(len(images)))
+        squares = LetterboxedImages(images, size).take(np.arange(len(images)))
         x = net.prepare(torch.from_numpy(squares))
         module = net.module_.eval()
         with torch.enable_grad():
@@ -162,11 +162,11 @@ class AttentionMap(HeatDisplay):
     ) -> NDArray[np.floating]:
         import torch
 
-        from hemaest.deep._batches import Squares
+        from hemaest.deep.batches import LetterboxedImages
         from hemaest.nets import WPAT
 
         net = classifier.net_
-        squares = Squares(images, classifier.image_size).take(np.arange(len(images)))
+        squares = LetterboxedImages(images, classifier.image_size).take(np.arange(len(images)))
         x = net.prepare(torch.from_numpy(squares))
         backbone = net.module_.backbone
         with torch.inference_mode():

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hemaest._words import some
@@ -174,3 +176,16 @@ def without_head(net: nn.Module, named: dict[str, Any]) -> dict[str, Any]:
     last = get() if get else None
     head = next((name for name, m in net.named_modules() if m is last and name), None)
     return {k: v for k, v in named.items() if not (head and k.startswith(f"{head}."))}
+
+
+def to_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """Return all weights and statistics of a module by name, as numpy arrays.
+
+    A pickle of them holds no torch object, and so loads on any machine.
+    """
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+
+
+def to_tensors(weights: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Return arrays as tensors, copied."""
+    return {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}

@@ -80,7 +80,7 @@ class Objects:
 
     def _state(self, item: Any, key: str) -> dict[str, Any]:
         cls = type(item)
-        if dataclasses.is_dataclass(item):
+        if _is_record(cls):
             return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
         own = key in self.registry.trusted or cls.__module__.startswith("hemaest.")
         state = dict(item.__getstate__() if own else vars(item))
@@ -118,7 +118,7 @@ class Objects:
         for name, value in attributes:
             if type(name) is not str or not name.isidentifier() or name.startswith("__"):
                 raise UnsafeFileError(f"{key} has an attribute {name!r:.80}.")
-            fields = getattr(cls, "__dataclass_fields__", {})
+            fields = getattr(cls, "__dataclass_fields__", {}) if _is_record(cls) else {}
             known = name in parameters or name in fields
             if allowed is not None and name not in allowed:
                 raise UnsafeFileError(f"{key} has no attribute {name!r:.80} that save writes.")
@@ -129,10 +129,15 @@ class Objects:
         return _make(cls, state, own)
 
 
+def _is_record(cls: type) -> bool:
+    """Return whether objects of a class are their fields; an estimator has fitted state besides."""
+    return dataclasses.is_dataclass(cls) and not issubclass(cls, BaseEstimator)
+
+
 def _make(cls: type, state: dict[str, Any], own: bool) -> Any:
     """Make an object without running what the file could choose."""
     made = object.__new__(cls)
-    if dataclasses.is_dataclass(cls):
+    if _is_record(cls):
         names = {field.name for field in dataclasses.fields(cls)}
         if names != state.keys():
             raise UnsafeFileError(f"{cls.__name__} needs the fields {sorted(names)}.")

@@ -17,7 +17,7 @@ from hemaest.balance._gan_training import generate, train
 from hemaest.balance._judges import seeded_clone
 from hemaest.balance._quota import deficits, need, quotas
 from hemaest.deep import ImageClassifier
-from hemaest.deep._batches import Squares
+from hemaest.deep.batches import LetterboxedImages
 from hemaest.groups import GroupedFolds
 from hemaest.images import ImageRef, to_object_array
 from hemaest.recipes import ImagePipeline
@@ -379,7 +379,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(discs, tmp_path):
     X, y, _ = discs
     target = np.unique(y, return_inverse=True)[1].astype(np.int64)
     gan = tiny(max_steps=9, report_every=4)
-    squares = Squares(X, 16)
+    squares = LetterboxedImages(X, 16)
 
     def stop(run):
         if run.step == 4:
@@ -496,7 +496,7 @@ def test_more_errors(discs, judged):
 
 
 def test_a_loss_that_is_not_finite_is_told(discs):
-    from hemaest.deep._net import TrainingDiverged
+    from hemaest.deep.training import TrainingDiverged
 
     X, y, _ = discs
     gan = tiny(lr=1e30, max_steps=12, report_every=4)

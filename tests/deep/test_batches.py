@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hemaest.deep._batches import Squares, ordered, prefetch, shuffled
-from hemaest.deep._letterbox import letterbox, placement
+from hemaest.deep.batches import LetterboxedImages, ordered, prefetch, shuffled
+from hemaest.deep.letterbox import letterbox, placement
 from hemaest.images import ImageRef, to_object_array
 
 
@@ -26,16 +26,16 @@ def test_each_epoch_has_another_order():
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("room", [0, 5, 100])
 def test_batches_come_in_order_whoever_made_them(workers, room, monkeypatch):
-    monkeypatch.setattr("hemaest.deep._batches.SPOOL_BYTES", room * 16 * 16 * 3)
+    monkeypatch.setattr("hemaest.deep.batches.CACHE_BYTES", room * 16 * 16 * 3)
     rng = np.random.default_rng(0)
     X = to_object_array([rng.integers(0, 255, (20, 9 + i, 3)).astype(np.uint8) for i in range(11)])
-    squares = Squares(X, 16, keep=True)
+    squares = LetterboxedImages(X, 16, cache=True)
     for _ in range(2):  # the second time from the disk
         seen = list(prefetch(squares, ordered(11, 4), workers=workers))
         assert np.concatenate([rows for rows, _ in seen]).tolist() == list(range(11))
         expected = np.stack([letterbox(image, 16) for image in X])
         assert np.array_equal(torch.cat([images for _, images in seen]).numpy(), expected)
-    assert sum(squares.spool.known) == min(room, 11)
+    assert sum(squares.cache.known) == min(room, 11)
 
 
 def test_a_full_disk_only_costs_time(monkeypatch):
@@ -44,10 +44,10 @@ def test_a_full_disk_only_costs_time(monkeypatch):
 
     monkeypatch.setattr("os.pwrite", full)
     X = to_object_array([np.full((9, 9, 3), 7, np.uint8)] * 3)
-    squares = Squares(X, 16, keep=True)
+    squares = LetterboxedImages(X, 16, cache=True)
     for _ in range(2):
         assert (squares.take(np.arange(3)) == 7).all()
-    assert not squares.spool.known
+    assert not squares.cache.known
 
 
 def test_a_broken_file_names_itself(tmp_path):
@@ -56,11 +56,11 @@ def test_a_broken_file_names_itself(tmp_path):
     X = to_object_array([ImageRef(tmp_path / f"{i}.png") for i in range(4)])
     (tmp_path / "2.png").write_bytes(b"broken, and of another size")
     with pytest.raises(ValueError, match=r"2\.png"):
-        list(prefetch(Squares(X, 16), ordered(4, 2)))
+        list(prefetch(LetterboxedImages(X, 16), ordered(4, 2)))
 
 
-class Counted(Squares):
-    """Squares that know how many of the batches they made are still in memory."""
+class Counted(LetterboxedImages):
+    """LetterboxedImages that know how many of the batches they made are still in memory."""
 
     alive = most = 0
 
@@ -78,12 +78,12 @@ class Counted(Squares):
 @pytest.mark.parametrize("n", [40, 400])
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path, n):
     Image.new("RGB", (20, 20), (200, 100, 50)).save(tmp_path / "0.png")
-    squares = Counted(to_object_array([ImageRef(tmp_path / "0.png")] * n), 16, keep=True)
+    squares = Counted(to_object_array([ImageRef(tmp_path / "0.png")] * n), 16, cache=True)
     for _ in prefetch(squares, ordered(n, 4), workers=2):
         pass
     # one in use, one just made for each place in the queue
     assert squares.most <= 2 + 3
-    assert sum(squares.spool.known) == n
+    assert sum(squares.cache.known) == n
 
 
 def test_the_placement_is_where_the_image_lies():

@@ -35,8 +35,8 @@ def cells():
     X = rng.integers(180, 220, (40, 36, 36, 3)).astype(np.uint8)
     rows, columns = np.mgrid[:36, :36]
     for image, label in zip(X, y, strict=True):
-        centre = rng.integers(15, 21, 2)
-        disc = np.hypot(rows - centre[0], columns - centre[1]) < (13 if label == "large" else 6)
+        center = rng.integers(15, 21, 2)
+        disc = np.hypot(rows - center[0], columns - center[1]) < (13 if label == "large" else 6)
         image[disc] -= np.array([90, 120, 60], np.uint8)
     return X, y
 
@@ -200,21 +200,21 @@ def test_a_stream_weighs_classes_as_it_was_told(cells):
 
 
 def test_class_weights_hold_where_a_part_has_one_class_alone(cells):
-    from hemaest.deep._run import make_examples
+    from hemaest.deep.batches import make_training_set
 
     X, _ = cells
     per_class = np.array([0.5, 1.5])
-    part = make_examples(X[:3], np.ones(3, int), np.array([2.0, 4, 6]), 32, per_class=per_class)
+    part = make_training_set(X[:3], np.ones(3, int), np.array([2.0, 4, 6]), 32, per_class=per_class)
     np.testing.assert_allclose(part.weight, [0.75, 1.5, 2.25])
     with pytest.raises(ValueError, match="weight of 0"):
-        make_examples(X[:3], np.ones(3, int), np.zeros(3), 32)
+        make_training_set(X[:3], np.ones(3, int), np.zeros(3), 32)
 
 
 @pytest.mark.parametrize(
     "changes", [{"class_weight": "balanced"}, {"resampler": "balanced"}, {"loss": "logit-adjusted"}]
 )
 def test_a_stream_cannot_be_balanced_by_shares(cells, changes):
-    with pytest.raises(ValueError, match="a stream does not tell; call fit, or give"):
+    with pytest.raises(ValueError, match="partial_fit does not know; call fit, or give"):
         small(**changes).partial_fit(*cells, classes=["large", "small"])
 
 
@@ -255,10 +255,23 @@ def test_labels_that_cannot_be_sorted_are_named(cells, odd, message, kind):
 
 def test_one_image_is_too_few(cells):
     X, y = cells
-    with pytest.raises(ValueError, match="cannot learn from 1 sample"):
+    with pytest.raises(ValueError, match="cannot be trained on 1 sample"):
         small().fit(X[:1], y[:1])
-    with pytest.raises(ValueError, match="cannot learn from 1 sample"):
+    with pytest.raises(ValueError, match="cannot be trained on 1 sample"):
         small().partial_fit(X[:1], y[:1], classes=["large", "small"])
+
+
+@pytest.mark.parametrize("labels", ["small", 3])
+def test_one_class_is_too_few(cells, labels):
+    X, _ = cells
+    y = np.full(len(X), labels)
+    with pytest.raises(ValueError, match="one class only"):
+        small().fit(X, y)
+    with pytest.raises(ValueError, match="one class only"):
+        small().partial_fit(X, y, classes=[labels])
+    # a part of a stream may hold one class
+    model = small().partial_fit(X, y, classes=[labels, labels * 2])
+    assert len(model.classes_) == 2
 
 
 def test_warm_start_goes_on(cells):
@@ -284,7 +297,7 @@ def test_images_of_any_shape_are_taken(fitted):
     [
         ({"backbone": "resnet42"}, "Did you mean"),
         ({"resampler": "balanced", "class_weight": "balanced"}, "correct it twice"),
-        ({"device": "gpu"}, "no device"),
+        ({"device": "gpu"}, "not a device"),
         ({"augment": "stong"}, "Did you mean 'strong'"),
         ({"max_epochs": -1}, "max_epochs"),
         ({"pretrained": True}, "no published weights"),

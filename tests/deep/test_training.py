@@ -1,14 +1,22 @@
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import joblib
 import numpy as np
 import pytest
 import torch
 from imblearn.over_sampling import RandomOverSampler
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
 from hemaest.deep import ImageClassifier
-from hemaest.deep._memory import BatchTooLarge
-from hemaest.deep._net import TrainingDiverged
+from hemaest.deep.optimization import BatchTooLarge
+from hemaest.deep.training import TrainingDiverged
 from hemaest.groups import copy_codes
 from hemaest.recipes import ImagePipeline
 
@@ -123,7 +131,7 @@ def test_resampler_and_weights(data):
         def fit_resample(self, X, y):
             return X[rows], y[rows]
 
-    with pytest.raises(ValueError, match="where its images come from"):
+    with pytest.raises(ValueError, match="where the images come from"):
         small(max_epochs=1, resampler=Rows()).fit(X, y, sample_weight=weight)
     assert not hasattr(RandomOverSampler(), "sample_indices_")
 
@@ -242,18 +250,114 @@ def test_a_killed_warm_fit_goes_on_and_spoils_nothing(data, tmp_path):
     assert model.history_[columns].equals(expected.history_[columns])
 
 
-def test_ctrl_c_keeps_the_best_weights(data):
+def interrupt(net):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_an_interrupted_fit_raises_and_looks_unfitted(data, early_stopping):
     X, y, groups = data
+    options = {"max_epochs": 4, "early_stopping": early_stopping, "verbose": True}
+    model = small(callbacks=[At(3, 1, interrupt)], **options)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y, groups)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert not [name for name in vars(model) if name.endswith("_")]
+    # the interrupt leaves nothing behind in the process
+    again = model.set_params(callbacks=None).fit(X, y, groups)
+    assert weights(again) == weights(small(**options).fit(X, y, groups))
 
-    def interrupt(net):
-        raise KeyboardInterrupt
 
-    with pytest.warns(UserWarning, match="interrupted after 2 of 9"):
-        model = small(max_epochs=9, early_stopping=True, callbacks=[At(3, 1, interrupt)]).fit(
-            X, y, groups
+def test_an_interrupted_part_of_a_stream_leaves_the_model_as_it_was(data):
+    X, y, _ = data
+    parts = [slice(0, 30), slice(10, 40)]
+    expected, model = small(), small()
+    for part in parts:
+        expected.partial_fit(X[part], y[part], classes=["dark", "pale"])
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[At(1, 2, interrupt)]).partial_fit(
+            X, y, classes=["dark", "pale"]
         )
-    assert len(model.history_) == 2
-    assert np.isfinite(model.predict_proba(X)).all()
+    assert not hasattr(model, "net_")
+    model.set_params(callbacks=None).partial_fit(X[parts[0]], y[parts[0]], classes=["dark", "pale"])
+    before, history = weights(model), model.history_
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[At(2, 2, interrupt)]).partial_fit(X[parts[1]], y[parts[1]])
+    assert weights(model) == before and model.history_.equals(history)
+    model.set_params(callbacks=None).partial_fit(X[parts[1]], y[parts[1]])
+    assert weights(model) == weights(expected)
+
+
+def fit_files(folder, max_epochs, callbacks=None):
+    """Fit on ragged images, so that threads read ahead; checkpoints go to the folder."""
+    import numpy as np
+
+    from hemaest.deep import ImageClassifier
+    from hemaest.images import to_object_array
+
+    rng = np.random.default_rng(0)
+    y = np.repeat(["dark", "pale"], 32)
+    X = rng.integers(0, 90, (64, 40, 40, 3)).astype(np.uint8)
+    X[y == "pale"] += 100
+    options = {"backbone_options": {"channels": (8, 8, 16, 16)}, "callbacks": callbacks}
+    model = ImageClassifier(
+        "cellnet",
+        image_size=32,
+        max_epochs=max_epochs,
+        batch_size=8,
+        checkpoint_dir=folder,
+        random_state=0,
+        **options,
+    )
+    model.fit(to_object_array(list(X)), y)
+    print("fitted", len(model.history_), flush=True)
+    return model
+
+
+SLOW = """
+import time
+from skorch.callbacks import Callback
+
+class Slow(Callback):
+    def on_batch_end(self, net, **kwargs):
+        time.sleep(0.2)
+
+callbacks = [Slow()]
+"""
+
+
+def interrupted_run(folder, call):
+    """Start a fit in a process, send SIGINT once there is a checkpoint; return code and output."""
+    code = f"{inspect.getsource(fit_files)}\n{SLOW}\n{call}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(folder.glob("*.ckpt")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for other processes")
+@pytest.mark.parametrize("call", ["10**6", "6, callbacks"], ids=["in torch", "in a callback"])
+def test_a_real_interrupt_stops_the_process_and_the_same_fit_continues(tmp_path, call):
+    code, out, err = interrupted_run(tmp_path, f"import sys; fit_files(sys.argv[1], {call})")
+    # the KeyboardInterrupt reached the top, and Python ended by the signal itself: no abort
+    assert code == -signal.SIGINT, err
+    assert "KeyboardInterrupt" in err and "fitted" not in out
+    (checkpoint,) = tmp_path.glob("*.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["history"]
+    if call.startswith("6"):
+        resumed, expected = fit_files(tmp_path, 6), fit_files(None, 6)
+        assert list(tmp_path.glob("*.ckpt")) == [checkpoint]
+        assert weights(resumed) == weights(expected)
 
 
 def test_a_loss_that_is_no_number_stops_with_good_weights(data):
@@ -297,7 +401,7 @@ HEAD = {"backbone.fc.weight", "backbone.fc.bias"}
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("ema", [False, True])
 def test_frozen_epochs_leave_the_backbone_alone(data, ema, early_stopping):
-    """Its statistics too: by them the last layer saw what it learnt from."""
+    """Its statistics too: by them the last layer saw what it learned from."""
     X, y, groups = data
     start = small(max_epochs=0).fit(X, y).net_.module_.state_dict()
     options = {"freeze_epochs": 2, "ema": ema, "early_stopping": early_stopping}

@@ -506,7 +506,7 @@ def networks(folder, canary):
         file.insert(["dict", [[option, str(planted)]]])
         yield f"network, {option}", file.set("ImageClassifier", "backbone_options", [0]).bytes()
         file.insert(["dict", [["backbone", "resnet18"], ["options", [0]]]])
-        yield f"structure, {option}", file.set("ImageClassifier", "_structure", [0]).bytes()
+        yield f"structure, {option}", file.set("ImageClassifier", "_architecture", [0]).bytes()
     for name in ("hf-hub:a/b", f"local-dir:{folder}"):
         yield (
             f"network {name[:8]}",

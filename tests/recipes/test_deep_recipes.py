@@ -5,9 +5,9 @@ from safetensors.torch import save_file
 from sklearn.base import BaseEstimator, clone
 
 from hemaest.deep import ImageClassifier, ResNet24Classifier, ResNet50Classifier, ViTClassifier
-from hemaest.deep._net import seeded
 from hemaest.images import to_object_array
 from hemaest.nets import build_net
+from hemaest.nets.devices import seeded
 from hemaest.preprocessing import CropToCell
 from hemaest.recipes import make_recipe
 from hemaest.segmentation import CellSegmenter

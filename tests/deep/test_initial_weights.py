@@ -1,4 +1,4 @@
-"""A classifier begun with what another one has learnt from other images."""
+"""A classifier begun with what another one has learned from other images."""
 
 import joblib
 import numpy as np

@@ -1,7 +1,8 @@
-"""Random changes of a batch of images that keep the cell what it is, on the training device.
+"""Random changes of a batch of training images that keep the type of the cell; mixing.
 
-All work on float images (n, 3, height, width) from 0 to 1 and draw from one generator on the
-CPU, so that a seed gives the same changes on every device.
+All functions take float images (n, 3, height, width) from 0 to 1 on the training device, and draw
+from one generator on the CPU, so that a seed gives the same changes on every device. The training
+networks of ``hemaest.deep`` and the GAN of ``hemaest.balance`` use them.
 """
 
 from collections.abc import Callable
@@ -19,25 +20,25 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """How far images are changed.
+    """Strength of the changes.
 
     Parameters
     ----------
     shift : float
-        Largest shift, as a share of the side.
+        Largest shift, as a proportion of the side.
     scale : float
-        Images are scaled by up to ``exp(scale)`` either way: little, for a cell's size says what
-        it is.
+        Images are scaled by up to ``exp(scale)`` either way. Small, because the size of a cell is
+        a feature of its type.
     stain : float
-        Each stain is made up to ``exp(stain)`` times stronger or weaker.
+        Each stain becomes up to ``exp(stain)`` times stronger or weaker.
     tilt : float
-        Each stain's colour is turned by up to this many degrees.
+        The color of each stain is rotated by up to this many degrees.
     background : float
-        Optical density added to or taken from each channel.
+        Largest optical density that is added to or subtracted from each channel.
     blur : float
-        Share of images that are blurred.
+        Proportion of images that are blurred.
     erase : float
-        Share of images in which a rectangle is hidden.
+        Proportion of images in which a rectangle is hidden.
     """
 
     shift: float = 0.06
@@ -60,19 +61,19 @@ def uniform(generator: torch.Generator, like: Tensor, *shape: int) -> Tensor:
     return (torch.rand(*shape, generator=generator) * 2 - 1).to(like.device, non_blocking=True)
 
 
-def border_colours(images: Tensor) -> Tensor:
-    """Return the median colour of each image's border, as (n, 3, 1, 1)."""
+def border_colors(images: Tensor) -> Tensor:
+    """Return the median color of the border of each image, as (n, 3, 1, 1)."""
     top, bottom, left, right = images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]
     edge = torch.cat([top, bottom, left, right], dim=2)
     return edge.median(dim=2).values[:, :, None, None]
 
 
-def turn(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
+def move(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
     """Rotate by any angle, mirror, shift and scale, in one interpolation.
 
-    A cell has no upright side, so every angle is as likely. What lies outside is the image
-    mirrored: corners of one colour would be a mark that only training images have. For the same
-    reason the interpolation is cubic: a linear one blurs what prediction will see sharp.
+    A cell has no upright side, so all angles are equally likely. The image is reflected at its
+    border: corners of one color would mark training images. The interpolation is cubic, because a
+    linear one would blur training images only.
     """
     n = len(images)
     noise = uniform(generator, images, n, 5)
@@ -83,14 +84,14 @@ def turn(images: Tensor, strength: Strength, generator: torch.Generator) -> Tens
     shift = noise[:, 3:] * 2 * strength.shift
     rows = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], dim=1)
     grid = F.affine_grid(rows.view(n, 2, 3), list(images.shape), align_corners=False)
-    turned = F.grid_sample(
+    moved = F.grid_sample(
         images, grid, mode="bicubic", padding_mode="reflection", align_corners=False
     )
-    return turned.clamp_(0, 1)
+    return moved.clamp_(0, 1)
 
 
 def draw_stains(n: int, strength: Strength, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw n changes of stain, as the StainAugmenter does, all at once.
+    """Draw n changes of stain, distributed as in StainAugmenter.
 
     Returns matrices (n, 3, 3) and offsets (n, 3) in optical density.
     """
@@ -103,7 +104,7 @@ def draw_stains(n: int, strength: Strength, generator: torch.Generator) -> tuple
     sideways = F.normalize(sideways - (sideways * dyes).sum(-1, keepdim=True) * dyes, dim=-1)
     tilted = torch.cos(angle) * dyes + torch.sin(angle) * sideways
     rest = F.normalize(torch.linalg.cross(tilted[:, 0], tilted[:, 1]), dim=-1)
-    # what is neither dye keeps its sign
+    # the residual axis keeps its sign
     rest = rest * torch.sign((rest * stains[2]).sum(-1, keepdim=True))
     changed = torch.cat([tilted * gains[..., None], rest[:, None]], dim=1)
     matrices = changed.mT @ torch.linalg.inv(stains.T)
@@ -127,14 +128,14 @@ def restain(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
 
 
 def stain_jitter(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
-    """Change how each image is stained, at random."""
+    """Change the stain of each image at random."""
     return restain(images, *draw_stains(len(images), strength, generator))
 
 
-def blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Blur some of the images, as a picture slightly out of focus is."""
+def blur(images: Tensor, proportion: float, generator: torch.Generator) -> Tensor:
+    """Blur a proportion of the images, like an image slightly out of focus."""
     draws = torch.rand(len(images), 2, generator=generator)
-    rows = torch.nonzero(draws[:, 0] < share)[:, 0].to(images.device)
+    rows = torch.nonzero(draws[:, 0] < proportion)[:, 0].to(images.device)
     if not len(rows):
         return images
     sharp = images[rows]
@@ -145,8 +146,8 @@ def blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return images.index_copy(0, rows, torch.lerp(sharp, soft.view(sharp.shape), amount))
 
 
-def erase(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Hide a rectangle of some of the images under the colour of their border."""
+def erase(images: Tensor, proportion: float, generator: torch.Generator) -> Tensor:
+    """Fill a rectangle in a proportion of the images with the color of their border."""
     n, _, height, width = images.shape
     draws = torch.rand(n, 5, generator=generator)
     side = 0.15 + 0.25 * draws[:, 1:3]
@@ -154,12 +155,12 @@ def erase(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     y, x = torch.arange(height) / height, torch.arange(width) / width
     in_rows = (y >= start[:, :1]) & (y < start[:, :1] + side[:, :1])
     in_columns = (x >= start[:, 1:]) & (x < start[:, 1:] + side[:, 1:])
-    hidden = in_rows[:, :, None] & in_columns[:, None] & (draws[:, 0] < share)[:, None, None]
-    return torch.where(hidden[:, None].to(images.device), border_colours(images), images)
+    hidden = in_rows[:, :, None] & in_columns[:, None] & (draws[:, 0] < proportion)[:, None, None]
+    return torch.where(hidden[:, None].to(images.device), border_colors(images), images)
 
 
 def augment_batch(images: Tensor, strength: Strength, generator: torch.Generator) -> Tensor:
-    """Return a changed copy of a batch.
+    """Return a randomly changed copy of a batch.
 
     Examples
     --------
@@ -167,7 +168,7 @@ def augment_batch(images: Tensor, strength: Strength, generator: torch.Generator
     >>> augment_batch(images, STANDARD, torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3, 8, 8])
     """
-    images = turn(images, strength, generator)
+    images = move(images, strength, generator)
     images = stain_jitter(images, strength, generator)
     if strength.blur:
         images = blur(images, strength.blur, generator)
@@ -177,7 +178,7 @@ def augment_batch(images: Tensor, strength: Strength, generator: torch.Generator
 
 
 def dihedral(images: Tensor, view: int) -> Tensor:
-    """Return one of the 8 mirrored and quarter-turned views of a batch; 0 is the batch itself.
+    """Return one of the 8 mirrored and rotated views of a batch; 0 is the batch itself.
 
     Examples
     --------
@@ -196,8 +197,8 @@ def resolve_augment(augment: Any) -> Augment | None:
     Parameters
     ----------
     augment : None, "standard", "strong", StainAugmenter or callable
-        A callable takes (float images 0 to 1, torch generator). What a StainAugmenter draws comes
-        after the standard turns.
+        A callable takes (float images 0 to 1, torch generator). The changes of a StainAugmenter are
+        applied after the standard moves.
     """
     if augment is None:
         return None
@@ -207,7 +208,7 @@ def resolve_augment(augment: Any) -> Augment | None:
         return lambda images, generator: augment_batch(images, STRONG, generator)
     if hasattr(augment, "draw"):
         return lambda images, generator: restain(
-            turn(images, STANDARD, generator), *_drawn(augment, len(images), generator)
+            move(images, STANDARD, generator), *_drawn(augment, len(images), generator)
         )
     return augment
 
@@ -216,3 +217,63 @@ def _drawn(augmenter: Any, n: int, generator: torch.Generator) -> tuple[Tensor, 
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     matrices, offsets = augmenter.draw(n, random_state=seed)
     return torch.from_numpy(matrices), torch.from_numpy(offsets)
+
+
+def mix_batch(
+    images: Tensor,
+    target: Tensor,
+    n_classes: int,
+    generator: torch.Generator,
+    *,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Mix each image with another one of the batch; the targets become probabilities.
+
+    Written by hand because timm's version draws from numpy's global generator.
+
+    Parameters
+    ----------
+    images : Tensor (n, 3, h, w)
+    target : integer Tensor (n,)
+    n_classes : int
+    generator : torch.Generator
+        On the CPU.
+    mixup, cutmix : float
+        Both parameters of a beta distribution. If both are above 0, each is used half of the time.
+
+    Returns
+    -------
+    images : Tensor
+    target : float Tensor (n, n_classes)
+
+    Examples
+    --------
+    >>> g = torch.Generator().manual_seed(0)
+    >>> _, probability = mix_batch(torch.rand(4, 3, 8, 8), torch.arange(4), 4, g, mixup=0.5)
+    >>> probability.sum(1)
+    tensor([1., 1., 1., 1.])
+    """
+    n, _, height, width = images.shape
+    onehot = F.one_hot(target, n_classes).float()
+    order = torch.randperm(n, generator=generator)
+    cut = cutmix > 0 and (mixup <= 0 or torch.rand((), generator=generator) < 0.5)
+    share = float(_beta(cutmix if cut else mixup, generator))
+    if cut:
+        rows = int(height * (1 - share) ** 0.5)
+        columns = int(width * (1 - share) ** 0.5)
+        top = int(torch.randint(height - rows + 1, (), generator=generator))
+        left = int(torch.randint(width - columns + 1, (), generator=generator))
+        other = images[order, :, top : top + rows, left : left + columns]
+        images = images.clone()
+        images[:, :, top : top + rows, left : left + columns] = other
+        share = 1 - rows * columns / (height * width)
+    else:
+        images = torch.lerp(images[order], images, share)
+    return images, torch.lerp(onehot[order], onehot, share)
+
+
+def _beta(alpha: float, generator: torch.Generator) -> Tensor:
+    """Draw from a beta distribution with two equal parameters, from two gamma draws."""
+    draws = torch._standard_gamma(torch.full((2,), float(alpha)), generator=generator)
+    return draws[0] / draws.sum().clamp(min=1e-12)

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from hemaest.deep import ImageClassifier
-from hemaest.deep._loss import log_prior, loss_of_each, spread
+from hemaest.deep.optimization import classification_losses, log_prior, smoothed_targets
 
 
 @pytest.fixture
@@ -16,27 +16,27 @@ def batch():
 def test_cross_entropy_is_torch_s_own(batch):
     logits, target = batch
     expected = F.cross_entropy(logits, target, reduction="none", label_smoothing=0.1)
-    torch.testing.assert_close(loss_of_each(logits, target, label_smoothing=0.1), expected)
+    torch.testing.assert_close(classification_losses(logits, target, label_smoothing=0.1), expected)
 
 
 def test_focal_loss_against_its_formula(batch):
     logits, target = batch
     share = logits.softmax(dim=1).gather(1, target[:, None])[:, 0]
     expected = -((1 - share) ** 2) * share.log()
-    torch.testing.assert_close(loss_of_each(logits, target, loss="focal"), expected)
-    mixed = loss_of_each(logits, F.one_hot(target, 4).float(), loss="focal")
+    torch.testing.assert_close(classification_losses(logits, target, loss="focal"), expected)
+    mixed = classification_losses(logits, F.one_hot(target, 4).float(), loss="focal")
     torch.testing.assert_close(mixed, expected)
 
 
 def test_smoothed_targets_are_shares(batch):
     _, target = batch
-    shares = spread(target, 4, 0.2)
+    shares = smoothed_targets(target, 4, 0.2)
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(9))
     assert torch.equal(shares.argmax(dim=1), target)
 
 
 def test_logit_adjustment_learns_the_ratio_and_not_the_prior():
-    # one constant feature: what is learnt is the prior, unless it is added
+    # one constant feature: what is learned is the prior, unless it is added
     target = torch.tensor([0] * 90 + [1] * 10)
     prior = log_prior(target, torch.ones(100), 2)
     torch.testing.assert_close(prior.exp(), torch.tensor([0.9, 0.1]))
@@ -46,7 +46,7 @@ def test_logit_adjustment_learns_the_ratio_and_not_the_prior():
 
         def step(loss=loss, bias=bias, optimizer=optimizer):
             optimizer.zero_grad()
-            each = loss_of_each(bias.expand(100, 2), target, loss=loss, prior=prior)
+            each = classification_losses(bias.expand(100, 2), target, loss=loss, log_prior=prior)
             each.mean().backward()
             return each.mean()
 
@@ -98,7 +98,7 @@ def test_two_corrections_are_refused(noise):
         with pytest.raises(ValueError, match=r"loss='logit-adjusted' both correct"):
             net(loss="logit-adjusted", **other).fit(X, y)
     net(loss="focal", class_weight="balanced", max_epochs=1).fit(X, y)
-    with pytest.raises(ValueError, match="a stream does not tell"):
+    with pytest.raises(ValueError, match="partial_fit does not know"):
         net(loss="logit-adjusted").partial_fit(X, y, classes=["often", "rare"])
     with pytest.raises(ValueError, match="Did you mean 'focal'"):
         net(loss="focl").fit(X, y)

@@ -1,4 +1,7 @@
-"""Bring an image of any size and shape to a square, without stretching it."""
+"""Bring an image of any size and shape to a square, without stretching it.
+
+Apart from ``batches``, because ``hemaest.balance`` and ``hemaest.inspection`` use it without torch.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,7 @@ def placement(height: int, width: int, size: int) -> tuple[int, int, int, int]:
 
 
 def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Scale an image to fit a square, and fill the rest with the median colour of its border.
+    """Scale an image to fit a square, and fill the rest with the median color of its border.
 
     Parameters
     ----------

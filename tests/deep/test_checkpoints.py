@@ -12,14 +12,14 @@ import torch
 from sklearn.frozen import FrozenEstimator
 
 from hemaest.deep import FCMAEPretrainer, ImageClassifier
-from hemaest.deep._fingerprint import fingerprint, fingerprint_of_settings
+from hemaest.deep.checkpoints import fingerprint, fingerprint_of_settings
 from hemaest.stain import StainAugmenter
 
 SCRIPT = """
 import functools
 import numpy as np
 from hemaest.deep import FCMAEPretrainer
-from hemaest.deep._fingerprint import fingerprint
+from hemaest.deep.checkpoints import fingerprint
 from hemaest.stain import StainAugmenter
 
 STRENGTH = {strength}
@@ -152,5 +152,5 @@ def test_frozen_estimators_count_by_what_they_learnt():
 
 
 def test_what_cannot_be_read_is_named():
-    with pytest.raises(ValueError, match=r"what a lock holds.*checkpoint_dir=None"):
+    with pytest.raises(ValueError, match=r"state of a lock cannot be read.*checkpoint_dir=None"):
         fingerprint(threading.Lock())

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
-from hemaest.deep._net import TrainingDiverged
+from hemaest.deep.training import TrainingDiverged
 from hemaest.images import to_object_array
 from hemaest.persistence import load, save
 
@@ -120,7 +120,7 @@ def test_an_unfitted_pretrainer_learns_from_the_training_part_alone(data):
 def test_a_bare_fitted_pretrainer_is_refused_before_a_clone_empties_it(data, fitted):
     X, y = data
     model = wpat(fitted)
-    with pytest.raises(ValueError, match=r"FrozenEstimator\(pretrainer\).*path of"):
+    with pytest.raises(ValueError, match=r"FrozenEstimator\(pretrained\).*path of"):
         model.fit(X, y)
     with pytest.raises(ValueError, match="FrozenEstimator"):
         clone(model)

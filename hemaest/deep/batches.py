@@ -1,39 +1,39 @@
-"""Batches of letterboxed images: read in worker threads, a few ahead, never all in memory."""
+"""Batches of square images: scaled, cached on disk, read ahead by threads, never all in memory.
+
+The estimators of ``hemaest.deep`` and ``hemaest.balance`` train and predict on these batches, and
+``hemaest.inspection`` explains networks on them.
+"""
 
 import os
 import tempfile
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import compute_sample_weight
 from torch import Tensor
 
-from hemaest.deep._letterbox import letterbox
+from hemaest._parallel import pool_size, thread_pool
+from hemaest.deep.letterbox import letterbox
 from hemaest.images import as_array
 
-# of a temporary file; 4 GB are 87,000 squares of 128 pixels
-SPOOL_BYTES = 2**32
+# limit of a temporary file; 4 GB hold 87,000 squares of 128 pixels
+CACHE_BYTES = 2**32
 
 
-def n_workers() -> int:
-    """Return how many threads read: the cores this process may use, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(16, cores or 1))
-
-
-class Spool:
-    """Squares that were made once, in a nameless temporary file: no memory, however many.
+class DiskCache:
+    """Squares in a nameless temporary file, so that they are made once and need no memory.
 
     Parameters
     ----------
     n : int
-        How many at most.
+        Largest number of squares.
     size : int
         Side of the squares.
     """
@@ -54,7 +54,7 @@ class Spool:
         return os.preadv(self.file, [square.data.cast("B")], i * self.bytes) == self.bytes
 
     def write(self, i: int, square: NDArray[np.uint8]) -> None:
-        """Keep a square; where the disk is full it is made again each time."""
+        """Store a square; on a full disk nothing is stored, and squares are made each time."""
         if self.file < 0 or i >= len(self.known):
             return
         try:
@@ -62,14 +62,14 @@ class Spool:
         except OSError:
             self.known = self.known[:0]
             return
-        # last, so that no other thread reads what is not yet there
+        # last, so that no other thread reads an unwritten square
         self.known[i] = done == self.bytes
 
 
-class Squares:
-    """The images of X as squares of one size, each made when it is asked for.
+class LetterboxedImages:
+    """The images of X as squares of one size, each made on demand.
 
-    Dense images of the right size are taken as they are.
+    Dense images of the right size are used as they are.
 
     Parameters
     ----------
@@ -77,16 +77,16 @@ class Squares:
         Checked images.
     size : int
         Side of the squares.
-    keep : bool, default=False
-        Keep what was made on the disk, so that files are read and scaled once.
+    cache : bool, default=False
+        Store the squares on disk, so that files are read and scaled once.
     """
 
-    def __init__(self, X: NDArray[Any], size: int, *, keep: bool = False) -> None:
+    def __init__(self, X: NDArray[Any], size: int, *, cache: bool = False) -> None:
         self.X = X
         self.size = size
         self.ready = X.dtype != object and X.shape[1:3] == (size, size)
-        room = SPOOL_BYTES // (size * size * 3) if keep and not self.ready else 0
-        self.spool = Spool(min(room, len(X)), size)
+        room = CACHE_BYTES // (size * size * 3) if cache and not self.ready else 0
+        self.cache = DiskCache(min(room, len(X)), size)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -97,34 +97,64 @@ class Squares:
             return self.X[rows][..., :3]
         out = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         for k, i in enumerate(rows):
-            if not self.spool.read(i, out[k]):
+            if not self.cache.read(i, out[k]):
                 out[k] = letterbox(as_array(self.X[i]), self.size)
-                self.spool.write(i, out[k])
+                self.cache.write(i, out[k])
         return out
 
 
 @dataclass(slots=True)
-class Examples:
-    """Images with what training needs to know of each; the data set that the net sees.
+class TrainingSet:
+    """Images with their targets and weights: the data set of a training network.
 
     Parameters
     ----------
-    squares : Squares
+    images : LetterboxedImages
     target : integer Tensor
-        The class of each, from 0.
+        Class of each image, from 0.
     weight : float Tensor
-        How much each counts.
-    chance : float array, optional
-        How often each is drawn in training, by default each once an epoch.
+        Weight of each image in the loss.
+    sampling_weight : float array, optional
+        Draw images with replacement, in proportion to it; by default each once an epoch.
     """
 
-    squares: Squares
+    images: LetterboxedImages
     target: Tensor
     weight: Tensor
-    chance: NDArray[np.floating] | None = None
+    sampling_weight: NDArray[np.floating] | None = None
 
     def __len__(self) -> int:
-        return len(self.squares)
+        return len(self.images)
+
+
+def make_training_set(
+    X: NDArray[Any],
+    target: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    size: int,
+    *,
+    balanced: bool = False,
+    per_class: NDArray[np.float64] | None = None,
+) -> TrainingSet:
+    """Return a training set; weights are scaled to a mean of one.
+
+    Weights ``per_class`` are multiplied afterwards, unscaled: a part of a stream may hold one class
+    only. ``balanced`` draws every class equally often.
+    """
+    if not weight.any():
+        raise ValueError(
+            "every training image has a weight of 0, so none would count; give larger "
+            "sample_weight or class_weight."
+        )
+    weight = weight / weight.mean()
+    if per_class is not None:
+        weight = weight * per_class[target]
+    return TrainingSet(
+        LetterboxedImages(X, size, cache=True),
+        torch.from_numpy(target),
+        torch.from_numpy(weight).float(),
+        compute_sample_weight("balanced", target) if balanced else None,
+    )
 
 
 def ordered(n: int, batch_size: int) -> list[NDArray[np.intp]]:
@@ -139,26 +169,29 @@ def ordered(n: int, batch_size: int) -> list[NDArray[np.intp]]:
 
 
 def shuffled(
-    n: int, batch_size: int, rng: np.random.Generator, chance: NDArray[np.floating] | None = None
+    n: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    sampling_weight: NDArray[np.floating] | None = None,
 ) -> list[NDArray[np.intp]]:
     """Return the rows of each batch of one epoch, in random order.
 
-    A last batch that is smaller than half, or one image, is left out (others in the next epoch):
-    it would count as much as a full one, and batch norm cannot use a single image.
+    The last batch is left out if it is smaller than half or a single image (other images in the
+    next epoch): it would count as much as a full one, and batch norm cannot use a single image.
 
     Parameters
     ----------
     n, batch_size : int
-        How many images there are, and how many go into a batch.
+        Number of images, and of images in a batch.
     rng : Generator
         Decides the order.
-    chance : float array, optional
-        How often each is drawn, with replacement; by default each once.
+    sampling_weight : float array, optional
+        Draw with replacement, in proportion to it; by default each image once.
     """
-    if chance is None:
+    if sampling_weight is None:
         order = rng.permutation(n)
     else:
-        order = rng.choice(n, size=n, p=chance / chance.sum())
+        order = rng.choice(n, size=n, p=sampling_weight / sampling_weight.sum())
     batches = [order[rows] for rows in ordered(n, batch_size)]
     last = len(batches[-1])
     if len(batches) > 1 and (2 * last < batch_size or last < min(2, batch_size)):
@@ -167,7 +200,7 @@ def shuffled(
 
 
 def prefetch(
-    squares: Squares,
+    images: LetterboxedImages,
     batches: list[NDArray[np.intp]],
     *,
     pin: bool = False,
@@ -177,37 +210,37 @@ def prefetch(
 
     Parameters
     ----------
-    squares : Squares
-        Where the images come from.
+    images : LetterboxedImages
+        Source of the batches.
     batches : list of int arrays
         Rows of each batch.
     pin : bool, default=False
-        Make tensors that copy to a GPU while it computes.
+        Make tensors in pinned memory, which a GPU copies while it computes.
     workers : int, optional
-        Threads; by default one for each core.
+        Number of threads; by default as in :func:`hemaest._parallel.pool_size`.
     """
-    workers = n_workers() if workers is None else workers
+    n_ahead = pool_size(workers)
 
     def make(rows: NDArray[np.intp]) -> Tensor:
-        batch = torch.from_numpy(squares.take(rows))
+        batch = torch.from_numpy(images.take(rows))
         return batch.pin_memory() if pin else batch
 
-    if squares.ready and not pin:
+    if images.ready and not pin:
         for rows in batches:
             yield rows, make(rows)
         return
-    with ThreadPoolExecutor(workers) as pool:
+    with thread_pool(workers) as pool:
         waiting: deque[tuple[NDArray[np.intp], Future[Tensor]]] = deque()
-        todo = iter(batches)
+        remaining = iter(batches)
         try:
-            for rows in todo:
+            for rows in remaining:
                 waiting.append((rows, pool.submit(make, rows)))
-                if len(waiting) > workers:
+                if len(waiting) > n_ahead:
                     break
             while waiting:
                 rows, future = waiting.popleft()
                 batch = future.result()
-                following = next(todo, None)
+                following = next(remaining, None)
                 if following is not None:
                     waiting.append((following, pool.submit(make, following)))
                 yield rows, batch
@@ -217,6 +250,6 @@ def prefetch(
 
 
 def to_floats(images: Tensor, device: torch.device) -> Tensor:
-    """Bring uint8 (n, h, w, 3) to the device as floats from 0 to 1, seen as (n, 3, h, w)."""
+    """Bring uint8 (n, h, w, 3) to the device as floats from 0 to 1, viewed as (n, 3, h, w)."""
     images = images.to(device, non_blocking=True)
     return images.permute(0, 3, 1, 2).float().div_(255)

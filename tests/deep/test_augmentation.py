@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hemaest.deep._augment import (
+from hemaest.deep.augmentation import (
     STANDARD,
     STRONG,
     Strength,
@@ -11,11 +11,11 @@ from hemaest.deep._augment import (
     dihedral,
     draw_stains,
     erase,
+    mix_batch,
+    move,
     resolve_augment,
     restain,
-    turn,
 )
-from hemaest.deep._mix import mix_batch
 from hemaest.stain import StainAugmenter
 
 
@@ -42,7 +42,7 @@ def test_a_round_cell_survives_any_turn():
     rows, columns = torch.meshgrid(torch.arange(33.0), torch.arange(33.0), indexing="ij")
     far = torch.hypot(rows - 16, columns - 16)
     disc = torch.sigmoid(far - 9).expand(8, 3, 33, 33)
-    turned = turn(disc, Strength(shift=0, scale=0), seeded(3))
+    turned = move(disc, Strength(shift=0, scale=0), seeded(3))
     inside = (far < 15).expand_as(disc)
     assert (turned - disc)[inside].abs().max() < 0.08
 
@@ -50,7 +50,7 @@ def test_a_round_cell_survives_any_turn():
 def test_turning_shifts_and_scales_no_further_than_asked():
     image = torch.zeros(200, 3, 41, 41)
     image[:, :, 18:23, 18:23] = 1
-    moved = turn(image, Strength(shift=0.1, scale=0.2), seeded(4))[:, 0]
+    moved = move(image, Strength(shift=0.1, scale=0.2), seeded(4))[:, 0]
     mass = moved.sum((1, 2))
     rows = (moved.sum(2) * torch.arange(41)).sum(1) / mass
     assert (rows - 20).abs().max() <= 0.1 * 41 * np.exp(0.2) * np.sqrt(2) + 0.5
@@ -60,7 +60,7 @@ def test_turning_shifts_and_scales_no_further_than_asked():
 def test_a_turned_image_is_as_sharp_as_prediction_sees_it():
     stripes = 0.5 + 0.3 * torch.cos(torch.arange(96.0) * torch.pi / 2)
     image = stripes.expand(64, 3, 96, 96)
-    turned = turn(image, Strength(shift=0, scale=0), seeded(5))
+    turned = move(image, Strength(shift=0, scale=0), seeded(5))
     middle = (..., slice(24, 72), slice(24, 72))
     # a linear interpolation leaves .82 of so fine a pattern's contrast
     assert abs(turned[middle].std() / image[middle].std() - 1) < 0.05
