@@ -1,14 +1,16 @@
 """``hemaest audit``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import typer
 
 from hemaest._progress import watching
 from hemaest._tables import format_table
-from hemaest.cli._shared import NOTHING_DONE, load_folder, say, stop
+from hemaest.cli._shared import NOTHING_DONE, load_folder, say, stop, typed
 
 
 def run(
@@ -42,11 +44,14 @@ def run(
     except ValueError as error:
         stop(str(error), NOTHING_DONE)
     if as_json:
-        typer.echo(found.table.to_json(orient="records", indent=2))
+        parts = {"findings": found.table, "shortcuts": found.shortcuts}
+        rows = {name: json.loads(part.to_json(orient="records")) for name, part in parts.items()}
+        typer.echo(json.dumps(rows, indent=2))
     else:
         typer.echo(in_words(found))
-    found.to_html(report)
-    say(f"\nReport, with the pictures: {report.resolve()}")
+    failures = [data.failures] if test is None else [data.failures, other.failures]
+    found.to_html(report, unreadable=pd.concat(failures, ignore_index=True), command=typed())
+    say(f"\nReport, with the images: {report.resolve()}")
 
 
 def in_words(found: Any) -> str:

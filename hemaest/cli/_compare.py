@@ -18,6 +18,7 @@ from hemaest.cli._shared import (
     say,
     split_unit,
     stop,
+    typed,
 )
 from hemaest.cli._warm import compile_ahead
 
@@ -65,7 +66,7 @@ def run(
             typer.echo(f"{row.recipe}: {row.note}")
         typer.echo()
         typer.echo(comparison.summary())
-    comparison.to_html(report, audit=found)
+    comparison.to_html(report, audit=found, unreadable=data.get("failures"), command=typed())
     say(f"\nReport: {report.resolve()}")
 
 

@@ -1,5 +1,7 @@
 """What the commands share: messages, ways to stop, the images of a folder."""
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,4 +90,10 @@ def split_unit(data: Cells, groups: str) -> str:
     """Return in words what a split keeps together."""
     if groups == "image":
         return "image"
-    return "near-duplicate cluster" if data.group_source == "none" else data.group_source
+    words = {"none": "near-duplicate cluster", "file name": "group read from the file name"}
+    return words.get(data.group_source, data.group_source)
+
+
+def typed() -> str:
+    """Return the command as it was typed, for the page of a report."""
+    return shlex.join(["hemaest", *sys.argv[1:]])

@@ -148,7 +148,7 @@ def about(data: Cells, kind: str, recipe: str, folder: Path | None, jobs: int) -
         "source": "synthetic cells" if folder is None else folder.resolve().name,
         "images": len(data.images),
         "classes": dict(zip(names.tolist(), counts.tolist(), strict=True)),
-        "split by": data.group_source,
+        "split by": split_unit(data, ""),
         "height": int(height),
         "width": int(width),
         "red_cell_radius": None if radius != radius else round(float(radius), 2),

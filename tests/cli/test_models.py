@@ -184,9 +184,12 @@ def test_an_audit_finds_the_copy_across_two_folders(folder, place):
         (test / label / "copy.png").write_bytes(first.read_bytes())
     done = hemaest("audit", folder, "--test", test, "--report", place / "audit.html", "--json")
     assert done.exit_code == 0, done.output
-    rows = json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    rows = found["findings"]
     assert any(row["severity"] == "fault" for row in rows), rows
-    assert (place / "audit.html").read_text().startswith("<!doctype html>")
+    assert {row["seen"] for row in found["shortcuts"]} >= {"color alone", "border alone"}
+    page = (place / "audit.html").read_text()
+    assert page.startswith("<!doctype html>") and "hemaest 0." in page
     assert "Report" in hemaest("audit", folder, "--report", place / "audit.html").stderr
 
 
