@@ -169,7 +169,7 @@ def on_taleqani(small: bool) -> list[str]:
     # the template is learned without labels, from every image: a report, not a bar
     normal = ReinhardNormalizer().fit(X[::10])
     even = measured(outlined(X, cells="all", stain=normal), cells="all")
-    no_color = HandcraftedFeatures(groups=("shape", "chromatin"), cells="all").fit(
+    no_color = HandcraftedFeatures(families=("shape", "chromatin"), cells="all").fit(
         np.zeros((1, 4, 4, 4), np.uint8)
     )
     chosen = list(no_color.get_feature_names_out())

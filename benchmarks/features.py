@@ -39,16 +39,16 @@ def crops(n: int) -> np.ndarray:
 
 def core(image: np.ndarray) -> None:
     """Measure shape, grey values and co-occurrence: the core families."""
+    from hemaest import cellmap
     from hemaest.features import _glcm
-    from hemaest.features._boxes import cell_boxes
-    from hemaest.features._chromatin_kernel import N_GREY, cut_texture
-    from hemaest.features._nucleus_texture import histogram, measure_grey
-    from hemaest.features._shape import measure_shape, shape_definitions
+    from hemaest.features._cells import cell_table
+    from hemaest.features._chromatin import N_GREY, cut_texture, histogram, measure_grey
+    from hemaest.features._shape import shape, shape_definitions
 
-    row = cell_boxes(image[..., 3])[0]
+    row = cell_table(image[..., 3])[0]
     out = np.empty(len(shape_definitions()))
-    measure_shape(image, int(row[0]), row[1:5], out)
-    colors, regions = cut_texture(image, int(row[0]), row[1:5])
+    shape(image, int(row[0]), row[1:5], out)
+    colors, regions = cut_texture(image, cellmap.codes(int(row[0])), row[1:5])
     grey = colors[1]
     texture = np.empty((2, _glcm.SIZE))
     _glcm.measure_glcm(grey[3:-3, 3:-3], regions[3:-3, 3:-3], *_glcm.TABLES, texture)

@@ -5,8 +5,8 @@ Run ``python docs/features.py``; a test holds the page to the code.
 
 from pathlib import Path
 
-from hemaest.features._chromatin_kernel import CHANNELS, SCALES
-from hemaest.features._handcrafted import FAMILIES
+from hemaest.features._chromatin import CHANNELS, SCALES
+from hemaest.features._extractors import FAMILIES
 
 PAGE = Path(__file__).with_suffix(".md")
 TITLES = {"shape": "MorphologyFeatures", "chromatin": "ChromatinTexture", "color": "ColorFeatures"}
@@ -34,7 +34,7 @@ def page() -> str:
     """Return the page."""
     lines = [HEAD]
     for group, family in FAMILIES.items():
-        definitions = family().definitions
+        definitions = family.definitions
         lines.append(f"## {TITLES[group]}: {len(definitions)} features\n")
         lines += ["| feature | definition |", "|---|---|"]
         for name, text in definitions.items():

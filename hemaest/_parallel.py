@@ -223,12 +223,18 @@ def thread_pool(
     [1, 2, 4]
     """
     size = pool_size(n_jobs, n_items)
+    # a thread that never used torch takes over what any other thread has set last
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
     with _process_wide(1), ThreadPoolExecutor(size, initializer=_start_worker) as pool:
         try:
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            if torch:
+                torch.set_num_threads(before)
 
 
 def _start_worker() -> None:

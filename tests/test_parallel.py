@@ -56,6 +56,22 @@ def test_a_pool_leaves_torch_of_its_owner_alone(two_everywhere):
         assert torch.get_num_threads() == 2
 
 
+def test_a_pool_leaves_no_trace_in_a_process_that_has_not_used_torch_yet():
+    code = (
+        "import sys, torch; from hemaest._parallel import map_items\n"
+        "if len(sys.argv) > 1: map_items(pow, range(4), range(4), n_jobs=2)\n"
+        "print(torch.get_num_threads())"
+    )
+    env = {key: value for key, value in os.environ.items() if not key.startswith("OMP")}
+    fresh, after = (
+        subprocess.run(
+            [sys.executable, "-c", code, *more], env=env, capture_output=True, check=True
+        )
+        for more in ([], ["map"])
+    )
+    assert fresh.stdout == after.stdout
+
+
 def test_numbers_come_back_after_an_error(two_everywhere):
     outside = numbers()
     for n_jobs in (1, 2):

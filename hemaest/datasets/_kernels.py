@@ -7,17 +7,16 @@ whichever tile it is drawn. numpy would need a full-size temporary for each of s
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
 
-_fast: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+from hemaest._numba import kernel
+
 N_DYES = 4
 OUTLINE = 128  # angles in an outline table
 
 
-@njit(inline="always", **_fast)
+@kernel(inline=True)
 def _hash(ix, iy, seed):
     h = np.uint32(ix) * np.uint32(374761393) + np.uint32(iy) * np.uint32(668265263)
     h = np.uint32(h + np.uint32(seed) * np.uint32(2246822519))
@@ -26,7 +25,7 @@ def _hash(ix, iy, seed):
     return np.float32(h & np.uint32(0xFFFF)) * np.float32(1 / 32767.5) - np.float32(1.0)
 
 
-@njit(inline="always", **_fast)
+@kernel(inline=True)
 def value_noise(x, y, seed):
     """Smooth noise in [-1, 1] with features one unit wide."""
     fx = math.floor(x)
@@ -45,7 +44,7 @@ def value_noise(x, y, seed):
     return top + (c + (d - c) * tx - top) * ty
 
 
-@njit(inline="always", **_fast)
+@kernel(inline=True)
 def fractal_noise(x, y, seed):
     """Two turned octaves of value noise: no lattice shows."""
     first = value_noise(x, y, seed)
@@ -53,13 +52,13 @@ def fractal_noise(x, y, seed):
     return np.float32(0.68) * first + np.float32(0.42) * second
 
 
-@njit(inline="always", **_fast)
+@kernel(inline=True)
 def _smooth(t):
     t = min(max(t, 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-@njit(inline="always", **_fast)
+@kernel(inline=True)
 def _outline_radius(outline, dx, dy):
     t = (math.atan2(dy, dx) / (2 * math.pi) + 1.0) * OUTLINE
     i = int(t)
@@ -67,7 +66,7 @@ def _outline_radius(outline, dx, dy):
     return outline[i % OUTLINE] * (1.0 - f) + outline[(i + 1) % OUTLINE] * f
 
 
-@njit(**_fast)
+@kernel
 def nucleus_depth(x, y, spine):
     """Return how deep (x, y) lies in a union of tapered capsules; negative outside."""
     depth = -1e3
@@ -87,7 +86,7 @@ def nucleus_depth(x, y, spine):
     return depth
 
 
-@njit(**_fast)
+@kernel
 def spine_area(spine, step):
     """Area and centroid of a nucleus by counting on a grid of the given step."""
     x0 = 1e9
@@ -114,7 +113,7 @@ def spine_area(spine, step):
     return count * step * step, sx / count, sy / count
 
 
-@njit(**_fast)
+@kernel
 def paint_leukocyte(canvas, cell_map, codes, cx, cy, scale, outline, spine, nucleoli, look, seed):
     """Paint one leukocyte over what is there and write its cytoplasm and nucleus to the map.
 
@@ -180,7 +179,7 @@ def paint_leukocyte(canvas, cell_map, codes, cx, cy, scale, outline, spine, nucl
             canvas[row, col, 3] = canvas[row, col, 3] * keep + h * cover
 
 
-@njit(**_fast)
+@kernel
 def scatter(candidates, outline, spine, margin, over, limit):
     """Keep up to ``limit`` of the candidates (x, y, radius) that lie in the cell."""
     kept = 0
@@ -201,7 +200,7 @@ def scatter(candidates, outline, spine, margin, over, limit):
     return kept
 
 
-@njit(**_fast)
+@kernel
 def paint_grains(canvas, cx, cy, scale, grains, dyes, cover, hollow, soft):
     """Paint small discs (x, y, radius in um); a hollow one is paler in its centre."""
     height, width, _ = canvas.shape
@@ -223,7 +222,7 @@ def paint_grains(canvas, cx, cy, scale, grains, dyes, cover, hollow, soft):
                     canvas[row, col, d] = now + alpha * (dyes[d] * tone - now)
 
 
-@njit(**_fast)
+@kernel
 def paint_red_cells(canvas, scale, cells, left=0.0, top=0.0, numbers=None, names=None):
     """Add red cells; they are clear, so where two overlap both are seen.
 
@@ -278,7 +277,7 @@ def paint_red_cells(canvas, scale, cells, left=0.0, top=0.0, numbers=None, names
                 canvas[row, col, 3] = max(here, there) + 0.3 * min(here, there)
 
 
-@njit(**_fast)
+@kernel
 def paint_veil(canvas, scale, amount, left, top, seed):
     """Add the faint mottled tint of dried plasma, in eosin."""
     height, width, _ = canvas.shape
@@ -289,7 +288,7 @@ def paint_veil(canvas, scale, amount, left, top, seed):
             canvas[row, col, 2] += amount * (0.5 + 0.5 * value_noise(x, y, seed))
 
 
-@njit(**_fast)
+@kernel
 def settle(candidates, blockers, limit):
     """Throw darts: keep candidates (x, y, radius, spacing) that stay clear of those lying.
 
@@ -349,7 +348,7 @@ def settle(candidates, blockers, limit):
     return kept
 
 
-@njit(**_fast)
+@kernel
 def _blockers_by_bucket(blockers, x0, y0, bucket, wide, tall, biggest):
     """Mark the buckets that some blocker reaches."""
     near = np.zeros(wide * tall, np.bool_)

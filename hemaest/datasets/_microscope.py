@@ -8,17 +8,16 @@ lenses. Every effect depends on the place in the whole image, so tiles of a larg
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from hemaest._numba import kernel
 
 from ._kernels import N_DYES
 from ._stains import Stain
 
 __all__ = ["Microscope", "draw_microscope", "new_canvas", "photograph", "view"]
 
-_fast: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 LEVELS = 1024  # steps of the camera's tone curve
 WHITE = 1.25  # light above this share of white is clipped
 
@@ -302,7 +301,7 @@ def _grain(shape: tuple[int, ...], m: Microscope, rng: np.random.Generator) -> n
     return (m.noise / max(float(wide.std()), 1e-3) * wide)[..., None]
 
 
-@njit(**_fast)
+@kernel
 def develop(canvas, density, light, glow, vignette, slope, window):
     """Turn dye into light: Beer-Lambert for three channels under an uneven lamp.
 
@@ -325,7 +324,7 @@ def develop(canvas, density, light, glow, vignette, slope, window):
     return out
 
 
-@njit(**_fast)
+@kernel
 def respond(light, gain, haze, mix, curves):
     """Turn light into the camera's own numbers: gain, stray light, color matrix, tone curve."""
     height, width, _ = light.shape
@@ -345,7 +344,7 @@ def respond(light, gain, haze, mix, curves):
     return out
 
 
-@njit(**_fast)
+@kernel
 def expose(image, grain, strength):
     """Add shot-like noise from a pool of normal numbers and round to bytes."""
     height, width, channels = image.shape

@@ -1,8 +1,10 @@
-from ._chromatin import ChromatinTexture as ChromatinTexture
-from ._color import ColorFeatures as ColorFeatures
-from ._handcrafted import HandcraftedFeatures as HandcraftedFeatures
-from ._lbp import PatternHistogram as PatternHistogram
-from ._shape import MorphologyFeatures as MorphologyFeatures
+from ._extractors import (
+    ChromatinTexture as ChromatinTexture,
+    ColorFeatures as ColorFeatures,
+    HandcraftedFeatures as HandcraftedFeatures,
+    MorphologyFeatures as MorphologyFeatures,
+    PatternHistogram as PatternHistogram,
+)
 
 __all__ = [
     "ChromatinTexture",

@@ -1,7 +1,7 @@
 """From a cell map to rows: find the cells, measure them, and sum up fields with several.
 
 A family of features measures one cell; everything else (which cell, what to do with many, flags,
-names) is here, once for all of them.
+names) is here, once for all extractors of :mod:`hemaest.features._extractors`.
 """
 
 from abc import abstractmethod
@@ -15,9 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import cellmap
+from hemaest._numba import kernel
 from hemaest._parallel import map_images
 from hemaest.base import FeatureExtractor, StrOptions
 from hemaest.images import Channels, check_images
+
+VALUES = np.arange(256, dtype=np.uint8)
+CELL_OF = cellmap.cells(VALUES).astype(np.int64)
+IS_NUCLEUS = cellmap.nuclei(VALUES).astype(np.int64)
 
 MISSING = {
     "cell_missing": "1 where the map holds no cell (all other features are then NaN), else 0",
@@ -39,9 +45,38 @@ class Family:
 
 def cell_table(cell_map: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return one row for each cell: k, y0, x0, y1, x1, cytoplasm area, nucleus area."""
-    from hemaest.features._boxes import cell_boxes
+    return _cell_table(cell_map, CELL_OF, IS_NUCLEUS)
 
-    return cell_boxes(cell_map)
+
+@kernel(fastmath=False)
+def _cell_table(cell_map, cell_of, is_nucleus):
+    """Return one row for each cell: k, y0, x0, y1, x1 (half-open), cytoplasm and nucleus area."""
+    height, width = cell_map.shape
+    found = np.zeros((129, 7), np.int64)
+    found[:, 1] = height
+    found[:, 2] = width
+    for y in range(height):
+        x = 0
+        while x < width:
+            value = cell_map[y, x]
+            start = x
+            while x < width and cell_map[y, x] == value:
+                x += 1
+            if value:
+                k = cell_of[value]
+                found[k, 1] = min(found[k, 1], y)
+                found[k, 2] = min(found[k, 2], start)
+                found[k, 3] = y + 1
+                found[k, 4] = max(found[k, 4], x)
+                found[k, 5 + is_nucleus[value]] += x - start
+    n = 0
+    for k in range(1, 129):
+        if found[k, 3]:
+            for c in range(1, 7):
+                found[n, c] = found[k, c]
+            found[n, 0] = k
+            n += 1
+    return found[:n].copy()
 
 
 def central(table: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:

@@ -7,7 +7,8 @@ scikit-image; matrices are symmetric.
 """
 
 import numpy as np
-from numba import njit
+
+from hemaest._numba import kernel
 
 LEVELS = 32
 DISTANCES = (1, 3, 5)
@@ -62,12 +63,12 @@ _COUNTS = np.arange(_TABLE)
 C_LOG_C = np.where(_COUNTS > 0, _COUNTS * np.log(np.maximum(_COUNTS, 1)), 0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _clogc(count, table):
     return table[count] if count < len(table) else count * np.log(count)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def level_ranges(grey, regions):
     """Return the least level of each region and one more than its highest (0 and 0 if empty)."""
     seen = np.zeros((3, LEVELS), np.bool_)
@@ -83,7 +84,7 @@ def level_ranges(grey, regions):
     return ranges
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def quantize(grey, regions, ranges, pad):
     """Return codes: the levels that cytoplasm has, then those that the nucleus has, then outside.
 
@@ -105,7 +106,7 @@ def quantize(grey, regions, ranges, pad):
     return codes
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def spans(regions):
     """Return where each row's first pixel of a region is, and one more than where its last is."""
     height, width = regions.shape
@@ -122,7 +123,7 @@ def spans(regions):
     return ends
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def co_occurrence(codes, ends, dy, dx, pad, n, counts):
     """Count the pairs of codes at one offset; return their n x n matrix, a part of ``counts``.
 
@@ -154,7 +155,7 @@ def co_occurrence(codes, ends, dy, dx, pad, n, counts):
     return first.reshape(n, n)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _properties(counts, shift, low, high, table, with_haralick, out, haralick):
     """Write six properties of one matrix (NaN without pairs); add Haralick's to ``haralick``.
 
@@ -240,7 +241,7 @@ def _properties(counts, shift, low, high, table, with_haralick, out, haralick):
     haralick[8] += squares / n / n / 4
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def measure_glcm(grey, regions, offsets, table, out):
     """Write the features of cytoplasm (region 1) and nucleus (region 2): out is (2, SIZE)."""
     pad = 5

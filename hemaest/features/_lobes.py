@@ -1,7 +1,8 @@
-"""Lobes of a nucleus: the peaks of its distance map that stand clear of the necks between them."""
+"""Parts and lobes of a mask: connected components, exact distances, and peaks between necks."""
 
 import numpy as np
-from numba import njit
+
+from hemaest._numba import kernel
 
 DEFINITIONS = {
     "lobe_count": "peaks of the distance map D whose neck is narrower than 0.75 of them, see below",
@@ -14,12 +15,11 @@ DEFINITIONS = {
     "thickness_mean": "mean D / max D",
 }
 SIZE = len(DEFINITIONS)
-
 NECK = 0.75
 SMALLEST = 0.25
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def squared_distance(mask):
     """Return the exact squared distance of each pixel to the nearest zero; the frame is zero.
 
@@ -83,7 +83,7 @@ def squared_distance(mask):
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _root(parent, i):
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -91,7 +91,7 @@ def _root(parent, i):
     return i
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def find_lobes(squared, neck, smallest):
     """Return the inscribed radii of the lobes and the saddles between them.
 
@@ -161,7 +161,7 @@ def find_lobes(squared, neck, smallest):
     return radii[:n_radii], saddles[:n_saddles]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def measure_lobes(mask, diameter, out):
     """Write the values of :data:`DEFINITIONS` of a framed mask; return the squared distances."""
     squared = squared_distance(mask)
@@ -185,3 +185,38 @@ def measure_lobes(mask, diameter, out):
     out[6] = 2 * top / diameter
     out[7] = total / inside / top
     return squared
+
+
+@kernel(fastmath=False)
+def parts(mask):
+    """Return the label of each pixel (0 outside) and the area of each part (areas[0] = 0).
+
+    ``mask`` has a frame of zeros.
+    """
+    height, width = mask.shape
+    labels = np.zeros((height, width), np.int32)
+    areas = np.zeros(height * width // 2 + 2, np.int64)
+    stack = np.empty((height * width, 2), np.int32)
+    n = 0
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            if not mask[y, x] or labels[y, x]:
+                continue
+            n += 1
+            labels[y, x] = n
+            stack[0, 0] = y
+            stack[0, 1] = x
+            size = 1
+            while size:
+                size -= 1
+                cy = stack[size, 0]
+                cx = stack[size, 1]
+                areas[n] += 1
+                for ny in range(cy - 1, cy + 2):
+                    for nx in range(cx - 1, cx + 2):
+                        if mask[ny, nx] and not labels[ny, nx]:
+                            labels[ny, nx] = n
+                            stack[size, 0] = ny
+                            stack[size, 1] = nx
+                            size += 1
+    return labels, areas[: n + 1].copy()

@@ -5,7 +5,8 @@ found from the ends of each row alone, in exact integers.
 """
 
 import numpy as np
-from numba import njit
+
+from hemaest._numba import kernel
 
 DEFINITIONS = {
     "area": "A: number of pixels",
@@ -50,7 +51,7 @@ _BORDER[[21, 33]] = _ROOT2
 _BORDER[[13, 23]] = (1 + _ROOT2) / 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def cut(image, box, pad):
     """Return the labels of a 4-channel image inside a box, with a frame of zeros."""
     y0, x0, y1, x1 = box
@@ -62,7 +63,7 @@ def cut(image, box, pad):
     return labels
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def either(labels, one, other):
     """Return 1 where a label is one of two."""
     mask = np.empty(labels.shape, np.uint8)
@@ -74,7 +75,7 @@ def either(labels, one, other):
     return mask
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def bounds(mask):
     """Return the first row and column of a mask's pixels, and one more than the last ones."""
     height, width = mask.shape
@@ -97,7 +98,7 @@ def bounds(mask):
     return top, left, bottom, right
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def perimeters(mask, crofton, border):
     """Return both perimeters of a mask with a frame of at least one zero.
 
@@ -137,7 +138,7 @@ def perimeters(mask, crofton, border):
     return weighted, total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def moments(mask):
     """Return area, centroid (y, x) and the central moments mu20, 11, 02, 30, 21, 12, 03 (y, x)."""
     height, width = mask.shape
@@ -182,7 +183,7 @@ def moments(mask):
     return n, cy + oy, cx + ox, mu
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def hu(n, mu, out):
     """Write the seven Hu moments."""
     e20, e11, e02 = mu[0] / n**2, mu[1] / n**2, mu[2] / n**2
@@ -201,7 +202,7 @@ def hu(n, mu, out):
     out[6] = abs(v * p * (p**2 - 3 * q**2) - u * q * (3 * p**2 - q**2))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _add_to_chain(chain, size, floor, y, x):
     while size > floor:
         ay = chain[size - 1, 0] - chain[size - 2, 0]
@@ -216,7 +217,7 @@ def _add_to_chain(chain, size, floor, y, x):
     return size + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def hull(mask):
     """Return the convex hull of the pixels' edge midpoints, in doubled integer coordinates.
 
@@ -261,7 +262,7 @@ def hull(mask):
     return chain[:size].copy()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def hull_pixels(points):
     """Return the pixel centres inside a hull in doubled coordinates, its edge included."""
     n = len(points)
@@ -297,7 +298,7 @@ def hull_pixels(points):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def hull_lengths(points):
     """Return perimeter, largest distance and smallest width of a hull in doubled coordinates."""
     n = len(points)
@@ -321,7 +322,7 @@ def hull_lengths(points):
     return length / 2, np.sqrt(longest) / 2, narrowest / 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def measure_region(mask, crofton, border, out):
     """Write the values of :data:`DEFINITIONS` of a framed mask; return centroid and hull."""
     n, cy, cx, mu = moments(mask)

@@ -96,7 +96,7 @@ def test_the_border_of_the_image_is_no_edge_of_the_stain(corner):
 
 
 def test_halving_is_symmetric_and_keeps_the_mean():
-    from hemaest.features._chromatin_kernel import _halve
+    from hemaest.features._chromatin import _halve
 
     rng = np.random.default_rng(0)
     for shape in ((8, 10), (7, 9), (7, 10)):
@@ -165,15 +165,15 @@ def test_groups_choose_the_families(cells):
         np.testing.assert_array_equal(everything[alone.columns], alone)
     assert list(everything.columns) == names + FLAGS
     assert len(set(everything.columns)) == everything.shape[1]
-    only = frame(HandcraftedFeatures(groups=("color",)), X)
+    only = frame(HandcraftedFeatures(families=("color",)), X)
     assert list(only.columns) == list(frame(ColorFeatures(), X).columns)
 
 
 def test_unknown_group_is_answered_with_the_likely_one(cells):
     with pytest.raises(ValueError, match="Did you mean 'chromatin'"):
-        HandcraftedFeatures(groups=("chromatine",)).fit(cells[0][:1])
+        HandcraftedFeatures(families=("chromatine",)).fit(cells[0][:1])
     with pytest.raises(ValueError, match="empty"):
-        HandcraftedFeatures(groups=()).fit(cells[0][:1])
+        HandcraftedFeatures(families=()).fit(cells[0][:1])
 
 
 def test_images_without_a_map_are_sent_to_the_segmenter(cells):
@@ -225,10 +225,10 @@ def test_fields_are_summed_up_over_cells(cells):
 
 
 def test_every_feature_has_one_line_that_defines_it():
-    from hemaest.features._handcrafted import FAMILIES
+    from hemaest.features._extractors import FAMILIES
 
     for family in FAMILIES.values():
-        for name, text in family().definitions.items():
+        for name, text in family.definitions.items():
             assert text and "\n" not in text, name
 
 

@@ -5,7 +5,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 from skimage.measure import regionprops
 
-from hemaest.features import _lobes, _outline, _region
+from hemaest.features import _lobes, _region, _shape
 
 
 def region(mask):
@@ -16,7 +16,7 @@ def region(mask):
 
 
 def outline(mask):
-    return _outline.loops(np.pad(mask.astype(np.uint8), 1), *_outline.WALK)
+    return _shape.loops(np.pad(mask.astype(np.uint8), 1), *_shape.WALK)
 
 
 def disk(size, radius, shift=(0, 0)):
@@ -87,9 +87,9 @@ def test_outline_encloses_its_part():
 def test_fourier_ellipses_of_an_ellipse():
     yy, xx = np.mgrid[:140, :140] - 70
     mask = (yy / 30) ** 2 + (xx / 60) ** 2 < 1
-    out = np.empty(_outline.N_FOURIER)
-    _outline.fourier(outline(mask)[0], 71.0, 71.0, out)
-    got = dict(zip(_outline.FOURIER_DEFINITIONS, out, strict=True))
+    out = np.empty(_shape.N_FOURIER)
+    _shape.fourier(outline(mask)[0], 71.0, 71.0, out)
+    got = dict(zip(_shape.FOURIER_DEFINITIONS, out, strict=True))
     # an ellipse followed evenly along its length is no pure ellipse of the series
     assert 0.5 < got["fourier_1_minor"] < 0.62
     assert got["fourier_2_major"] < 0.01
@@ -106,8 +106,8 @@ def test_fourier_matches_the_discrete_transform():
     even = np.linspace(0, along[-1], 40_000, endpoint=False)
     c = np.fft.fft(np.interp(even, along, closed.real) + 1j * np.interp(even, along, closed.imag))
     plus, minus = np.abs(c[1:9]), np.abs(c[-1:-9:-1])
-    out = np.empty(_outline.N_FOURIER)
-    _outline.fourier(points.astype(int), 40.0, 40.0, out)
+    out = np.empty(_shape.N_FOURIER)
+    _shape.fourier(points.astype(int), 40.0, 40.0, out)
     first = plus[0] + minus[0]
     assert out[0] == pytest.approx(abs(plus[0] - minus[0]) / first, abs=1e-5)
     np.testing.assert_allclose(out[1:15:2], (plus + minus)[1:] / first, atol=1e-5)
@@ -117,9 +117,9 @@ def test_fourier_matches_the_discrete_transform():
 def test_indentations():
     def measure(mask):
         framed = np.pad(mask.astype(np.uint8), 1)
-        out = np.empty(_outline.N_INDENTATION)
+        out = np.empty(_shape.N_INDENTATION)
         diameter = np.sqrt(4 * mask.sum() / np.pi)
-        _outline.indentations(outline(mask)[0], _region.hull(framed), diameter, out)
+        _shape.indentations(outline(mask)[0], _region.hull(framed), diameter, out)
         return out * [diameter, diameter, 1]
 
     square = np.zeros((40, 40), bool)

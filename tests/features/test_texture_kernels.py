@@ -5,7 +5,7 @@ from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 from skimage.filters import threshold_otsu
 from skimage.morphology import dilation, erosion, footprint_rectangle
 
-from hemaest.features import _glcm, _granularity, _lbp, _nucleus_texture, _parts
+from hemaest.features import _chromatin, _glcm, _lobes, _patterns
 
 ANGLES = np.arange(4) * np.pi / 4
 CROSS = ndi.generate_binary_structure(2, 1).astype(np.uint8)
@@ -100,13 +100,15 @@ def test_bounds_of_co_occurrence(seed):
                 assert -1 <= value <= 1
 
 
-@pytest.mark.parametrize(("points", "radius"), _lbp.CIRCLES)
+@pytest.mark.parametrize(("points", "radius"), _patterns.CIRCLES)
 @pytest.mark.parametrize("smooth", [0, 2, 8])
 def test_binary_patterns_agree_with_scikit_image(points, radius, smooth):
     grey = grain(9, smooth) if smooth < 8 else np.full((30, 30), 77, np.uint8)
-    corners, weights, bins = dict(zip(_lbp.CIRCLES, _lbp.TABLES, strict=True))[points, radius]
-    framed = np.pad(grey, _lbp.PAD).astype(float)
-    codes = _lbp.patterns(framed, corners, weights)[3:-3, 3:-3]
+    corners, weights, bins = dict(zip(_patterns.CIRCLES, _patterns.LBP_TABLES, strict=True))[
+        points, radius
+    ]
+    framed = np.pad(grey, _patterns.PAD).astype(float)
+    codes = _patterns.patterns(framed, corners, weights)[3:-3, 3:-3]
     want = local_binary_pattern(grey, points, radius, "uniform")
     inside = np.s_[2:-2, 2:-2]
     np.testing.assert_array_equal(bins[codes][inside], want[inside])
@@ -127,9 +129,9 @@ def masked_opening(grey, mask, radius):
 @pytest.mark.parametrize("seed", range(3))
 def test_granularity_against_plain_openings(seed):
     grey, mask = np.pad(grain(seed, 1), 1), np.pad(regions(seed) == 2, 1)
-    out = np.empty(_granularity.SIZE)
-    _granularity.measure_granularity(grey, mask.astype(np.uint8), out)
-    got = dict(zip(_granularity.DEFINITIONS, out, strict=True))
+    out = np.empty(_patterns.N_GRANULARITY)
+    _patterns.measure_granularity(grey, mask.astype(np.uint8), out)
+    got = dict(zip(_patterns.GRANULARITY_DEFINITIONS, out, strict=True))
     for kind, picture in (("dark", 255 - grey), ("light", grey)):
         volumes = [int(picture[mask].sum())]
         volumes += [int(masked_opening(picture, mask, r)[mask].sum()) for r in range(1, 5)]
@@ -140,10 +142,10 @@ def test_granularity_against_plain_openings(seed):
 
 def test_fractal_dimension_grows_with_roughness():
     def dimension(grey):
-        out = np.empty(_granularity.SIZE)
+        out = np.empty(_patterns.N_GRANULARITY)
         mask = np.zeros(grey.shape, np.uint8)
         mask[1:-1, 1:-1] = 1
-        _granularity.measure_granularity(grey, mask, out)
+        _patterns.measure_granularity(grey, mask, out)
         return out[-1]
 
     flat = dimension(np.full((40, 40), 9, np.uint8))
@@ -154,7 +156,7 @@ def test_fractal_dimension_grows_with_roughness():
 
 def test_parts_are_those_of_scipy():
     mask = np.pad(grain(3, 1) > 140, 1)
-    labels, areas = _parts.parts(mask.astype(np.uint8))
+    labels, areas = _lobes.parts(mask.astype(np.uint8))
     want, n = ndi.label(mask, np.ones((3, 3)))
     assert len(areas) == n + 1
     np.testing.assert_array_equal(labels, want)
@@ -165,7 +167,7 @@ def test_parts_are_those_of_scipy():
 def test_otsu_is_that_of_scikit_image(seed):
     grey = grain(seed, 3)
     counts = np.bincount(grey.ravel(), minlength=256)
-    threshold, dark, light, between = _nucleus_texture.otsu(counts)
+    threshold, dark, light, between = _chromatin.otsu(counts)
     assert threshold == threshold_otsu(grey)
     assert dark == pytest.approx(grey[grey <= threshold].mean())
     assert light == pytest.approx(grey[grey > threshold].mean())

@@ -136,6 +136,18 @@ def test_a_common_square_moves_inside_and_is_filled_where_the_image_ends():
     assert (filled[outside] == (200, 200, 200, 0)).all()
 
 
+def test_a_common_side_needs_a_fit_of_its_own():
+    """A common side is learned in fit: ``set_params`` after another fit does not provide it."""
+    image = square_cell(60, 60, 10, 10, 20)
+    crop = CropToCell(margin=0).fit(image[None]).set_params(side="common")
+    with pytest.raises(NotFittedError):
+        crop.transform(image[None])
+    assert crop.fit(image[None]).transform(image[None]).shape == (1, 20, 20, 4)
+    crop.set_params(side="cell").fit(image[None]).set_params(side="common")
+    with pytest.raises(NotFittedError):  # the side of the fit before the last is gone
+        crop.transform(image[None])
+
+
 def test_where_no_training_image_holds_a_cell_none_is_cut():
     blank = square_cell(30, 40, 0, 0, 1) * np.uint8([1, 1, 1, 0])
     crop = CropToCell(side="common").fit(blank[None])

@@ -237,7 +237,7 @@ def test_group_aware_scores_from_outside(smear):
 def test_parameters_are_reached_through_the_pipeline(smear):
     X, y, _ = smear
     recipe = clone(make_recipe("handcrafted-logistic"))
-    recipe.set_params(features__groups=("shape",), classify__C=0.5)
+    recipe.set_params(features__families=("shape",), classify__C=0.5)
     recipe.fit(X, y)
     names = recipe["classify"].feature_names_in_
     assert "nc_ratio" in names and not [n for n in names if "glcm" in n]
