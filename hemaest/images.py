@@ -20,7 +20,7 @@ __all__ = ["ImageRef", "check_images", "read_image"]
 
 MAX_PIXELS = 100_000_000
 GREY, RGB = 1, 2  # what tiff files say of their colours (PhotometricInterpretation)
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 Channels = Literal["any", "rgb", "map"]
 

@@ -1,13 +1,20 @@
 """Walking a folder of images: sorted, through links, without debris."""
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hemaest.images import EXTENSIONS
 
 # what file browsers and archives leave behind, besides names that begin with a dot
 DEBRIS = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+# images all the same, but not in a form that is read
+OTHER_IMAGES = frozenset(
+    {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".raw", ".dng", ".cr2", ".nef"}
+    | {".dcm", ".svs", ".ndpi", ".mrxs", ".scn", ".czi", ".nd2", ".lif", ".oib", ".vsi"}
+)
+NAMED = 3  # examples in a warning
 
 
 def is_debris(path: Path) -> bool:
@@ -32,13 +39,16 @@ def folder_key(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(
+    top: Path, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yield each folder with its subfolders and files, as ``os.walk`` does.
 
     Names are sorted and debris is left out; links to folders are followed, but not those that
     lead back to a folder on the way. Subfolders taken out of the yielded list are not entered.
+    ``on_error`` gets the error of each folder that cannot be read.
     """
-    for root, folders, names in os.walk(top, followlinks=True):
+    for root, folders, names in os.walk(top, followlinks=True, onerror=on_error):
         here = Path(root)
         folders[:] = sorted(
             f for f in folders if not is_debris(Path(f)) and not _leads_back(top, here / f)
@@ -56,13 +66,48 @@ def _leads_back(top: Path, path: Path) -> bool:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files below a folder, sorted, without hidden files and debris."""
-    return [
-        here / name
-        for here, _, names in walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in EXTENSIONS
-    ]
+    """Return the image files below a folder, sorted, without hidden files and debris.
+
+    A warning counts and names what is left out although it is, or may hold, an image: files of
+    other image formats, and folders that cannot be read.
+    """
+    files: list[Path] = []
+    others: list[str] = []
+    closed: list[OSError] = []
+    for here, _, names in walk(folder, closed.append):
+        for name in names:
+            kind = Path(name).suffix.lower()
+            if kind in EXTENSIONS:
+                files.append(here / name)
+            elif kind in OTHER_IMAGES:
+                others.append((here / name).relative_to(folder).as_posix())
+    if others:
+        kinds = ", ".join(sorted({Path(name).suffix.lower() for name in others}))
+        warnings.warn(
+            f"{folder}: {_some(others, 'image file')} left out, because {kinds} is not read; save "
+            "them as RGB in JPEG, PNG, BMP, WebP or TIFF files.",
+            stacklevel=2,
+        )
+    if closed:
+        names = [f"{error.filename} ({error.strerror})" for error in closed]
+        warnings.warn(
+            f"{folder}: {_some(names, 'folder')} left out, because it cannot be read; change its "
+            "permissions.",
+            stacklevel=2,
+        )
+    return files
+
+
+def _some(names: list[str], what: str) -> str:
+    """Return how many there are, and the first few of them.
+
+    Examples
+    --------
+    >>> _some(["a.gif", "b.gif"], "image file")
+    '2 image files (a.gif, b.gif)'
+    """
+    shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({shown})"
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:

@@ -1,10 +1,14 @@
 """What the loaders do with broken files, odd names, links, repeats and folders of no class."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
+from permissions import UNTESTABLE, limited
 from pictures import put as put_picture
+from PIL import Image
 
 from hemaest.datasets import (
     load_aml_matek,
@@ -16,6 +20,8 @@ from hemaest.datasets import (
     load_raabin,
     load_taleqani,
 )
+from hemaest.datasets._tree import image_files
+from hemaest.images import ImageRef
 
 
 def put(root, *names):
@@ -233,3 +239,35 @@ def test_images_that_no_row_names_are_told(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label,dup_group\nPre/a.jpg,Pre,\n")
     with pytest.warns(UserWarning, match=r"1 image\(s\) .* in no row of labels\.csv.*Pre/b\.jpg"):
         assert load_taleqani(tmp_path).filenames == ["Pre/a.jpg"]
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path):
+    save = Image.new("RGB", (8, 8), "white").save
+    for name in ("a.png", "b.jfif", "c.gif", "d.GIF", "sub/e.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / name, format="PNG")
+    with pytest.warns(UserWarning, match=r"2 image files \(c\.gif, d\.GIF\) left out"):
+        files = image_files(tmp_path)
+    assert [f.name for f in files] == ["a.png", "b.jfif", "e.jpg"]
+    assert ImageRef(tmp_path / "b.jfif").read().shape == (8, 8, 3)
+
+
+@pytest.mark.skipif(bool(UNTESTABLE), reason=UNTESTABLE)
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    put_picture(tmp_path / "a.png", 20)
+    put_picture(closed / "b.png", 20)
+    closed.chmod(0)
+    code = (
+        "from pathlib import Path; from hemaest.datasets._tree import image_files\n"
+        f"print([f.name for f in image_files(Path({str(tmp_path)!r}))])"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, **limited()
+        )
+    finally:
+        closed.chmod(0o755)
+    assert done.stdout.strip() == "['a.png']", done.stderr
+    assert "1 folder (" in done.stderr and "closed (Permission denied)) left out" in done.stderr
