@@ -53,7 +53,7 @@ DELTA = 6.0 / 29.0
 
 # optical densities of the pure stains in R, G, B; the nuclear stain first, eosin second
 STAIN_BASES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    # methylene blue and eosin, the vectors of the common colour deconvolution plug-ins
+    # methylene blue and eosin, the vectors of the common color deconvolution plug-ins
     "giemsa": ((0.834750233, 0.513556283, 0.196330403), (0.092789, 0.954111, 0.283111)),
     # polychromed: azure B takes up more green than methylene blue does
     "wright": ((0.74, 0.63, 0.24), (0.092789, 0.954111, 0.283111)),
@@ -123,12 +123,12 @@ def lightness(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def lab_to_rgb(lab: ArrayLike) -> NDArray[np.uint8]:
-    """Return uint8 sRGB of CIELAB; colours that sRGB has not are clipped.
+    """Return uint8 sRGB of CIELAB; colors that sRGB has not are clipped.
 
     Examples
     --------
-    >>> colours = np.random.default_rng(0).integers(0, 256, (500, 3)).astype(np.uint8)
-    >>> bool((lab_to_rgb(rgb_to_lab(colours)) == colours).all())
+    >>> colors = np.random.default_rng(0).integers(0, 256, (500, 3)).astype(np.uint8)
+    >>> bool((lab_to_rgb(rgb_to_lab(colors)) == colors).all())
     True
     """
     lab = np.asarray(lab, dtype=np.float32)
@@ -186,7 +186,7 @@ def _unit_rows(basis: ArrayLike) -> NDArray[np.float64]:
     if len(rows) == 2:
         rows = with_normal(rows)
     if abs(np.linalg.det(rows)) < 1e-6:
-        raise ValueError("The stains of a basis must differ in colour; these lie in one plane.")
+        raise ValueError("The stains of a basis must differ in color; these lie in one plane.")
     return rows
 
 
@@ -205,7 +205,7 @@ def with_normal(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def plasma_color(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the colour of the empty glass: the median of the pixels with the most green.
+    """Return the color of the empty glass: the median of the pixels with the most green.
 
     Examples
     --------

@@ -40,7 +40,7 @@ def find_frame(image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
 
 
 def beside_frame(image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """Return where the picture is, None where all of the image is picture, or none of it."""
+    """Return what is beside the frame; None where there is no frame, or nothing beside it."""
     frame = find_frame(image)
     if frame is None:
         return None

@@ -14,9 +14,9 @@ Image = NDArray[np.uint8]
 
 
 def scale_to(image: Image, height: int, width: int) -> Image:
-    """Return the image at another size; the cell map moves by nearest neighbour.
+    """Return the image at another size; the cell map moves by nearest neighbor.
 
-    Colours are averaged over areas when shrinking and interpolated linearly when growing.
+    Colors are averaged over areas when shrinking and interpolated linearly when growing.
 
     Examples
     --------
@@ -38,14 +38,14 @@ def scale_to(image: Image, height: int, width: int) -> Image:
 
 
 def fit_inside(image: Image, height: int, width: int) -> Image:
-    """Scale to fit inside the size, and pad with the border's median colour (letterbox)."""
+    """Scale to fit inside the size, and pad with the border's median color (letterbox)."""
     scale = min(height / image.shape[0], width / image.shape[1])
     inner = scale_to(image, *_scaled(image, scale, height, width, min))
     return pad_to(inner, height, width, border_color(image))
 
 
 def pad_to(image: Image, height: int, width: int, color: Image) -> Image:
-    """Put the image in the middle of a canvas of one colour, whose cell map is empty.
+    """Put the image in the middle of a canvas of one color, whose cell map is empty.
 
     Examples
     --------

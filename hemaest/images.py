@@ -1,4 +1,4 @@
-"""The one picture type: the gate that every estimator calls, lazy references, reading files.
+"""The one image type: the gate that every estimator calls, lazy references, reading files.
 
 A set of images is either dense, ``uint8 (n, H, W, C)``, or ragged, a 1-D object array whose items
 are ``uint8 (H, W, C)`` arrays or :class:`ImageRef`. ``C`` is 3 (RGB) or 4: RGB and a cell map (see
@@ -19,7 +19,7 @@ from hemaest import cellmap
 __all__ = ["ImageRef", "check_images", "read_image"]
 
 MAX_PIXELS = 100_000_000
-GREY, RGB = 1, 2  # what tiff files say of their colours (PhotometricInterpretation)
+GREY, RGB = 1, 2  # what tiff files say of their colors (PhotometricInterpretation)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 Channels = Literal["any", "rgb", "map"]
@@ -83,15 +83,15 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     """Read one RGB image from a JPEG, PNG, BMP, WebP or TIFF file.
 
     The EXIF orientation is applied. 16-bit values are scaled to 8 bits over their full range. An
-    alpha channel is dropped: colours stay as they are stored, and pixels that are wholly
-    transparent become white, since their stored colour means nothing.
+    alpha channel is dropped: colors stay as they are stored, and pixels that are wholly
+    transparent become white, since their stored color means nothing.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     max_pixels : int, default=100_000_000
-        Larger pictures are refused after reading their header only.
+        Larger images are refused after reading their header only.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     Raises
     ------
     ValueError
-        With the file's name, when it is no readable colour image of a sensible size.
+        With the file's name, when it is no readable color image of a sensible size.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def _refuse_size(name: str, width: int, height: int, max_pixels: int) -> None:
             "into tiles, or call read_image(path, max_pixels=...) if you mean it."
         )
     if width * height < 2:
-        raise ValueError(f"{name} is 1 pixel; that is no picture of a cell.")
+        raise ValueError(f"{name} is 1 pixel; that is no image of a cell.")
 
 
 def _read_with_pillow(name: str, max_pixels: int) -> NDArray[Any]:
@@ -148,7 +148,7 @@ def _read_with_pillow(name: str, max_pixels: int) -> NDArray[Any]:
                 mode = upright.mode
                 if mode in {"1", "L", "LA", "I", "F"} or mode.startswith("I;"):
                     raise ValueError(
-                        f"{name} is a grey image (mode {mode}); hemaest reads stained colour "
+                        f"{name} is a grey image (mode {mode}); hemaest reads stained color "
                         "images. If it is a mask, keep it out of the image folder."
                     )
                 has_alpha = mode in {"RGBA", "PA"} or "transparency" in upright.info
@@ -163,7 +163,7 @@ def _read_with_pillow(name: str, max_pixels: int) -> NDArray[Any]:
 
 
 def _read_tiff(name: str, max_pixels: int) -> NDArray[Any]:
-    """Read TIFF through tifffile: Pillow cannot read 16-bit colour."""
+    """Read TIFF through tifffile: Pillow cannot read 16-bit color."""
     import tifffile
 
     try:
@@ -201,7 +201,7 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _to_rgb8(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if pixels.ndim != 3 or pixels.shape[2] not in {3, 4}:
         raise ValueError(
-            f"{name} has shape {pixels.shape}, which is grey or no colour image; hemaest reads "
+            f"{name} has shape {pixels.shape}, which is grey or no color image; hemaest reads "
             "RGB (or RGBA) images."
         )
     if pixels.dtype == np.uint16:
@@ -238,14 +238,14 @@ def to_object_array(items: Sequence[Any]) -> NDArray[Any]:
 
 
 def pack(images: Sequence[NDArray[np.uint8]], *, dense: bool) -> NDArray[Any]:
-    """Return images as one dense array where that is asked for and sizes allow, else ragged."""
+    """Return images as one dense array where ``dense`` says so and sizes allow, else ragged."""
     if dense and len(images) and len({image.shape for image in images}) == 1:
         return np.stack(images)
     return to_object_array(images)
 
 
 def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the colours of one image (a view)."""
+    """Return the colors of one image (a view)."""
     return image[..., :3]
 
 

@@ -1,4 +1,4 @@
-"""Handcrafted features of cells: shape, chromatin texture and colour, as named float tables."""
+"""Handcrafted features of cells: shape, chromatin texture and color, as named float tables."""
 
 import lazy_loader as _lazy
 

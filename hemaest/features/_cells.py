@@ -80,7 +80,7 @@ def _cell_table(cell_map, cell_of, is_nucleus):
 
 
 def central(table: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the row of the cell whose box is centred nearest to the middle of the image."""
+    """Return the row of the cell whose box is centered nearest to the middle of the image."""
     if len(table) == 1:
         return table[0]
     dy = table[:, 1] + table[:, 3] - shape[0]

@@ -113,7 +113,7 @@ def texture(image, k, box, out):
 def cut_texture(image, codes, box):
     """Return red, green and blue around a cell and the regions in its box.
 
-    All have a frame of 3 pixels; beyond the image the colours repeat its edge, so that a cell that
+    All have a frame of 3 pixels; beyond the image the colors repeat its edge, so that a cell that
     is cut off has no dark rim there.
     """
     y0, x0, y1, x1 = box
@@ -144,7 +144,7 @@ def cut_texture(image, codes, box):
 def _halve_rows(picture):
     """Return the sums of rows in pairs (even size) or under (1, 2, 1) (odd size), as weights of 4.
 
-    So the picture is sampled evenly about its middle, whichever way it is turned.
+    So the image is sampled evenly about its middle, whichever way it is turned.
     """
     height, width = picture.shape
     half = (height + 1) // 2
@@ -162,14 +162,14 @@ def _halve_rows(picture):
 
 @kernel(fastmath=False)
 def _halve(picture):
-    """Return a picture at half size, in sixteenths."""
+    """Return an image at half size, in sixteenths."""
     rows = _halve_rows(picture.astype(np.int64))
     return _halve_rows(np.ascontiguousarray(rows.T)).T
 
 
 @kernel(fastmath=False)
 def halve(colors, regions):
-    """Return colours and regions at half size, framed; a pixel is what most of it was."""
+    """Return colors and regions at half size, framed; a pixel is what most of it was."""
     inner = regions[3:-3, 3:-3]
     nucleus = _halve((inner == 2).astype(np.uint8))
     cell = _halve((inner > 0).astype(np.uint8))
@@ -326,7 +326,7 @@ def _edge(grey, mask, squared, out):
 def measure_nucleus(grey, mask, counts, ring_out, out):
     """Write the values of :data:`RING_DEFINITIONS` and :data:`NUCLEUS_DEFINITIONS`.
 
-    Picture and mask have a frame of at least one pixel; the mask's is zero.
+    Image and mask have a frame of at least one pixel; the mask's is zero.
     """
     n = counts.sum()
     if n == 0:

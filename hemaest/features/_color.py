@@ -74,7 +74,7 @@ def region_definitions() -> dict[str, str]:
 
 
 def histogram_definitions() -> dict[str, str]:
-    """Return the name and one-line definition of the shares of colours, in order."""
+    """Return the name and one-line definition of the shares of colors, in order."""
     lines = {}
     for region in ("cytoplasm", "nucleus"):
         for i in range(BINS):
@@ -90,7 +90,7 @@ def histogram_definitions() -> dict[str, str]:
 
 @cache
 def color_definitions() -> dict[str, str]:
-    """Return the name and one-line definition of every colour feature of a cell, in order."""
+    """Return the name and one-line definition of every color feature of a cell, in order."""
     base = region_definitions()
     lines = {f"{r}_{name}": f"{r}: {text}" for r in REGIONS for name, text in base.items()}
     for one, other in CONTRASTS:
@@ -101,7 +101,7 @@ def color_definitions() -> dict[str, str]:
 
 @cache
 def image_definitions() -> dict[str, str]:
-    """Return the name and one-line definition of every colour feature of a whole picture."""
+    """Return the name and one-line definition of every color feature of a whole image."""
     return {
         f"image_{name}": f"whole picture: {text}" for name, text in region_definitions().items()
     }
@@ -121,7 +121,7 @@ TABLES = (OPTICAL_DENSITY, _XYZ_PARTS, _ROOTS)
 def measure_color(
     image: NDArray[np.uint8], k: int, box: NDArray[np.int64], out: NDArray[np.float64]
 ) -> None:
-    """Write the colour features of cell ``k``."""
+    """Write the color features of cell ``k``."""
     statistics, histograms = region_statistics(image, image[..., 3], region_table(k), 3)
     out[: 3 * N_STATISTICS] = statistics.ravel()
     places = 3 * np.arange(len(CONTRASTED))
@@ -349,7 +349,7 @@ def _granules(image, codes, box, surround, density, out):
 
 @kernel(fastmath=False)
 def _shares(image, codes, box, xyz, roots, out):
-    """Write the shares of colour bins of cytoplasm and nucleus."""
+    """Write the shares of color bins of cytoplasm and nucleus."""
     counts = np.zeros((2, 44))
     for y in range(box[0], box[2]):
         for x in range(box[1], box[3]):

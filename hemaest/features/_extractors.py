@@ -54,7 +54,7 @@ class MorphologyFeatures(CellFeatures):
 
     See Also
     --------
-    HandcraftedFeatures : Shape, chromatin and colour at once.
+    HandcraftedFeatures : Shape, chromatin and color at once.
 
     Notes
     -----
@@ -83,11 +83,11 @@ class MorphologyFeatures(CellFeatures):
 class ChromatinTexture(CellFeatures):
     """Texture of nucleus and cytoplasm inside their true masks.
 
-    The picture is the green channel, where the dyes of blood stains absorb most. Grey levels are
+    The image is the green channel, where the dyes of blood stains absorb most. Gray levels are
     fixed (32 levels of 8 values), so a feature means the same in every image. Co-occurrence
     (4 angles, distances 1, 3 and 5) and uniform binary patterns have the values of scikit-image
     to 1e-9; entropies and information measures use natural logarithms. Of a cell that is cut off
-    by the border of the image, the picture beyond repeats its edge.
+    by the border of the image, the image beyond repeats its edge.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class ChromatinTexture(CellFeatures):
 
     See Also
     --------
-    HandcraftedFeatures : Shape, chromatin and colour at once.
+    HandcraftedFeatures : Shape, chromatin and color at once.
 
     Examples
     --------
@@ -121,12 +121,12 @@ class ChromatinTexture(CellFeatures):
 
 
 class ColorFeatures(CellFeatures):
-    """Colour statistics in RGB, optical density and CIELAB.
+    """Color statistics in RGB, optical density and CIELAB.
 
-    RGB images give the statistics of the whole picture (``image_...``): the shortcut control that
+    RGB images give the statistics of the whole image (``image_...``): the shortcut control that
     every score of a morphology should be shown beside. Images with a cell map give those of the
     nucleus, the cytoplasm and the surround (no cell at all), the contrasts between them, the
-    shares of colours, granules and vacuoles.
+    shares of colors, granules and vacuoles.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class ColorFeatures(CellFeatures):
 
     See Also
     --------
-    HandcraftedFeatures : Shape, chromatin and colour at once.
+    HandcraftedFeatures : Shape, chromatin and color at once.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def _n_channels(X: NDArray[Any]) -> int:
 
 
 class HandcraftedFeatures(CellFeatures):
-    """Shape, chromatin texture and colour of a cell: every handcrafted feature, named.
+    """Shape, chromatin texture and color of a cell: every handcrafted feature, named.
 
     Parameters
     ----------

@@ -127,7 +127,7 @@ def spans(regions):
 def co_occurrence(codes, ends, dy, dx, pad, n, counts):
     """Count the pairs of codes at one offset; return their n x n matrix, a part of ``counts``.
 
-    Neighbours are often the same pair: four matrices in turn keep one count from having to wait
+    Neighbors are often the same pair: four matrices in turn keep one count from having to wait
     for the one before it.
     """
     size = n * n

@@ -53,7 +53,7 @@ N_GRANULARITY = len(GRANULARITY_DEFINITIONS)
 
 
 def _circle(points: int, radius: int):
-    """Return integer corners (y, x) and the four integer weights of each neighbour."""
+    """Return integer corners (y, x) and the four integer weights of each neighbor."""
     angles = 2 * np.pi * np.arange(points) / points
     ys = np.rint(-radius * np.sin(angles) * 1e5).astype(np.int64)
     xs = np.rint(radius * np.cos(angles) * 1e5).astype(np.int64)
@@ -79,7 +79,7 @@ LBP_TABLES = tuple((*_circle(points, radius), _bins(points)) for points, radius 
 def measure_lbp(framed, regions, circle, out):
     """Write the shares of cytoplasm (region 1) and nucleus (region 2) for one circle.
 
-    ``framed`` is the grey picture as floats with a frame of PAD pixels of what lies around it.
+    ``framed`` is the grey image as floats with a frame of PAD pixels of what lies around it.
     """
     codes = patterns(framed, circle[0], circle[1])
     _shares(codes, regions, circle[2], out)
@@ -87,7 +87,7 @@ def measure_lbp(framed, regions, circle, out):
 
 @kernel(fastmath=False)
 def patterns(grey, corners, weights):
-    """Return the pattern of each pixel of a float picture with a frame of PAD."""
+    """Return the pattern of each pixel of a float image with a frame of PAD."""
     height, width = grey.shape
     codes = np.zeros((height, width), np.uint16)
     for p in range(len(corners)):

@@ -44,7 +44,7 @@ _CROFTON[[2, 7, 10, 11]] = np.pi / (4 * _ROOT2)
 _CROFTON[3] = np.pi / (2 * _ROOT2)
 _CROFTON[[8, 12]] = np.pi / 4
 _CROFTON[[9, 13]] = np.pi / 2
-# weight of a border pixel by 10 x diagonal + 2 x straight border neighbours + 1
+# weight of a border pixel by 10 x diagonal + 2 x straight border neighbors + 1
 _BORDER = np.zeros(50)
 _BORDER[[5, 7, 15, 17, 25, 27]] = 1
 _BORDER[[21, 33]] = _ROOT2
@@ -264,7 +264,7 @@ def hull(mask):
 
 @kernel(fastmath=False)
 def hull_pixels(points):
-    """Return the pixel centres inside a hull in doubled coordinates, its edge included."""
+    """Return the pixel centers inside a hull in doubled coordinates, its edge included."""
     n = len(points)
     low = points[:, 0].min()
     high = points[:, 0].max()

@@ -167,7 +167,7 @@ def _on_border(mask, y0, x0, height, width):
             continue
         if x0 == 0:
             count += mask[y, 1]
-        # a picture of one column has one border, not two
+        # an image of one column has one border, not two
         if last_x == mask.shape[1] - 2 and width > 1:
             count += mask[y, last_x]
     return count

@@ -44,7 +44,7 @@ class CropToCell(ImageTransformer):
     Notes
     -----
     Where an image is smaller than its square, a square of its own is made smaller, and a common
-    one is filled with the median colour of the image's border.
+    one is filled with the median color of the image's border.
 
     Examples
     --------
@@ -110,7 +110,7 @@ class CropToCell(ImageTransformer):
 
 
 class MaskBackground(ImageTransformer):
-    """Paint everything outside the cells in one colour, so that no step can look there.
+    """Paint everything outside the cells in one color, so that no step can look there.
 
     An image without a cell is left as it is: painting all of it would say more than is known.
 
@@ -119,7 +119,7 @@ class MaskBackground(ImageTransformer):
     keep : {"cell", "nucleus", "cytoplasm"}, default="cell"
         What stays visible.
     fill : {"white", "border"}, default="white"
-        The colour: white, or the median colour of the image's border.
+        The color: white, or the median color of the image's border.
     n_jobs : int, optional
         Threads; None means all that are available.
 

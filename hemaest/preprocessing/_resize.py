@@ -20,7 +20,7 @@ class Resize(ImageTransformer):
     size : int or (int, int), default=128
         Side of the square, or (height, width).
     mode : {"pad", "crop"}, default="pad"
-        ``"pad"`` fits the whole image inside and fills the rest with the median colour of the
+        ``"pad"`` fits the whole image inside and fills the rest with the median color of the
         image's border. ``"crop"`` covers the size and cuts off the rest.
     n_jobs : int, optional
         Threads.

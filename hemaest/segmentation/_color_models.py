@@ -13,12 +13,12 @@ from hemaest._numba import kernel
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-# added to each variance, which keeps a Gaussian of few or like colours proper
+# added to each variance, which keeps a Gaussian of few or like colors proper
 FLOOR = 1.0
 
 
 def kmeans(points: Array, k: int, rounds: int = 12) -> NDArray[np.float32]:
-    """Return k centres; started from quantiles of the first column, so no seed is needed.
+    """Return k centers; started from quantiles of the first column, so no seed is needed.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def kmeans(points: Array, k: int, rounds: int = 12) -> NDArray[np.float32]:
 
 
 def nearest(points: Array, centres: Array) -> NDArray[np.int32]:
-    """Return the index of the nearest centre of each point."""
+    """Return the index of the nearest center of each point."""
     member = np.zeros(len(points), np.int32)
     assign(np.ascontiguousarray(points, np.float32), centres, member)
     return member
@@ -80,7 +80,7 @@ def otsu3(values: NDArray[np.uint8]) -> float:
 
 @kernel
 def assign(points, centres, member):
-    """Write the index of the nearest centre of each point."""
+    """Write the index of the nearest center of each point."""
     for i in range(len(points)):
         least = np.inf
         for j in range(len(centres)):
@@ -95,7 +95,7 @@ def assign(points, centres, member):
 
 @kernel
 def refine(points, centres, rounds, still):
-    """Move centres to the means of their points, until none moves further than ``still``."""
+    """Move centers to the means of their points, until none moves further than ``still``."""
     member = np.zeros(len(points), np.int32)
     for _ in range(rounds):
         assign(points, centres, member)
@@ -138,11 +138,11 @@ def log_densities(points, means, whitening, offsets, out):
         out[i] = top + np.log(total)
 
 
-# standardized density in units of the least spread that the colour of a tissue has
+# standardized density in units of the least spread that the color of a tissue has
 UNIT = 50.0
 SURE = 0.8
-# the weight of colour in telling nucleus from cytoplasm, and cell from surround; and the most
-# that the colour of one pixel can say, as log odds
+# the weight of color in telling nucleus from cytoplasm, and cell from surround; and the most
+# that the color of one pixel can say, as log odds
 SAY_NUCLEUS, SAY_CELL, MOST = 0.5, 0.4, 3.0
 FEWEST = 20
 REACH = 15
@@ -151,10 +151,10 @@ REACH = 15
 def adapted(
     density: NDArray[np.float32], shares: NDArray[np.float32], cell: Mask
 ) -> NDArray[np.float32]:
-    """Return the shares after the picture's own colours have had their say.
+    """Return the shares after the image's own colors were taken into account.
 
     Where the network is sure it shows what nucleus, cytoplasm and surround look like in this
-    picture: a Gaussian of density each, three for the surround. They then move the borders, which
+    image: a Gaussian of density each, three for the surround. They then move the borders, which
     the network draws by what it saw of other stains.
     """
     import cv2

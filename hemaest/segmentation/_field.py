@@ -167,7 +167,7 @@ def _tidy(mask: Mask) -> Mask:
 
 
 def _like_nuclei(mask: Mask, work: WorkingImage) -> Mask:
-    """Drop components that have the colour of red cells."""
+    """Drop components that have the color of red cells."""
     means, labels = _component_means(mask, work.raw_density)
     keep = stained_like_nuclei(means)
     keep[0] = False

@@ -42,7 +42,7 @@ def find_field(
 ) -> FieldResult:
     """Find every leukocyte of an RGB field.
 
-    The voters find them and a network, where given, has a say in their outlines; ``network_only``
+    The voters find them and a network, where given, moves their outlines; ``network_only``
     lets the network find them too, for one that was trained on masks of fields. What is too large
     to be seen at once is seen in tiles.
     """
@@ -214,7 +214,7 @@ def small_and_pale(looks: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def tiles(size: tuple[int, int], side: float, overlap: float) -> Iterator[tuple[Box, Box]]:
-    """Yield the cores, which part the picture, and the wider windows around them.
+    """Yield the cores, which partition the image, and the wider windows around them.
 
     Examples
     --------

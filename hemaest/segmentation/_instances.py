@@ -58,7 +58,7 @@ def split_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
     import cv2
 
     rim = int(np.ceil(radius)) + 2
-    # a cell that the picture cuts goes on beyond its edge
+    # a cell that the image cuts goes on beyond its edge
     padded = np.pad(mask, rim, mode="edge").astype(np.uint8)
     depth = cv2.distanceTransform(np.pad(padded, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     n, whole = cv2.connectedComponents(padded, connectivity=4)
@@ -94,7 +94,7 @@ def _one_deep_part(depth: NDArray[np.float32], radius: float) -> bool:
 
 
 def attach_to_nucleus(pieces: NDArray[np.int32], nucleus: Mask, least: float) -> NDArray[np.int32]:
-    """Join a piece without a nucleus to the neighbour with the longest border."""
+    """Join a piece without a nucleus to the neighbor with the longest border."""
     count = np.bincount(pieces[nucleus], minlength=pieces.max() + 1)
     poor = count < least
     border = _borders(pieces, np.ones(pieces.shape, np.float32))

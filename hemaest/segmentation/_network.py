@@ -38,7 +38,7 @@ SHIPPED = Path(__file__).with_name("cells.safetensors")
 FIRST_SIDE = 80
 WINDOW = 1.7
 SMALLEST = 12
-# a mask that fills this much of its hull has no neck to be parted at
+# a mask that fills this much of its hull has no neck to be split at
 CONVEX = 0.94
 
 
@@ -149,7 +149,7 @@ def _solidity(mask: Mask) -> float:
 
     points = cv2.findNonZero(mask.astype(np.uint8))
     corners = cv2.convexHull(points).reshape(-1, 2)
-    # pixels are squares, the hull of their centres is half a pixel short all around
+    # pixels are squares, the hull of their centers is half a pixel short all around
     return float(mask.sum() / max(cv2.contourArea(corners) + 0.5 * cv2.arcLength(corners, True), 1))
 
 

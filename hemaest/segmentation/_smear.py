@@ -36,7 +36,7 @@ class SmearDetector(ImageTransformer):
         is ``"voters"``.
     min_score : float, default=0.5
         Cells with a lower score are left out. A score grows with the size of the nucleus
-        against red cells and with its difference from them in colour.
+        against red cells and with its difference from them in color.
     margin : float, default=0.15
         How much wider than its box a crop is, on each side, as a share of the box.
     n_jobs : int, optional
@@ -264,7 +264,7 @@ def _with_margin(
 def _shifted(
     boxes: NDArray[np.float64], offset: NDArray[np.float64], size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Move the edges of boxes by shares of their width and height; keep them in the picture."""
+    """Move the edges of boxes by shares of their width and height; keep them in the image."""
     if not offset.any():
         return boxes
     wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]

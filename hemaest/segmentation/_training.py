@@ -174,7 +174,7 @@ def pair(
     """Return one training pair: standardized density (3, s, s) and classes (s, s).
 
     With ``closer`` the pair shows the cell in the middle of a window of ``AROUND`` times its size,
-    where the picture is larger than that.
+    where the image is larger than that.
     """
     import cv2
 
@@ -216,7 +216,7 @@ def train(
 ) -> SmallUNet:
     """Train in place by one-cycle AdamW; return the running average of the weights.
 
-    A first share ``coarse`` of the steps sees small pictures, at half the cost. ``bfloat16``
+    A first share ``coarse`` of the steps sees small images, at half the cost. ``bfloat16``
     saves a third of the time on processors that multiply in it. ``watch`` is shown the step and
     the average.
     """
@@ -267,7 +267,7 @@ def segmentation_loss(logits: Tensor, share: Tensor) -> Tensor:
 def augment(
     x: Tensor, y: Tensor, rng: torch.Generator, how: AugmentStrength, side: int
 ) -> tuple[Tensor, Tensor]:
-    """Return a changed batch of pictures of ``side`` pixels.
+    """Return a changed batch of images of ``side`` pixels.
 
     x is standardized density (n, 3, s, s), y the class shares (n, 3, s, s).
     """
@@ -306,7 +306,7 @@ def _field(rng: torch.Generator, x: Tensor, coarse: int) -> Tensor:
 
 
 def _mix(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
-    """Cut a side of some pictures away and show another picture there: neighbours, cut cells."""
+    """Cut a side of some images away and show another image there: neighbors, cut cells."""
     n, size = len(x), x.shape[-1]
     other = torch.randperm(n, generator=rng)
     angle = _uniform(rng, n, 0, 2 * torch.pi)
@@ -374,7 +374,7 @@ def _chromatin(x: Tensor, y: Tensor, rng: torch.Generator, how: AugmentStrength)
 
 
 def _granules(x: Tensor, y: Tensor, rng: torch.Generator, share: float) -> Tensor:
-    """Fill the cytoplasm of some cells with grains of one colour, up to the nucleus' darkness."""
+    """Fill the cytoplasm of some cells with grains of one color, up to the nucleus' darkness."""
     n = len(x)
     fine = (torch.rand((n, 1, 1, 1), generator=rng) < 0.6).float()
     grains = fine * _field(rng, x, 3) + (1 - fine) * _field(rng, x, 6)
@@ -395,7 +395,7 @@ def _rim(x: Tensor, y: Tensor, soft: Tensor, rng: torch.Generator, share: float)
 
 
 def _blur(x: Tensor, rng: torch.Generator, how: AugmentStrength) -> Tensor:
-    """Put each picture out of focus by its own amount; some lenses also part the colours."""
+    """Put each image out of focus by its own amount; some lenses also part the colors."""
     n = len(x)
     sigma = _uniform(rng, n, 0.05, how.blur).reshape(n, 1, 1)
     parted = _some(rng, n, 0.3).reshape(n, 1, 1)
@@ -420,7 +420,7 @@ def _tone(x: Tensor, rng: torch.Generator, scale: float) -> Tensor:
 
 
 def _frame(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-    """Lay empty bands along the edges of some pictures; the truth below becomes background."""
+    """Lay empty bands along the edges of some images; the truth below becomes background."""
     n, size = len(x), x.shape[-1]
     for i in torch.nonzero(torch.rand(n, generator=rng) < 0.1).flatten().tolist():
         width = int(torch.randint(1, size // 6, (1,), generator=rng))

@@ -166,7 +166,7 @@ def _violet(work: WorkingImage) -> Mask:
 
 
 def violet_map(rgb: NDArray[np.uint8], valid: Mask) -> NDArray[np.float32]:
-    """Return how violet each pixel is, 0 to 1, free of the light's colour."""
+    """Return how violet each pixel is, 0 to 1, free of the light's color."""
     import cv2
 
     mean = np.maximum(cv2.mean(rgb, valid.astype(np.uint8))[:3], 1).astype(np.float32)
@@ -230,8 +230,8 @@ def cell_posterior(work: WorkingImage, nucleus: Mask, steps: int = 2) -> NDArray
     """Return the probability that a pixel belongs to the cell of this nucleus.
 
     The prior falls with the distance from the nucleus' hull, in units of its radius. The
-    background is four Gaussians of colour far from the nucleus; the cytoplasm is one, which
-    starts as "any colour of this image", so that red cells that touch the nucleus are explained
+    background is four Gaussians of color far from the nucleus; the cytoplasm is one, which
+    starts as "any color of this image", so that red cells that touch the nucleus are explained
     by the background before the cytoplasm can take them.
     """
     import cv2

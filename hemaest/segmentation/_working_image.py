@@ -102,7 +102,7 @@ def working_image(image: NDArray[np.uint8], side: int) -> WorkingImage:
 
 
 def square_around(cell: NDArray[np.bool_], times: float) -> tuple[slice, slice]:
-    """Return the square window of ``times`` a cell's size around it, inside the picture.
+    """Return the square window of ``times`` a cell's size around it, inside the image.
 
     Examples
     --------
