@@ -51,13 +51,14 @@ def kernel(function: Any = None, *, fastmath: bool = True, inline: bool = False)
         folder = private_folder()
     if folder is None:
         return compiled()(function)
-    before, config.CACHE_DIR = config.CACHE_DIR, folder
+    settings: Any = config
+    before, settings.CACHE_DIR = settings.CACHE_DIR, folder
     try:
         return _forgiving(compiled(cache=True)(function))
     except RuntimeError:
         return compiled()(function)
     finally:
-        config.CACHE_DIR = before
+        settings.CACHE_DIR = before
 
 
 def private_folder() -> str | None:

@@ -20,7 +20,7 @@ as a rule. The results of the library do not depend on the number of threads.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -152,7 +152,7 @@ def pool_size(n_jobs: int | None, n_items: int | None = None) -> int:
 
 
 def map_images(
-    function: Callable[..., Any], X: NDArray[Any], *more: Sequence[Any], n_jobs: int | None = None
+    function: Callable[..., Any], X: NDArray[Any], *more: Any, n_jobs: int | None = None
 ) -> list[Any]:
     """Return ``[function(image, *row) for each image]``, in order.
 
@@ -173,7 +173,7 @@ def map_images(
 
 
 def map_items(
-    function: Callable[..., Any], *sequences: Sequence[Any], n_jobs: int | None = None
+    function: Callable[..., Any], *sequences: Any, n_jobs: int | None = None
 ) -> list[Any]:
     """Return ``[function(*row) for each row of the sequences]``, in order.
 

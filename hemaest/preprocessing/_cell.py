@@ -80,7 +80,8 @@ class CropToCell(ImageTransformer):
         return self.side == "cell"
 
     def _fit(self, X: NDArray[Any], y: Any) -> None:
-        vars(self).pop("side_", None)  # of a fit with another parameter
+        if hasattr(self, "side_"):  # of a fit with another parameter
+            del self.side_
         if self.side == "common":
             sides = np.array(map_images(self._own_side, X, n_jobs=self.n_jobs))
             found = sides[sides > 0]
