@@ -1,3 +1,4 @@
+from . import agreement as agreement
 from ._counter import DifferentialCounter as DifferentialCounter
 from ._harmonize import harmonize as harmonize
 from ._rejecting import RejectingClassifier as RejectingClassifier
@@ -9,5 +10,6 @@ __all__ = [
     "DifferentialCounter",
     "RejectingClassifier",
     "RiskCoverageDisplay",
+    "agreement",
     "harmonize",
 ]
