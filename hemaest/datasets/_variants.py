@@ -142,6 +142,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "neutrophil": (
         (0.35, _MARKED_GRANULES),
         (0.4, _DARK_CYTOPLASM),
+        (0.2, _to(granules0__eosin=(0.4, 1.0))),
         (0.35, _OVERLAPPING),
         (0.45, _LOOSE_LOBES),
         (0.15, _TOXIC),
@@ -152,6 +153,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "band_neutrophil": (
         (0.35, _MARKED_GRANULES),
         (0.4, _DARK_CYTOPLASM),
+        (0.2, _to(granules0__eosin=(0.4, 1.0))),
         (0.55, _RIBBON),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
@@ -168,6 +170,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.1, _to(granules0__over=(0.2, 0.7))),
         (0.2, _times(chromatin__density=(0.45, 0.85))),
         (0.2, _to(cytoplasm__rim=(0.3, 1.5))),
+        (0.2, _both(_times(granules0__eosin=(0.4, 0.9)), _to(granules0__azure=(0.05, 0.4)))),
     ),
     "basophil": (
         (0.3, _times(granules0__number=(0.1, 0.6), granules0__violet=(0.6, 1.0))),
@@ -203,7 +206,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.2, _times(nucleus__bend=(1.1, 1.7), nucleus__waist=(0.7, 1.0))),
         (0.15, _times(nucleus__nc_ratio=(1.0, 1.4), nucleus__length=(0.3, 0.9))),
         (0.15, _to(cytoplasm__azure=(0.5, 0.9))),
-        (0.15, _times(granules0__number=(1.0, 2.5))),
+        (0.3, _to(granules0__number=(80, 300), granules0__violet=(0.25, 0.7))),
         (0.15, _HYPOGRANULAR),
     ),
     "plasma_cell": (
@@ -273,6 +276,8 @@ _ANY: tuple[tuple[float, Change], ...] = (
     (0.1, _times(cell__roughness=(1.3, 2.5))),
     (0.4, _to(cell__ruffle=(0.0, 0.015))),
     (0.4, _times(chromatin__contrast=(1.1, 2.2))),
-    (0.3, _times(chromatin__grain=(0.6, 1.0))),
-    (0.2, _times(chromatin__contrast=(0.1, 0.6), chromatin__density=(0.6, 1.1))),
+    # fixing, drying and sharpening change the grain of chromatin more than the type does
+    (0.45, _to(chromatin__grain=(0.2, 1.4))),
+    (0.45, _to(chromatin__contrast=(0.04, 0.6))),
+    (0.3, _times(chromatin__density=(0.65, 1.35))),
 )  # fmt: skip

@@ -32,25 +32,25 @@ __all__ = ["CLASSES", "Settings", "train"]
 
 # the type that the network names, and the recipes that are drawn for it with their shares
 CLASSES: dict[str, dict[str, float]] = {
-    "segmented neutrophil": {"neutrophil": 1.3},
+    "segmented neutrophil": {"neutrophil": 2.0},
     "band neutrophil": {"band_neutrophil": 1.0},
-    "eosinophil": {"eosinophil": 1.1, "immature_eosinophil": 0.2},
+    "eosinophil": {"eosinophil": 1.2, "immature_eosinophil": 0.2},
     "basophil": {"basophil": 1.2},
-    "lymphocyte": {"lymphocyte": 1.4, "cll_lymphocyte": 0.3, "hematogone": 0.1},
-    "reactive lymphocyte": {"reactive_lymphocyte": 0.8},
-    "monocyte": {"monocyte": 1.4},
-    "promyelocyte": {"promyelocyte": 0.9},
-    "myelocyte": {"myelocyte": 0.9},
-    "metamyelocyte": {"metamyelocyte": 0.9},
+    "lymphocyte": {"lymphocyte": 2.0, "cll_lymphocyte": 0.3, "hematogone": 0.1},
+    "reactive lymphocyte": {"reactive_lymphocyte": 0.7},
+    "monocyte": {"monocyte": 1.8},
+    "promyelocyte": {"promyelocyte": 0.8},
+    "myelocyte": {"myelocyte": 0.8},
+    "metamyelocyte": {"metamyelocyte": 0.8},
     "blast": {
-        "myeloblast": 0.5, "lymphoblast": 0.3, "early_pre_b_lymphoblast": 0.15,
-        "pre_b_lymphoblast": 0.15, "pro_b_lymphoblast": 0.15,
+        "myeloblast": 0.4, "lymphoblast": 0.25, "early_pre_b_lymphoblast": 0.1,
+        "pre_b_lymphoblast": 0.1, "pro_b_lymphoblast": 0.1,
     },
-    "plasma cell": {"plasma_cell": 0.7},
-    "erythroblast": {"erythroblast": 1.1, "proerythroblast": 0.2},
+    "plasma cell": {"plasma_cell": 0.6},
+    "erythroblast": {"erythroblast": 0.9, "proerythroblast": 0.15},
     "platelet": {"platelet": 1.0},
-    "smudge cell": {"smudge_cell": 0.6},
-    "artefact": {"artefact": 0.5, "unidentifiable": 0.3, NOTHING: 0.6},
+    "smudge cell": {"smudge_cell": 0.5},
+    "artefact": {"artefact": 0.4, "unidentifiable": 0.2, NOTHING: 0.5},
 }  # fmt: skip
 
 
