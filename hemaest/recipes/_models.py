@@ -13,6 +13,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -32,6 +36,13 @@ from hemaest.groups import check_groups, check_labels, grouped_holdout, inner_fo
 MIN_PER_CLASS = 5
 # on fewer rows threads wait for each other, many times as long as one alone takes on a busy machine
 WORTH_THREADS = 4000
+
+# what trees may start from: that of the recipe handcrafted-logistic
+_LINEAR = make_pipeline(
+    SimpleImputer(strategy="median", keep_empty_features=True),
+    StandardScaler(),
+    LogisticRegression(C=0.03, max_iter=5000),
+)
 
 
 class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
@@ -53,6 +64,11 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         Least weight of a leaf.
     reg_lambda : float, default=1.0
         Ridge on the leaves.
+    linear_start : bool, default=False
+        Whether the trees start from the margins of a logistic regression instead of from nothing,
+        and so learn only what a linear model cannot say. On a thousand smooth features and few
+        rows this needs fewer trees and errs less. The margins of training rows come from inner
+        folds, by group. It is left out where a resampler is given, or a class has one row.
     class_weight : "balanced", dict or None, default=None
         As in scikit-learn.
     resampler : sampler or None, default=None
@@ -80,8 +96,10 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         Positions of the rows that were held out to find ``n_trees_`` (empty when off).
     model_ : xgboost.XGBClassifier
         Fitted on labels 0, 1, ...
+    linear_ : estimator or None
+        The logistic regression that the trees start from.
     feature_importances_ : float array of shape (n_features,)
-        Share of the total gain of each feature; ``feature_names_in_`` names them.
+        Share of the trees' total gain of each feature; ``feature_names_in_`` names them.
 
     Examples
     --------
@@ -103,6 +121,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         "colsample": [Interval(Real, 0, 1, closed="right")],
         "min_child_weight": [Interval(Real, 0, None, closed="left")],
         "reg_lambda": [Interval(Real, 0, None, closed="left")],
+        "linear_start": ["boolean"],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "resampler": [HasMethods("fit_resample"), None],
         "early_stopping": ["boolean"],
@@ -122,6 +141,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         colsample: float = 0.1,
         min_child_weight: float = 1.0,
         reg_lambda: float = 1.0,
+        linear_start: bool = False,
         class_weight: str | Mapping[Any, float] | None = None,
         resampler: Any = None,
         early_stopping: bool = True,
@@ -137,6 +157,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         self.colsample = colsample
         self.min_child_weight = min_child_weight
         self.reg_lambda = reg_lambda
+        self.linear_start = linear_start
         self.class_weight = class_weight
         self.resampler = resampler
         self.early_stopping = early_stopping
@@ -185,14 +206,34 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
             )
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=2)
         self.early_stopping_ = self._may_hold_out(codes, groups, sample_indices)
+        together = sample_indices if groups is None else groups
         self.held_out_ = np.empty(0, dtype=np.intp)
         self.n_trees_ = self.n_estimators
         if self.early_stopping_ == "on":
             self.n_trees_ = self._search(X, codes, groups, weight, int(seeds[0]))
+        self.linear_, margin = self._start(X, codes, together, weight, int(seeds[0]))
         rows, labels, weight = self._resample(X, codes, weight, int(seeds[1]))
         self.model_ = self._model(int(seeds[1]), self.n_trees_, len(rows))
-        self.model_.fit(rows, labels, sample_weight=self._weights(labels, weight))
+        weights = self._weights(labels, weight)
+        self.model_.fit(rows, labels, sample_weight=weights, base_margin=margin)
         return self
+
+    def _start(
+        self, X: NDArray[Any], codes: NDArray[Any], groups: Any, weight: Any, seed: int
+    ) -> tuple[Any, NDArray[Any] | None]:
+        """Return a linear model, and the margins that its inner folds give the training rows."""
+        if not self.linear_start or self.resampler is not None or np.bincount(codes).min() < 2:
+            return None, None
+        weights = self._weights(codes, weight)
+
+        def fitted(rows: Any) -> Any:
+            part = None if weights is None else weights[rows]
+            return clone(_LINEAR).fit(X[rows], codes[rows], logisticregression__sample_weight=part)
+
+        margin = np.zeros((len(X), len(self.classes_)) if len(self.classes_) > 2 else len(X))
+        for train, test in inner_folds(codes, groups, 3, seed, every_class=True):
+            margin[test] = fitted(train).decision_function(X[test])
+        return fitted(slice(None)), margin
 
     def _may_hold_out(self, codes: NDArray[Any], groups: Any, sample_indices: Any) -> str:
         """Return "on", or why nothing is held out."""
@@ -224,11 +265,17 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         rows, labels, part = self._resample(X[train], codes[train], part, seed)
         model = self._model(seed, self.n_estimators, len(rows), early_stopping_rounds=self.patience)
         held = (X[self.held_out_], codes[self.held_out_])
+        linear, margin = self._start(
+            X[train], codes[train], None if groups is None else groups[train], part, seed
+        )
+        held_margin = None if linear is None else [linear.decision_function(held[0])]
         model.fit(
             rows,
             labels,
             sample_weight=self._weights(labels, part),
+            base_margin=margin,
             eval_set=[held],
+            base_margin_eval_set=held_margin,
             verbose=False,
         )
         return int(model.best_iteration) + 1
@@ -291,7 +338,8 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan", dtype=np.float64)
-        return self.model_.predict_proba(X)
+        margin = None if self.linear_ is None else self.linear_.decision_function(X)
+        return self.model_.predict_proba(X, base_margin=margin)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the likeliest label.
