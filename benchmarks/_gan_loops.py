@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from hemaest.balance import ACDBGAN
-from hemaest.balance._gan_fit import make_run
+from hemaest.balance._gan_training import make_run
 from hemaest.nets.devices import autocast
 from hemaest.nets.gan import (
     Discriminator,

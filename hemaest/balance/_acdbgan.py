@@ -231,7 +231,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         return self
 
     def _fit(self, X: NDArray[Any], y: Any, groups: Any) -> tuple[NDArray[Any], int]:
-        from hemaest.balance._gan_fit import begun, few_squares, fit_generator
+        from hemaest.balance._gan_training import few_squares, fit_generator, resume_checkpoint
         from hemaest.nets.gan import stages
 
         stages(self.image_size)
@@ -250,7 +250,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         self._warn_of_few()
         target = encode(y, self.classes_)
         # a run that was begun goes on with its own seed, in all that follows
-        checkpoint, seed = begun(self, X, target, groups, seed_of(self.random_state))
+        checkpoint, seed = resume_checkpoint(self, X, target, groups, seed_of(self.random_state))
         self.judges_ = self._fit_judges(X, y, groups, seed)
         self.recall_ = self.judges_.recall if self.judges_ is not None else None
         self.quota_ = quotas(self.counts_, self.recall_ if self.adaptive else None, self.target)
@@ -367,7 +367,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         self, n: int, code: int, filtered: bool, seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         """Return images of a class and the rows that they are copies of, -1 where of none."""
-        from hemaest.balance._gan_fit import augmented_copies, drawer
+        from hemaest.balance._gan_training import augmented_copies, drawer
 
         nothing = np.empty((0, self.image_size, self.image_size, 3), np.uint8)
         if not n:

@@ -1,15 +1,136 @@
-"""Figures that compare two sets of points: how alike, how varied."""
+"""What compares real, synthetic and training images in the space of one encoder.
+
+``generative_report`` calls :class:`ImageSets`; below it stand the measures: how alike two sets of
+points are, how varied, and which synthetic cells are copies, that is, nearer to a training cell
+than unseen real cells come.
+"""
+
+from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from hemaest.balance._judges import NEAR, nearest
+
 NEIGHBOURS = 5
 
 Points = NDArray[np.float64]
+# of a class, for the variety of pairs
+MOST_IMAGES = 200
+# no label can be this one
+ALL = object()
+# of the spread of the training images: what rounding leaves between an image and itself
+SAME = 1e-3
+
+
+class ImageSets:
+    """Three sets of images in the space of one encoder.
+
+    Parameters
+    ----------
+    encoder : FittedEncoder or Inception
+    sets : list of 3 uint8 arrays
+        Real, synthetic, and training.
+    labels : list of 3 arrays
+        Of those.
+    genuine : bool array
+        Which of the real images are none of the training images.
+    seed : int
+        Of pairs and subsets.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        sets: list[Any],
+        labels: list[Any],
+        genuine: NDArray[np.bool_],
+        seed: int,
+    ) -> None:
+        self.encoder, self.sets, self.labels, self.seed = encoder, sets, labels, seed
+        self.genuine = genuine
+        self.features = [encoder.features(images) for images in sets[:2]]
+        self.points = [encoder.invariant(images) for images in sets]
+        self.classes = sorted(set(labels[0].tolist()) | set(labels[1].tolist()))
+        self.near = {label: self._nearness(label) for label in self.classes}
+        self.limit, self.by_chance = copy_limit(self.near.values())
+
+    @property
+    def n_seen(self) -> int:
+        """How many real images are training images too."""
+        return sum(near.n_seen for near in self.near.values())
+
+    def rows(self, side: int, label: Any) -> NDArray[np.intp]:
+        """Return the rows of one class of a set; all of them for ``ALL``."""
+        labels = self.labels[side]
+        return np.arange(len(labels)) if label is ALL else np.flatnonzero(labels == label)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return the figures of each class, and of all together where there are several."""
+        rows = [{"class": label} | self.row(label) for label in self.classes]
+        if len(rows) == 1:
+            return rows
+        name = "all" if "all" not in self.classes else "all together"
+        return [*rows, {"class": name} | self.row(ALL)]
+
+    def row(self, label: Any) -> dict[str, Any]:
+        """Return the figures of one class."""
+        real, synthetic = self.rows(0, label), self.rows(1, label)
+        found: dict[str, Any] = {
+            "real": len(real),
+            "synthetic": len(synthetic),
+        }
+        if min(len(real), len(synthetic)) < 4:
+            return found
+        one, other = self.features[0][real], self.features[1][synthetic]
+        kid = kernel_distance(one, other, self.seed)
+        found |= {"FID": frechet_distance(one, other)}
+        found |= dict(zip(("KID", "KID low", "KID high"), kid, strict=True))
+        found |= support(one, other)
+        found |= self._variety((real, synthetic))
+        found["memorized"] = self._memorized(label)
+        found["memorized by chance"] = self.by_chance
+        return found
+
+    def _variety(self, rows: tuple[NDArray[np.intp], NDArray[np.intp]]) -> dict[str, float]:
+        found = {}
+        for name, side in (("real", 0), ("synthetic", 1)):
+            rng = np.random.default_rng([self.seed, side])
+            # labels may be sorted: the first rows may be those of one class
+            images = self.sets[side][rng.permutation(rows[side])[:MOST_IMAGES]]
+            chosen = pairs(len(images), rng)
+            found[f"SSIM {name}"] = structural_similarity(images, chosen)
+            found[f"distance {name}"] = perceptual_distance(self.encoder.maps(images), chosen)
+        return found
+
+    def _nearness(self, label: Any) -> Nearness:
+        real, synthetic, training = (self.rows(side, label) for side in range(3))
+        real = real[self.genuine[real]]
+        return nearness(self.points[0][real], self.points[1][synthetic], self.points[2][training])
+
+    def _memorized(self, label: Any) -> float:
+        """Return the share of copies, each class against its own training images."""
+        near = self.near.values() if label is ALL else [self.near[label]]
+        flags = np.concatenate([n.copies(self.limit) for n in near])
+        return float(flags.mean()) if len(flags) else float("nan")
+
+    def pictures(self, label: Any, n: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return some real and synthetic cells, and the training cell nearest to each of those."""
+        real, synthetic = (
+            rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
+            for rows in (self.rows(0, label), self.rows(1, label))
+        )
+        near = self.rows(2, label)
+        if len(near):
+            apart = cdist(self.points[1][synthetic], self.points[2][near])
+            near = near[apart.argmin(axis=1)]
+        return self.sets[0][real], self.sets[1][synthetic], self.sets[2][near]
 
 
 def frechet_distance(real: Points, synthetic: Points) -> float:
@@ -135,3 +256,75 @@ def perceptual_distance(maps: list[NDArray[np.float32]] | None, chosen: NDArray[
         return float("nan")
     each = [((m[chosen[:, 0]] - m[chosen[:, 1]]) ** 2).sum(axis=1).mean() for m in maps]
     return float(np.mean(each))
+
+
+@dataclass
+class Nearness:
+    """How near one class comes to its training images.
+
+    Parameters
+    ----------
+    unseen, synthetic : float arrays
+        Distances of unseen real and of synthetic images to the nearest training image, as parts of
+        what is usual for unseen ones; 0 for the same image.
+    n_seen : int
+        Real images that are training images too.
+    """
+
+    unseen: Points
+    synthetic: Points
+    n_seen: int = 0
+
+    def copies(self, limit: float) -> NDArray[np.bool_]:
+        """Return which synthetic images are nearer than a limit."""
+        return self.synthetic < limit
+
+
+def nearness(real: Points, synthetic: Points, training: Points) -> Nearness:
+    """Return how near real and synthetic points of one class come to its training points.
+
+    How far the nearest of n points is depends on n and on the class; as part of the median the
+    distances of all classes spread alike, and can be pooled.
+
+    Examples
+    --------
+    >>> real, training = np.array([[0.0], [3.0], [6.0]]), np.array([[1.0], [6.0]])
+    >>> near = nearness(real, np.array([[1.75], [6.0]]), training)
+    >>> near.synthetic, near.n_seen
+    (array([0.5, 0. ]), 1)
+    """
+    if not len(training):
+        return Nearness(np.empty(0), np.empty(0))
+    own, made = (_distances(points, training) for points in (real, synthetic))
+    unseen = own[own > 0]
+    n_seen = len(own) - len(unseen)
+    if len(unseen) < 2:
+        return Nearness(np.empty(0), np.empty(0), n_seen)
+    usual = np.median(unseen)
+    return Nearness(unseen / usual, made / usual, n_seen)
+
+
+def _distances(points: Points, training: Points) -> Points:
+    spread = np.linalg.norm(training - training.mean(axis=0), axis=1).mean()
+    apart = nearest(points, training)
+    return np.where(apart <= SAME * spread, 0.0, apart)
+
+
+def copy_limit(near: Iterable[Nearness]) -> tuple[float, float]:
+    """Return below which distance an image is a copy, and how many are so by chance.
+
+    The limit is the 1st percentile of unseen real images of all classes. Of m unseen images the
+    k-th nearest has k of m + 1 further ones below it on the average, so the percentile is looked
+    for at that place; with fewer than 99 it is the nearest, and chance is 1 of m + 1.
+
+    Examples
+    --------
+    >>> thirty = Nearness(np.arange(1, 31) / 15, np.empty(0))
+    >>> copy_limit([thirty]) == (1 / 15, 1 / 31)
+    True
+    """
+    unseen = np.concatenate([np.empty(0), *(n.unseen for n in near)])
+    if not len(unseen):
+        return float("nan"), float("nan")
+    limit = np.quantile(unseen, NEAR, method="weibull")
+    return float(limit), max(NEAR, 1 / (len(unseen) + 1))

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemaest._seeds import seed_of
-from hemaest.balance._report_labels import alternate, check_that_labels_meet, labels_of
 from hemaest.base import did_you_mean
 from hemaest.deep.letterbox import letterbox
+from hemaest.groups import check_labels
 from hemaest.images import as_array, check_images
 
 if TYPE_CHECKING:
@@ -182,25 +182,25 @@ def generative_report(
     made = make_encoder(
         encoder, sets[2], learnt, image_size=size, device=device, random_state=random_state
     )
-    from hemaest.balance._sides import Sides
+    from hemaest.balance._fidelity import ImageSets
 
-    sides = Sides(made, sets, labels, genuine, seed_of(random_state))
-    if sides.n_seen:
+    compared = ImageSets(made, sets, labels, genuine, seed_of(random_state))
+    if compared.n_seen:
         warnings.warn(
-            f"{sides.n_seen} of {len(real)} real images are training images too, to the pixel or "
-            "turned. `memorized` leaves them out; the other figures do not, and flatter: give as "
-            "`real` what the generator never saw.",
+            f"{compared.n_seen} of {len(real)} real images are training images too, to the pixel "
+            "or turned. `memorized` leaves them out; the other measures do not, and flatter: give "
+            "as `real` what the generator never saw.",
             stacklevel=2,
         )
     import pandas as pd
 
     return GenerativeReport(
-        pd.DataFrame(sides.table()),
+        pd.DataFrame(compared.table()),
         made.name,
         {
-            str(label): sides.pictures(label, SHOWN)
-            for label in sides.classes
-            if len(sides.rows(1, label))
+            str(label): compared.pictures(label, SHOWN)
+            for label in compared.classes
+            if len(compared.rows(1, label))
         },
     )
 
@@ -217,3 +217,37 @@ def _need_packages() -> None:
         raise ImportError(
             f"generative_report needs {error.name}: pip install 'hemaest[generative]'."
         ) from error
+
+
+def labels_of(labels: ArrayLike | None, n: int) -> NDArray[Any]:
+    """Return checked labels, all alike where none are given."""
+    if labels is None:
+        return np.full(n, "all", dtype=object)
+    return check_labels(labels, n, "generative_report")
+
+
+def check_that_labels_meet(
+    real: NDArray[Any], synthetic: NDArray[Any], training: NDArray[Any]
+) -> None:
+    """Raise where synthetic labels have no class in common with others."""
+    made = set(synthetic.tolist())
+    for name, labels in (("real_labels", real), ("training_labels", training)):
+        if made.isdisjoint(labels.tolist()):
+            raise ValueError(
+                f"synthetic_labels {np.unique(synthetic).tolist()} and {name} "
+                f"{np.unique(labels).tolist()} have no class in common; call the classes alike."
+            )
+
+
+def alternate(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return every second image of each class.
+
+    Examples
+    --------
+    >>> alternate(np.array(["a", "b", "a", "a", "b"]))
+    array([ True,  True, False,  True, False])
+    """
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        chosen[np.flatnonzero(labels == label)[::2]] = True
+    return chosen

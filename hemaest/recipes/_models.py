@@ -231,7 +231,10 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
             return clone(_LINEAR).fit(X[rows], codes[rows], logisticregression__sample_weight=part)
 
         margin = np.zeros((len(X), len(self.classes_)) if len(self.classes_) > 2 else len(X))
-        for train, test in inner_folds(codes, groups, 3, seed, every_class=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class of one group is no loss here
+            folds = inner_folds(codes, groups, 3, seed, every_class=True)
+        for train, test in folds:
             margin[test] = fitted(train).decision_function(X[test])
         return fitted(slice(None)), margin
 

@@ -12,8 +12,7 @@ from skorch.callbacks import Callback
 from hemaest import persistence
 from hemaest._seeds import seed_of
 from hemaest.balance import ACDBGAN
-from hemaest.balance._gan_fit import make_run
-from hemaest.balance._gan_training import generate, train
+from hemaest.balance._gan_training import generate, make_run, train
 from hemaest.balance._judges import seeded_clone
 from hemaest.balance._quota import deficits, need, quotas
 from hemaest.deep import ImageClassifier

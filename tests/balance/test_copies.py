@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hemaest.balance._copies import copy_limit, nearness
+from hemaest.balance._fidelity import copy_limit, nearness
 
 
 def cloud(rng, n, scale=1.0):

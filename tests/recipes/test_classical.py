@@ -305,3 +305,23 @@ def test_recipes_without_epochs_refuse_them():
     with pytest.raises(ValueError, match="no step that max_epochs=3 could change"):
         make_recipe("handcrafted-forest", max_epochs=3)
     assert make_recipe("deep-small", max_epochs=3)["classify"].max_epochs == 3
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_trees_that_start_from_a_linear_model_lose_nothing_of_it(n_classes):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(240, 60))
+    X[::50, 5] = np.nan
+    margins = np.nan_to_num(X) @ rng.normal(size=(60, n_classes))
+    y, groups = np.array(list("abc"))[margins.argmax(axis=1)], np.arange(240) // 2
+    train, test = np.arange(160), np.arange(160, 240)
+    how = {"n_estimators": 20, "max_depth": 2, "patience": 5, "random_state": 0}
+    plain = BoostedTrees(**how).fit(X[train], y[train], groups=groups[train])
+    trees = BoostedTrees(**how, linear_start=True).fit(X[train], y[train], groups=groups[train])
+    assert plain.linear_ is None and plain.score(X[test], y[test]) < trees.score(X[test], y[test])
+    linear = (trees.classes_[trees.linear_.predict(X[test])] == y[test]).mean()
+    assert trees.score(X[test], y[test]) >= linear - 0.05
+    again = clone(trees).fit(X[train], y[train], groups=groups[train])
+    np.testing.assert_array_equal(again.predict_proba(X[test]), trees.predict_proba(X[test]))
+    behind = clone(trees).set_params(resampler=RandomOverSampler(random_state=0))
+    assert behind.fit(np.nan_to_num(X[train]), y[train]).linear_ is None
