@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks._comparison_errors import error_rates
 from benchmarks._results import data_folder, write_section
 from hemaest._near_duplicates import connect_pairs, learn_metric, search, sketch_image
 from hemaest._parallel import map_images
@@ -223,6 +224,17 @@ def false_alarms(small):
     return f"{format_table(table)}\n\n{repeats} data sets, 5 folds dealt twice, 120 items."
 
 
+def comparison(small):
+    """Simulate studies of two classifiers: false alarms and power of the paired group test."""
+    repeats = 200 if small else 1000
+    table = error_rates(repeats)
+    return (
+        f"{format_table(table)}\n\n{repeats} simulated studies a row, tests at 5%. The difference "
+        "is that of balanced accuracy, in the mean of the studies. In the last column but one each "
+        "image counts as independent, which misleads where images share a patient."
+    )
+
+
 def lab_effect_row(seed, new):
     """Score one set of 20 patients under two splits, and a fit to all of it on new labs."""
     cells = make_cells(400, image_size=64, n_labs=20, n_patients=20, random_state=seed)
@@ -360,6 +372,7 @@ SECTIONS = {
     "Near-duplicates that real sets hold": true_groups,
     "Conformal coverage": conformal,
     "False alarms of the corrected test": false_alarms,
+    "Comparison of models": comparison,
     "Lab effect: image split, patient split, new labs": lab_effect,
     "Leak inflation": inflation,
     "What needs no morphology": audit_real,
