@@ -391,6 +391,7 @@ def _gallery(page: Report, comparison: Any, recipe: str) -> None:
         marks=marks,
         beside=beside,
         beside_name=NAMES.get(kind, "the same with its outlines"),
+        scale=("none", "the image's maximum") if kind in NAMES else None,
     )
 
 

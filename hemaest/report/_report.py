@@ -239,6 +239,7 @@ class Report:
         marks: Sequence[str] | None = None,
         beside: Sequence[NDArray[np.uint8] | None] | None = None,
         beside_name: str = "",
+        scale: tuple[str, str] | None = None,
     ) -> Self:
         """Add images side by side.
 
@@ -258,6 +259,8 @@ class Report:
             A second image beside each, such as the same under a heat map.
         beside_name : str, default=""
             What the second images show, for those who cannot see them.
+        scale : (str, str), optional
+            What the darkest and the brightest color of heat maps mean; drawn as a color scale.
 
         Returns
         -------
@@ -276,7 +279,7 @@ class Report:
                 images, captions, marks or [""] * n, beside or [None] * n, strict=True
             )
         ]
-        return self._add("gallery", images=shown, caption=caption)
+        return self._add("gallery", images=shown, caption=caption, scale=scale)
 
     def grid(
         self,

@@ -101,3 +101,35 @@ def test_figures_keep_their_own_names():
 def test_save_makes_folders(tmp_path):
     path = tmp_path / "new" / "page.html"
     assert Report("Empty").save(path) == path.read_text(encoding="utf-8")
+
+
+def test_the_page_says_when_how_and_with_what_it_was_made(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    html = Report("A", command="hemaest audit 'cells & co'").html()
+    assert "1970-01-02, hemaest 0." in html and "scikit-learn 1." in html
+    assert "<code>hemaest audit &#39;cells &amp; co&#39;</code>" in html
+    assert "<code>" not in Report("A").html()
+
+
+def test_identifiers_become_headings_and_names_of_classes_stay():
+    table = pd.DataFrame({"macro_f1": [0.5], "p_value": [1e-9]})
+    assert '<th class="number">macro f1</th>' in Report("A").table(table).html()
+    named = Report("A").table(table, headings={"macro_f1": "macro F1"}).html()
+    assert "macro F1" in named and "p value" in named and "&lt;0.001" in named
+    assert "macro_f1" in Report("A").table(table, headings={}).html()
+
+
+def test_letters_of_any_script_reach_the_browser_as_text():
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots()
+    ax.set_title("\u4e2d\u6027\u7c92\u7d30\u80de")
+    assert "\u4e2d\u6027\u7c92\u7d30\u80de" in Report("A").figure(figure).html()
+
+
+def test_wide_tables_say_that_they_scroll_and_heat_has_a_scale():
+    wide = pd.DataFrame([range(8)], columns=list("abcdefgh"))
+    assert 'class="scroll wide"' in Report("A").table(wide).html()
+    assert 'class="scroll"' in Report("A").table(wide[["a", "b"]]).html()
+    page = Report("A").gallery([np.zeros((9, 9, 3), np.uint8)], ["x"], scale=("none", "most"))
+    assert "<span>none</span><i></i><span>most</span>" in page.html()
