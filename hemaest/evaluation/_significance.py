@@ -199,7 +199,7 @@ def _sums(d: Array, codes: NDArray[np.intp], members: NDArray[np.intp]) -> tuple
     flat = members * shape[1] + codes
     size = shape[0] * shape[1]
     sums, counts = np.bincount(flat, d, size), np.bincount(flat, minlength=size)
-    return sums.reshape(shape), counts.reshape(shape).astype(float)
+    return sums.reshape(shape).astype(float), counts.reshape(shape).astype(float)
 
 
 def _balanced(sums: Array, counts: Array) -> Array:

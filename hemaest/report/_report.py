@@ -446,8 +446,8 @@ def _svg(figure: Any) -> str:
 
     buffer = io.StringIO()
     # text stays text: the browser has the letters of scripts that matplotlib's font lacks
-    options = {"svg.hashsalt": "hemaest", "svg.fonttype": "none"}
-    with matplotlib.rc_context(options), warnings.catch_warnings():
+    text_stays = matplotlib.rc_context({"svg.hashsalt": "hemaest", "svg.fonttype": "none"})
+    with text_stays, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
