@@ -22,7 +22,8 @@ def existing_folder(path: str | os.PathLike[str], layout: str) -> Path:
     """Return the folder, or an error that describes what was expected there."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder. Expected: {layout}")
+        what = "is a file and no folder; give the folder around it" if folder.is_file() else ""
+        raise FileNotFoundError(f"{folder} {what or 'is no folder'}. Expected: {layout}")
     return folder
 
 

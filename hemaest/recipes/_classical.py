@@ -113,10 +113,10 @@ def _handcrafted_xgboost(options: Options) -> Steps:
     # 1,267 smooth features of few cells: a linear model alone errs less than trees alone
     settings: dict[str, Any] = {
         "linear_start": True,
-        "n_estimators": 150,
+        "n_estimators": 60,
         "max_depth": 3,
         "colsample": 0.05,
-        "patience": 15,
+        "patience": 10,
     }
     model = BoostedTrees(
         **({} if sampler else settings),

@@ -272,3 +272,9 @@ def test_one_broken_file_does_not_keep_a_set_from_loading(tmp_path):
     assert len(bunch.images) == 2
     with pytest.raises(ValueError, match=r"BLA_00002\.jpg is broken"):
         bunch.images[1].read()
+
+
+def test_a_file_given_as_a_folder_is_called_a_file(tmp_path):
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.4")
+    with pytest.raises(FileNotFoundError, match="report.pdf is a file and no folder; give the"):
+        load_image_folder(tmp_path / "report.pdf")
