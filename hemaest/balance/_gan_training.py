@@ -7,7 +7,6 @@ argument ``gan``.
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,8 +203,8 @@ def train(
     checkpoint: str | None = None,
     watch: Callable[[Run], None] | None = None,
     show: bool | None = None,
-) -> bool:
-    """Train until the last step; return whether a person interrupted it.
+) -> None:
+    """Train until the last step. An interrupt (Ctrl-C) is raised; a checkpoint stays.
 
     Parameters
     ----------
@@ -236,8 +235,6 @@ def train(
                 write_atomically(run.state(), checkpoint)
             if watch is not None:
                 watch(run)
-    except KeyboardInterrupt:
-        return True
     except TrainingDiverged:
         run.average.module.load_state_dict(good)
         raise
@@ -249,7 +246,6 @@ def train(
             f"({str(error).splitlines()[0][:120]}); halve it, or take a smaller width or "
             "image_size."
         ) from error
-    return False
 
 
 def _steps(run: Run, squares: LetterboxedImages, target: NDArray[np.int64]) -> Iterator[None]:
@@ -368,20 +364,12 @@ def fit_generator(
     watch = None if gan.picture_dir is None else painter(Path(gan.picture_dir), gan.learnt_, seed)
     squares = LetterboxedImages(X[rows], gan.image_size, cache=True)
     try:
-        interrupted = train(
-            run, squares, target[rows], checkpoint=checkpoint, watch=watch, show=gan.verbose
-        )
+        train(run, squares, target[rows], checkpoint=checkpoint, watch=watch, show=gan.verbose)
     except TrainingDiverged:
         # the weights from before are worth having
         gan._adopt(to_arrays(run.average.module), run.history)
         raise
     gan._adopt(to_arrays(run.average.module), run.history)
-    if interrupted:
-        warnings.warn(
-            f"training of the GAN was interrupted at step {run.step} of {gan.max_steps}; what was "
-            "learnt until then is kept.",
-            stacklevel=5,
-        )
 
 
 def painter(folder: Path, learnt: NDArray[np.bool_], seed: int) -> Callable[[Run], None]:

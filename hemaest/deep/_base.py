@@ -15,6 +15,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest._progress import watching
+from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, ImageEstimator, Interval, StrOptions
 from hemaest.deep._initial_weights import InitialWeights
 
@@ -63,6 +64,7 @@ class BaseDeepEstimator(
     precision: str
     callbacks: list[Any] | None
     backbone_options: dict[str, Any] | None
+    random_state: Any
     verbose: bool | None
 
     net_: "TrainingNetwork"
@@ -122,11 +124,14 @@ class BaseDeepEstimator(
 
         With ``weights`` (of the whole network) the initial ones only tell the architecture.
         """
+        from hemaest.deep._distributed import current_world, local_device
         from hemaest.deep.augmentation import resolve_augment
         from hemaest.deep.training import TrainingNetwork, TrainingOptions
         from hemaest.nets.devices import resolve_device, resolve_precision, seeded
 
         device = resolve_device(self.device, strict=weights is None)
+        if weights is None:
+            device = local_device(device, current_world())
         with seeded(seed, device):
             module, report = self._build_module(
                 n_outputs, initial or InitialWeights(), load=weights is None
@@ -154,6 +159,12 @@ class BaseDeepEstimator(
         net.initialize()
         return net, report
 
+    def _draw_seed(self) -> int:
+        """Return the seed of a fit, the same in all processes of a distributed one."""
+        from hemaest.deep._distributed import current_world
+
+        return current_world().agree(seed_of(self.random_state))
+
     def _train(
         self,
         net: "TrainingNetwork",
@@ -167,11 +178,13 @@ class BaseDeepEstimator(
     ) -> None:
         """Train a network, with callbacks in the order in which they must be called."""
         from hemaest.deep._callbacks import BestWeights, EarlyStopping, ProgressBar
+        from hemaest.deep._distributed import current_world
         from hemaest.deep.checkpoints import Checkpoint
         from hemaest.nets.devices import seeded, threads_for
 
         best = BestWeights(patience) if validation_set is not None else None
-        bar = ProgressBar() if (watching() if self.verbose is None else self.verbose) else None
+        show = watching() if self.verbose is None else self.verbose
+        bar = ProgressBar() if show and current_world().is_first else None
         given = [
             callback if isinstance(callback, tuple) else (f"given_{i}", callback)
             for i, callback in enumerate(self.callbacks or [])

@@ -13,7 +13,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
-from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.deep._base import BaseDeepEstimator
 from hemaest.deep._initial_weights import (
@@ -303,7 +302,7 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         from hemaest.deep.training import TrainingDiverged
         from hemaest.nets.weights import to_arrays, to_tensors
 
-        seed, checkpoint = seed_of(self.random_state), None
+        seed, checkpoint = self._draw_seed(), None
         old = to_arrays(self.net_.module_) if warm else None
         if self.checkpoint_dir is not None:
             checkpoint = checkpoint_path(self, X, y, groups, weight, old)
@@ -400,7 +399,7 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
             X, target, weight, self.image_size, per_class=per_class / per_class.mean()
         )
         if first:
-            seed = seed_of(self.random_state)
+            seed = self._draw_seed()
             initial = resolve_pretrained(self.pretrained, X, device=self.device, seed=seed)
             net, report = self._build_network(len(known), seed, initial=initial)
         else:

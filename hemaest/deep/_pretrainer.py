@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from hemaest._seeds import seed_of
 from hemaest.base import Interval, checked_fit
 from hemaest.deep._base import BaseDeepEstimator
 from hemaest.deep._initial_weights import InitialWeights, write_encoder
@@ -167,7 +166,7 @@ class FCMAEPretrainer(BaseDeepEstimator):
         X = self._check_images(X)
         if self.extra_images is not None:
             X = concatenate_images(X, check_images(self.extra_images, estimator=self))
-        seed, checkpoint = seed_of(self.random_state), None
+        seed, checkpoint = self._draw_seed(), None
         if self.checkpoint_dir is not None:
             checkpoint = checkpoint_path(self, X)
             seed = stored_seed(checkpoint, default=seed)

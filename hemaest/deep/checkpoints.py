@@ -77,6 +77,8 @@ class Checkpoint(Callback):
     def on_epoch_end(self, net: TrainingNetwork, **_: Any) -> None:
         """Write the state after this epoch."""
         run = net.run
+        if not net.world.is_first:
+            return
         write_atomically(
             {
                 "module": net.module_.state_dict(),

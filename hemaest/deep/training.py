@@ -18,6 +18,7 @@ from skorch import NeuralNet
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from hemaest.deep._distributed import Forward, World, current_world
 from hemaest.deep._inference import batch_norms, measure_batch_norms
 from hemaest.deep.augmentation import Augment
 from hemaest.deep.batches import TrainingSet, ordered, prefetch, shuffled, to_floats
@@ -94,6 +95,8 @@ class RunState:
         Moving average of the weights.
     last_good : dict of Tensors
         Weights before the current epoch.
+    forward : Module
+        The forward pass, averaged over processes in a distributed fit.
     generator : torch.Generator
         For augmentation and masks; seeded anew each epoch.
     step, epochs_done : int
@@ -108,6 +111,7 @@ class RunState:
     scaler: Any
     average: ModelEmaV3 | None
     last_good: dict[str, Tensor]
+    forward: nn.Module
     generator: torch.Generator = field(default_factory=torch.Generator)
     step: int = 0
     epochs_done: int = 0
@@ -127,15 +131,27 @@ class EpochBatches:
         if not self.training:
             return ordered(n, self.net.batch_size)
         rng = np.random.default_rng([self.net.seed, self.net.epoch])
-        return shuffled(n, self.net.batch_size, rng, self.data.sampling_weight)
+        size = self.net.world.size
+        batches = shuffled(n, self.net.batch_size * size, rng, self.data.sampling_weight)
+        # every process needs two images of each batch, for batch norm
+        whole = [rows for rows in batches if size == 1 or len(rows) >= 2 * size]
+        if not whole:
+            raise ValueError(f"{n} images are too few for {size} processes; give more images.")
+        return whole
 
     def __len__(self) -> int:
         return len(self.rows())
 
     def __iter__(self) -> Iterator[Batch]:
         pin = self.net.torch_device.type == "cuda"
-        for rows, images in prefetch(self.data.images, self.rows(), pin=pin):
-            yield images, (self.data.target[rows], self.data.weight[rows])
+        batches, world = self.rows(), self.net.world if self.training else World()
+        # parts differ by an image: weights that make the mean of their losses that of the batch
+        scales = iter([world.size * len(world.share(rows)) / len(rows) for rows in batches])
+        shares = [world.share(rows) for rows in batches]
+        for rows, images in prefetch(self.data.images, shares, pin=pin):
+            scale = next(scales)
+            weight = self.data.weight[rows]
+            yield images, (self.data.target[rows], weight if scale == 1 else weight * scale)
 
 
 class TrainingNetwork(NeuralNet):
@@ -182,6 +198,7 @@ class TrainingNetwork(NeuralNet):
         self.options = options
         self.torch_device = torch_device
         self.active_run: RunState | None = None
+        self.world = World()
 
     @property
     def seed(self) -> int:
@@ -254,7 +271,7 @@ class TrainingNetwork(NeuralNet):
         run.step += 1
         if run.average is not None:
             run.average.update(self.module_, run.step)
-        return {"loss": loss.detach(), "y_pred": outputs.detach()}
+        return {"loss": self.world.mean(loss.detach()), "y_pred": outputs.detach()}
 
     def training_loss(
         self, images: Tensor, target: Tensor, weight: Tensor
@@ -270,7 +287,7 @@ class TrainingNetwork(NeuralNet):
             x, target = objective.prepare(self.module_, x, target, generator)
             x = x.contiguous(memory_format=torch.channels_last)
         with autocast(self.torch_device, self.options.precision):
-            outputs = objective.outputs(self.module_, x, target)
+            outputs = self.run.forward(x, target)
         return (objective.losses(outputs, target) * weight).mean(), outputs
 
     def validation_step(self, batch: Batch, **_: Any) -> dict[str, Tensor]:
@@ -282,7 +299,7 @@ class TrainingNetwork(NeuralNet):
             logits = self.current_module()(self.prepare(images)).float()
             each = objective.validation_losses(logits, target.to(self.torch_device))
             loss = (each * weight.to(self.torch_device)).mean()
-        return {"loss": loss, "y_pred": logits}
+        return {"loss": self.world.mean(loss), "y_pred": logits}
 
     def _set_learning_rate(self) -> None:
         factor = 1.0
@@ -337,13 +354,17 @@ class TrainingNetwork(NeuralNet):
             self.history.record("valid_balanced_accuracy", score)
 
     def _start_epoch(self) -> None:
-        torch.manual_seed(int(np.random.default_rng([self.seed, self.epoch, 1]).integers(2**31)))
-        self.run.generator.manual_seed(
-            int(np.random.default_rng([self.seed, self.epoch, 2]).integers(2**31))
-        )
+        # each process draws its own changes; the first as a single one would
+        rank = [self.world.rank] if self.world.rank else []
+        for stream, seed_generator in ((1, torch.manual_seed), (2, self.run.generator.manual_seed)):
+            rng = np.random.default_rng([self.seed, self.epoch, stream, *rank])
+            seed_generator(int(rng.integers(2**31)))
         if self.options.freeze_epochs:
             frozen_part(self.module_).requires_grad_(not self.frozen)
             self.module_.backbone.get_classifier().requires_grad_(True)
+        # anew for each epoch, because it looks only once at what is frozen
+        forward = Forward(self.module_, self.run.objective)
+        self.run.forward = self.world.parallel(forward, self.torch_device)
         self.run.last_good = weights_of(self.current_module())
 
     @property
@@ -387,15 +408,17 @@ class TrainingNetwork(NeuralNet):
             # a memory of about two epochs
             decay = 1 - 1 / max(10, 2 * steps)
             average = ModelEmaV3(self.module_, decay=decay, use_warmup=True, warmup_power=0.75)
+        objective = self.objective.for_training_set(training_set, self.torch_device)
         self.active_run = RunState(
             training_set=training_set,
-            objective=self.objective.for_training_set(training_set, self.torch_device),
+            objective=objective,
             epochs=epochs,
             total_steps=steps * epochs,
             first_epoch=first_epoch,
             scaler=torch.amp.GradScaler(self.torch_device.type, enabled=fp16),
             average=average,
             last_good=weights_of(self.module_),
+            forward=Forward(self.module_, objective),
         )
 
     def train(
@@ -419,6 +442,7 @@ class TrainingNetwork(NeuralNet):
         KeyboardInterrupt
             When a person interrupts. Checkpoints stay; the module is half-trained.
         """
+        self.world = current_world()
         before = self._snapshot() if stream else None
         self.start_run(training_set, epochs, first_epoch=0 if stream else len(self.history))
         sets = (training_set, validation_set)
@@ -440,6 +464,8 @@ class TrainingNetwork(NeuralNet):
                 self._restore(before)
             if message is not None:
                 raise BatchTooLarge(message) from error
+            if isinstance(error, RuntimeError):
+                raise self.world.explain(error) from error
             raise
         self._finish_run(training_set, stream, diverged is not None, validation_set is not None)
         self.notify("on_train_end", X=sets)
@@ -489,10 +515,12 @@ class TrainingNetwork(NeuralNet):
             loss.backward()
             self.optimizer_.zero_grad(set_to_none=True)
 
-        fits = largest_batch(attempt, self.batch_size)
+        fits = largest_batch(attempt, self.batch_size) if self.world.size == 1 else None
         advice = (
             f"batch_size={fits} fits"
             if fits
+            else "take a smaller batch_size, image_size or backbone"
+            if self.world.size > 1
             else "not even one image fits: take a smaller image_size or backbone"
         )
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
