@@ -1,7 +1,7 @@
 """Lines through the results of two methods of which neither is the truth.
 
-Written by hand: scipy and statsmodels have neither, and methcomp, whose values these are equal to,
-draws them without bootstrap intervals or bias at decision points.
+Written by hand: scipy has neither line by name, and the ranks of methcomp 1.0 are wrong for an odd
+number of slopes, as is its covariance in Deming's.
 """
 
 from __future__ import annotations
