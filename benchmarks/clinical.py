@@ -219,18 +219,15 @@ def methods(small):
         fit.set_job(deriv=2)
         mine = deming(x, y, n_draws=0)
         gaps["Deming"] += list(fit.run().beta - [mine.slope, mine.intercept])
-    table = pd.DataFrame(
-        {
-            "line": list(gaps),
-            "largest difference": [f"{np.abs(v).max():.1e}" for v in gaps.values()],
-        }
-    )
+    largest = [f"{np.abs(values).max():.1e}" for values in gaps.values()]
+    table = pd.DataFrame({"line": list(gaps), "largest difference": largest})
     return (
-        f"{format_table(table)}\n\n20 sets of 31 and 32 samples, slope and intercept: Passing-Bablok "
-        "against scipy.stats.theilslopes on data without slopes below -1, Deming against scipy.odr. "
-        "Bar: 1e-6. (methcomp 1.0.0 is no reference: its ranks are wrong for an odd number of "
-        "slopes, and its Deming takes a variance for the covariance.) The published examples (Bland "
-        "and Altman 1986, Ruemke's table, kappa of Fleiss, Levin and Paik) are in the tests."
+        f"{format_table(table)}\n\n20 sets of 31 and 32 samples, slope and intercept: "
+        "Passing-Bablok against scipy.stats.theilslopes on data without slopes below -1, Deming "
+        "against scipy.odr. Bar: 1e-6. (methcomp 1.0.0 is no reference: its ranks are wrong for an "
+        "odd number of slopes, and its Deming takes a variance for the covariance.) The published "
+        "examples (Bland and Altman 1986, Ruemke's table, kappa of Fleiss, Levin and Paik) are in "
+        "the tests."
     )
 
 
