@@ -26,7 +26,9 @@ def test_the_commands_come_first():
     assert commands[:2] == ["pip install . && hemaest compare", 'pip install ".[test]" && pytest']
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "benchmarks/RESULTS.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/RESULTS.md"]
+)
 def test_links_within_the_project_lead_somewhere(name):
     page = Path(__file__).parents[1] / name
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", page.read_text()))
