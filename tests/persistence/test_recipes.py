@@ -1,12 +1,26 @@
 """Every recipe is made of classes that can be saved, and answers the same after it was loaded."""
 
+import inspect
+
 import numpy as np
 import pytest
+from public import public_names
+from sklearn.base import BaseEstimator
 
 from hemaest.persistence import load, save
 from hemaest.persistence._data import decode_entries, encode_entries
 from hemaest.persistence._registry import Registry
 from hemaest.recipes import list_recipes, make_recipe
+
+
+def is_estimator(item):
+    """Return whether a public name is an estimator that can be made."""
+    return (
+        inspect.isclass(item)
+        and issubclass(item, BaseEstimator)
+        and item.__module__ not in ("hemaest.base", "sklearn.base")
+        and not inspect.isabstract(item)
+    )
 
 
 def small(name):
@@ -42,3 +56,12 @@ def test_every_recipe_answers_the_same_after_loading(name, cells, tmp_path):
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
     if hasattr(model, "predict_proba"):
         np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("name", sorted({n for _, n, item in public_names() if is_estimator(item)}))
+def test_every_public_estimator_is_registered(name):
+    (cls,) = {item for _, n, item in public_names() if n == name and is_estimator(item)}
+    registry = Registry()
+    key = registry.key_of(cls)
+    assert key is not None, f"{name} cannot be saved: add its subpackage to ROOMS"
+    assert registry.class_of(key) is cls
