@@ -137,6 +137,14 @@ class BloodCellNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        # how a saved model builds it again
+        self.config = {
+            "n_classes": n_classes,
+            "n_traits": n_traits,
+            "channels": tuple(channels),
+            "depths": tuple(depths),
+            "dropout": dropout,
+        }
         self.encoder = CellEncoder(0, channels=channels, depths=depths, per_image=True)
         width = channels[2] + channels[3]
         self.lateral = nn.ModuleList(nn.Conv2d(c, 32, 1) for c in channels)

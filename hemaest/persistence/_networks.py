@@ -24,7 +24,10 @@ SLACK, TABLES, PARTS = 4, 1 << 23, 500
 
 def is_torch(item: Any) -> bool:
     """Return whether an object is a tensor or network of torch, or a network of ours."""
-    return type(item).__module__.startswith(("torch", "hemaest.nets"))
+    module = type(item).__module__
+    return module.startswith("torch") or (
+        module.startswith("hemaest.nets") and hasattr(item, "state_dict")
+    )
 
 
 def encode_torch(item: Any, encoder: Encoder) -> list[Any] | None:

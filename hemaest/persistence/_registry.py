@@ -26,12 +26,10 @@ __all__ = ["Registry", "parameters_of"]
 # the subpackages whose public estimators and dataclasses may be in a file
 ROOMS = (
     *("groups", "preprocessing", "stain", "segmentation", "features", "deep", "balance"),
-    *("pretrained", "recipes", "evaluation", "clinical", "scale"),
+    *("nets", "pretrained", "recipes", "evaluation", "clinical", "scale"),
 )
 # classes that are not public, inside of public ones
 UNLISTED = frozenset({"BoostedTrees", "FeatureSampler", "InnerFolds", "PatternHistogram"})
-# torch modules whose ``config`` says how they are built again
-NETWORKS = frozenset({"SmallUNet"})
 FUNCTIONS: dict[str, Any] = {
     f"numpy:{f.__name__}": f
     for f in (np.log, np.log1p, np.log2, np.log10, np.exp, np.expm1, np.sqrt, np.square, np.abs)
@@ -120,11 +118,12 @@ class Registry:
         return found
 
     def network_of(self, name: Any) -> type:
-        """Return a class of networks, or refuse it."""
-        if name not in NETWORKS:
-            raise UnsafeFileError(f"{name!r} is no network that save writes.")
-        found = _find("nets", name)
-        assert found is not None
+        """Return a public class of networks, whose ``config`` says how it is built, or refuse."""
+        from torch import nn
+
+        found = _find("nets", name) if type(name) is str and name.isidentifier() else None
+        if found is None or not issubclass(found, nn.Module):
+            raise UnsafeFileError(f"{name!r:.80} is no network that save writes.")
         return found
 
 
@@ -174,12 +173,7 @@ def _own_class(key: str) -> type | None:
     package, _, room = module.partition(".")
     if package != "hemaest" or room not in ROOMS or not name.isidentifier():
         return None
-    try:
-        found = getattr(import_module(module), name, None) if _is_public(module, name) else None
-    except ImportError:
-        return None
-    if found is None and name in UNLISTED:
-        found = _find(room, name)
+    found = _find(room, name)
     saved = isinstance(found, type) and (
         issubclass(found, BaseEstimator)
         or dataclasses.is_dataclass(found)
@@ -188,18 +182,21 @@ def _own_class(key: str) -> type | None:
     return found if saved else None
 
 
-def _is_public(module: str, name: str) -> bool:
-    return name in getattr(import_module(module), "__all__", ())
-
-
 @cache
 def _find(room: str, name: str) -> type | None:
-    """Return a class that is defined somewhere in a subpackage."""
-    package = import_module(f"hemaest.{room}")
-    for info in iter_modules(getattr(package, "__path__", ())):
-        found = getattr(import_module(f"{package.__name__}.{info.name}"), name, None)
-        if isinstance(found, type) and found.__module__.startswith(package.__name__):
-            return found
+    """Return a class that is public in a subpackage or in a public module of it, or unlisted."""
+    try:
+        package = import_module(f"hemaest.{room}")
+    except ImportError:
+        return None
+    inside = [info.name for info in iter_modules(getattr(package, "__path__", ()))]
+    public = [module for module in inside if not module.startswith("_")]
+    for where in ("", *public, *(inside if name in UNLISTED else ())):
+        module = import_module(f"{package.__name__}.{where}".rstrip("."))
+        if name in getattr(module, "__all__", ()) or name in UNLISTED:
+            found = getattr(module, name, None)
+            if isinstance(found, type) and found.__module__.startswith("hemaest."):
+                return found
     return None
 
 
