@@ -12,11 +12,21 @@ from ._scores import (
     usual_accuracy as usual_accuracy,
 )
 from ._taxonomy import CellTaxonomy as CellTaxonomy
+from .reading import (
+    FieldReader as FieldReader,
+    FieldReading as FieldReading,
+    NamedCell as NamedCell,
+    looks_like_field as looks_like_field,
+    name_cells as name_cells,
+)
 
 __all__ = [
     "METRICS",
     "CellTaxonomy",
     "DifferentialCounter",
+    "FieldReader",
+    "FieldReading",
+    "NamedCell",
     "RejectingClassifier",
     "RiskCoverageDisplay",
     "agreement",
@@ -26,4 +36,6 @@ __all__ = [
     "one_stage_accuracy",
     "per_type",
     "usual_accuracy",
+    "looks_like_field",
+    "name_cells",
 ]

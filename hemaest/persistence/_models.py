@@ -231,6 +231,11 @@ def _card(container: Container) -> dict[str, Any]:
             f"{container.path} has format {card['format']}, written by a newer hemaest "
             f"({card['versions'].get('hemaest')}); this one reads format {FORMAT}."
         )
+    if card["format"] < FORMAT:
+        raise UnsafeFileError(
+            f"{container.path} has format {card['format']} of older versions of hemaest, which is "
+            "no longer read. Fit the model and save it again."
+        )
     return {**card, "checksum": container.checksum}
 
 

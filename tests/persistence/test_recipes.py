@@ -30,7 +30,7 @@ def small(name):
     except ValueError:  # it has no image size
         recipe = make_recipe(name, random_state=0, max_epochs=1, device="cpu")
     parameters = recipe.get_params()
-    quick = {"pretrained": False, "max_steps": 2, "max_epochs": 1, "report_every": 0}
+    quick = {"pretrained": False, "max_steps": 2, "max_epochs": 1}
     for key, value in parameters.items():
         end = key.rpartition("__")[2]
         if end in quick and type(value) in (bool, int):

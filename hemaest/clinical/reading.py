@@ -1,0 +1,325 @@
+"""Classify the images of single cells, or find, outline and classify the cells of whole fields.
+
+Called by ``hemaest predict``. Each image is read by itself: an answer does not depend on which
+other files are in the call, unless the caller says that all fields come from one microscope.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hemaest import cellmap
+from hemaest._frame import border_color
+from hemaest._geometry import scale_to
+from hemaest._numba import raise_if_interrupted
+from hemaest.images import check_images, rgb, to_object_array
+from hemaest.segmentation import SmearDetector
+
+__all__ = ["FieldReader", "FieldReading", "NamedCell", "looks_like_field", "name_cells"]
+
+Image = NDArray[np.uint8]
+
+# a field is wider than this many radii of its red cells; an image of one cell is about 10 wide
+FIELD_WIDTH = 20
+BOX = ["x0", "y0", "x1", "y1"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCell:
+    """The label of one cell.
+
+    Attributes
+    ----------
+    label : str
+        Empty where the classifier failed.
+    confidence : float or None
+        Its probability; None where the classifier gives none.
+    error : str
+        Why it failed.
+    """
+
+    label: str
+    confidence: float | None = None
+    error: str = ""
+
+
+def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
+    """Classify images of single cells; one that fails spoils no other.
+
+    Parameters
+    ----------
+    classifier : fitted classifier
+        With ``predict``; its ``predict_proba`` gives the confidence.
+    images : sequence of images
+        Of any sizes.
+
+    Returns
+    -------
+    cells : list of NamedCell
+
+    Examples
+    --------
+    >>> from hemaest.recipes import make_recipe
+    >>> X = np.stack([np.full((8, 8, 3), v, np.uint8) for v in (20, 30, 220, 230)])
+    >>> model = make_recipe("color-knn").set_params(classify__n_neighbors=1)
+    >>> model = model.fit(X, ["dark", "dark", "light", "light"])
+    >>> name_cells(model, [X[0]])
+    [NamedCell(label='dark', confidence=1.0, error='')]
+    """
+    if not len(images):
+        return []
+    try:
+        X = to_object_array(list(images))
+        if not hasattr(classifier, "predict_proba"):
+            return [NamedCell(str(label)) for label in classifier.predict(X)]
+        probabilities = np.asarray(classifier.predict_proba(X))
+        labels = np.asarray(classifier.classes_)[probabilities.argmax(axis=1)]
+        best = probabilities.max(axis=1)
+        return [NamedCell(str(label), float(p)) for label, p in zip(labels, best, strict=True)]
+    except Exception as error:  # whatever a step raises, the other images go on
+        raise_if_interrupted(error)
+        if len(images) == 1:
+            return [NamedCell("", None, f"{type(error).__name__}: {error}")]
+    return [name_cells(classifier, [image])[0] for image in images]
+
+
+def looks_like_field(image: Image, detector: SmearDetector | None = None) -> bool:
+    """Return whether an image shows a field of a smear rather than one cell.
+
+    Its width is measured in red cells, so neither the magnification nor the number of pixels
+    matters. Where no red cell is seen, two leukocytes make a field.
+
+    Parameters
+    ----------
+    image : uint8 array (H, W, 3)
+        The image.
+    detector : fitted SmearDetector, optional
+        By default the default one.
+
+    Returns
+    -------
+    is_field : bool
+
+    Examples
+    --------
+    >>> from hemaest.datasets import make_cells, make_smear
+    >>> field = make_smear(420, n_cells=3, random_state=0).image
+    >>> cell = make_cells(1, classes=["monocyte"], random_state=0).images[0]
+    >>> looks_like_field(field), looks_like_field(cell)
+    (True, False)
+    """
+    detector = detector or default_detector()
+    seen = detector.count(to_object_array([image])).iloc[0]
+    if seen["red_cell_radius"] > 0 and seen["red_cells"] > 0:
+        return bool(min(image.shape[:2]) > FIELD_WIDTH * seen["red_cell_radius"])
+    return bool(seen["leukocytes"] > 1)
+
+
+def default_detector(n_jobs: int | None = None) -> SmearDetector:
+    """Return the default detector, ready to be used."""
+    return SmearDetector(n_jobs=n_jobs).fit(np.full((1, 8, 8, 3), 255, np.uint8))
+
+
+@dataclass(frozen=True)
+class FieldReading:
+    """What was found in one field.
+
+    Attributes
+    ----------
+    field : uint8 array (H, W, 3)
+        The image.
+    table : DataFrame
+        One row a cell: ``cell`` (from 1), ``label``, ``confidence``, ``x0``, ``y0``, ``x1``, ``y1``,
+        ``score``, ``nucleus_area``, ``cell_area``, ``nc_ratio``, ``error``.
+    cell_map : uint8 array (H, W)
+        The outlines of the first 127 cells.
+    red_cell_radius : float
+        In pixels; NaN where it was not measured.
+    """
+
+    field: Image
+    table: pd.DataFrame
+    cell_map: Image
+    red_cell_radius: float
+
+    def display(self) -> Any:
+        """Return an undrawn :class:`~hemaest.inspection.SmearDisplay` with labels and outlines."""
+        from hemaest.inspection import SmearDisplay
+
+        boxes = self.table[BOX].to_numpy(dtype=float)
+        confidence = self.table["confidence"].to_numpy(dtype=float)
+        if len(boxes) and not np.isnan(confidence).any():
+            # beside a label a reader takes a number for the confidence in the label
+            boxes = np.column_stack([boxes, confidence])
+        names = self.table["label"].tolist()
+        return SmearDisplay(self.field, boxes, cell_map=self.cell_map, names=names)
+
+
+class FieldReader:
+    """Find, outline and classify the leukocytes of fields.
+
+    Parameters
+    ----------
+    classifier : fitted classifier
+        Of single cells; or, with ``detector=None``, a pipeline that begins with a detector.
+    detector : fitted SmearDetector, optional
+        Finds the cells; by default the first step of the pipeline, or the default detector.
+    trained_size : (int, int), optional
+        Height and width of the classifier's training images.
+    trained_radius : float, optional
+        The radius of a red cell in its training images, in pixels. With both, cells are cut out as
+        the classifier saw cells in training: with as much around them, and as large.
+
+    Examples
+    --------
+    >>> from hemaest.datasets import make_cells, make_smear
+    >>> from hemaest.recipes import make_recipe
+    >>> cells = make_cells(16, classes=["lymphocyte", "neutrophil"], random_state=0)
+    >>> model = make_recipe("color-logistic").fit(cells.images, cells.target)
+    >>> field = make_smear(420, n_cells=3, random_state=0).image
+    >>> reading = FieldReader(model).read(field)
+    >>> set(reading.table["label"]) <= {"lymphocyte", "neutrophil"}
+    True
+    """
+
+    def __init__(
+        self,
+        classifier: Any,
+        *,
+        detector: SmearDetector | None = None,
+        trained_size: tuple[int, int] | None = None,
+        trained_radius: float | None = None,
+    ) -> None:
+        self.has_detector = detector is None and _begins_with_detector(classifier)
+        if self.has_detector:
+            detector, classifier = classifier.steps[0][1], classifier[1:]
+        self.classifier = classifier
+        self.detector = default_detector() if detector is None else detector
+        self.trained_size = trained_size
+        self.trained_radius = trained_radius
+
+    @property
+    def scales(self) -> bool:
+        """Whether cells are brought to the magnification of the training images."""
+        return bool(self.trained_radius and self.trained_size and not self.has_detector)
+
+    def red_cell_radius(self, fields: Sequence[Image]) -> float:
+        """Return the median radius of red cells in fields of one microscope; NaN without any."""
+        if not len(fields):
+            return float("nan")
+        return float(self.detector.count(to_object_array(fields))["red_cell_radius"].median())
+
+    def read(self, field: Any, *, red_cell_radius: float | None = None) -> FieldReading:
+        """Read one field.
+
+        Parameters
+        ----------
+        field : image
+            As :func:`hemaest.images.check_images` takes one.
+        red_cell_radius : float, optional
+            Where it is known; by default it is measured in this field.
+
+        Returns
+        -------
+        reading : FieldReading
+        """
+        (checked,) = check_images([field], estimator="FieldReader")
+        image = rgb(checked if isinstance(checked, np.ndarray) else checked.read())
+        found = self.detector.detect_cells(to_object_array([image]))
+        radius = float("nan") if red_cell_radius is None else red_cell_radius
+        if self.scales and red_cell_radius is None and len(found.table):
+            radius = self.red_cell_radius([image])
+        named = name_cells(self.classifier, self._crops(image, found, radius))
+        rows = [
+            {
+                "cell": int(row.cell) + 1,
+                "label": cell.label,
+                "confidence": cell.confidence,
+                **{name: round(float(getattr(row, name)), 3) for name in (*BOX, "score")},
+                **measures(labels),
+                "error": cell.error,
+            }
+            for row, labels, cell in zip(
+                found.table.itertuples(index=False), found.maps, named, strict=True
+            )
+        ]
+        columns = ["cell", "label", "confidence", *BOX, "score", *measures(NOTHING), "error"]
+        table = pd.DataFrame(rows, columns=columns)
+        return FieldReading(image, table, _field_map(image.shape[:2], found), radius)
+
+    def _crops(self, image: Image, found: Any, radius: float) -> list[Image]:
+        if not self.scales or not radius > 0:
+            return list(found.images)
+        assert self.trained_size is not None and self.trained_radius is not None
+        boxes = found.table[BOX].to_numpy(dtype=float)
+        return [
+            crop_at(image, box, self.trained_size, radius / self.trained_radius) for box in boxes
+        ]
+
+
+NOTHING = np.zeros((1, 1), np.uint8)
+
+
+def measures(labels: Image) -> dict[str, Any]:
+    """Return areas and N:C ratio of the one cell of a map.
+
+    Examples
+    --------
+    >>> measures(np.array([[0, 1, 2, 2]], np.uint8))
+    {'nucleus_area': 2, 'cell_area': 3, 'nc_ratio': 0.667}
+    """
+    nucleus, cell = int((cellmap.nuclei(labels) > 0).sum()), int((labels > 0).sum())
+    ratio = round(nucleus / cell, 3) if cell else None
+    return {"nucleus_area": nucleus, "cell_area": cell, "nc_ratio": ratio}
+
+
+def crop_at(field: Image, box: Any, size: tuple[int, int], scale: float) -> Image:
+    """Cut a window around a box and bring it to a size; outside is the color of the border.
+
+    Parameters
+    ----------
+    field : uint8 array (H, W, 3)
+        The whole field.
+    box : sequence of float
+        x0, y0, x1, y1.
+    size : (int, int)
+        Height and width of the result.
+    scale : float
+        Pixels of the field for one of the result.
+
+    Examples
+    --------
+    >>> field = np.zeros((50, 50, 3), np.uint8)
+    >>> field[20:30, 20:30] = 255
+    >>> cut = crop_at(field, (20, 20, 30, 30), (40, 40), 0.5)
+    >>> cut.shape, cut[20, 20].tolist(), cut[5, 5].tolist()
+    ((40, 40, 3), [255, 255, 255], [0, 0, 0])
+    """
+    high, wide = (max(2, round(side * scale)) for side in size)
+    # the cell stays in the middle, as it is in training images
+    top, left = round((box[1] + box[3] - high) / 2), round((box[0] + box[2] - wide) / 2)
+    canvas = np.empty((high, wide, 3), np.uint8)
+    canvas[:] = border_color(field)
+    y0, x0 = max(0, top), max(0, left)
+    part = field[y0 : max(0, top + high), x0 : max(0, left + wide)]
+    canvas[y0 - top : y0 - top + part.shape[0], x0 - left : x0 - left + part.shape[1]] = part
+    return scale_to(canvas, *size)
+
+
+def _field_map(size: tuple[int, int], found: Any) -> Image:
+    """Return the cell map of a field from the maps of its crops; more than 127 do not fit."""
+    labels = np.zeros(size, np.uint8)
+    corners = found.table[["crop_x0", "crop_y0"]].to_numpy(dtype=int)[: cellmap.MAX_CELLS]
+    for k, ((x0, y0), own) in enumerate(zip(corners, found.maps, strict=False), 1):
+        part = labels[y0 : y0 + own.shape[0], x0 : x0 + own.shape[1]]
+        part[own > 0] = cellmap.encode(k * (own > 0), cellmap.nuclei(own))[own > 0]
+    return labels
+
+
+def _begins_with_detector(model: Any) -> bool:
+    steps = getattr(model, "steps", None)
+    return bool(steps) and hasattr(steps[0][1], "detect_cells")
