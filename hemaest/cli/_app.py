@@ -1,32 +1,78 @@
 """The commands and their options; what they do is in a module each."""
 
+import errno
+import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import hemaest
-from hemaest.cli._checks import new_file, new_folder, rule
-from hemaest.cli._complete import complete_recipes
+from hemaest.cli._checks import complete_recipes, new_file, new_folder, rule
+from hemaest.cli._shared import INTERRUPTED, NOTHING_DONE, WRONG_USAGE, say
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+# what typer raises for wrong usage; releases differ in whose click they hold
+USAGE = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+COMPARED = ("color-logistic", "handcrafted-xgboost", "deep-small")
+
+
+class Commands(TyperGroup):
+    """The group of all commands: whatever ends one, it ends with a line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("\nInterrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, USAGE):
+            raise
+        except MemoryError as error:
+            say(f"There is not enough memory. {error}".strip())
+            raise typer.Exit(NOTHING_DONE) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if os.environ.get("HEMAEST_DEBUG"):
+                raise
+            said = str(error) if error.errno is None or error.strerror is None else error.strerror
+            full = " Make room, or choose another place." if error.errno in NO_ROOM else ""
+            name = f"{error.filename}: " if error.filename else ""
+            say(f"{name}{said}{'' if said.endswith('.') else '.'}{full}")
+            raise typer.Exit(NOTHING_DONE) from None
+        except Exception as error:
+            if os.environ.get("HEMAEST_DEBUG"):
+                raise
+            say(
+                f"{type(error).__name__}: {error}\nThis is an error of hemaest. Please report it "
+                "with what HEMAEST_DEBUG=1 and the same command print."
+            )
+            raise typer.Exit(NOTHING_DONE) from None
+
 
 app = typer.Typer(
     name="hemaest",
-    help="scikit-learn for blood cells: compare recipes fairly, on your folder or synthetic cells.",
+    cls=Commands,
+    help="scikit-learn for blood cells: compare recipes fairly, name and count cells, review them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 class Trained(StrEnum):
-    """What a training picture is."""
+    """What a training image shows."""
 
     cell = "cell"
     field = "field"
 
 
 class Shown(StrEnum):
-    """What a picture to predict is."""
+    """What an image to predict shows."""
 
     auto = "auto"
     cell = "cell"
@@ -41,23 +87,42 @@ class Normalizer(StrEnum):
     vahadane = "vahadane"
 
 
+Balance = StrEnum(
+    "Balance",
+    {
+        name.replace("-", "_"): name
+        for name in (
+            *("weights", "oversample", "smote", "borderline-smote", "adasyn", "smote-tomek"),
+            *("logit-adjusted", "focal", "acdbgan", "rendered"),
+        )
+    },
+)
+
 Groups = Annotated[
     str,
-    typer.Option(callback=rule, help="'infer' from file names, 'image', or a regular expression."),
+    typer.Option(
+        callback=rule,
+        help="What stays together in a split: 'infer' from file names, 'image' (nothing does), or "
+        r"a regular expression, searched in the path below the folder; its first group names the "
+        r"patient: '(p\d+)_'.",
+    ),
 ]
-
-
 Cache = Annotated[
     Path | None,
     typer.Option(
-        callback=new_folder, help="Keep finished folds here; a second run goes on from them."
+        callback=new_folder, help="Keep finished folds here; a second run resumes from them."
     ),
 ]
-
-
 Stain = Annotated[
     Normalizer | None, typer.Option(help="Normalize the stain first, where the recipe can.")
 ]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Folder = Annotated[
+    Path | None,
+    typer.Argument(help="One subfolder of images for each class. Without it: synthetic cells."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 def _version(asked: bool) -> None:
@@ -77,19 +142,17 @@ def _options(
 
 @app.command()
 def compare(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(help="One subfolder of images for each class. Without it: synthetic cells."),
-    ] = None,
+    folder: Folder = None,
     recipes: Annotated[
         str,
         typer.Option(
             "--recipes",
             "-r",
-            help="Names with commas between, or 'all'.",
+            help="Names of `hemaest recipes` with commas between, or 'all'.",
+            show_default=True,
             autocompletion=complete_recipes,
         ),
-    ] = "",
+    ] = ",".join(COMPARED),
     groups: Groups = "infer",
     cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 400,
     folds: Annotated[
@@ -99,34 +162,36 @@ def compare(
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Also fit on a quarter and a half.")
     ] = False,
-    look: Annotated[
+    audit: Annotated[
         bool, typer.Option("--audit/--no-audit", help="Look for copies and shortcuts as well.")
     ] = True,
     report: Annotated[
         Path, typer.Option(callback=new_file, help="Where the HTML report goes.")
     ] = Path("hemaest-report.html"),
     cache: Cache = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
-    seed: Annotated[int, typer.Option(help="Seed of cells, folds and models.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    jobs: Jobs = -1,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """Compare recipes under group-aware cross-validation; write a report."""
-    from hemaest.cli._compare import run
+    from hemaest.cli._compare import CompareOptions, run
 
     run(
-        folder,
-        recipes,
-        groups,
-        cells,
-        folds,
-        stain and stain.value,
-        learning_curve,
-        look,
-        report,
-        cache,
-        jobs,
-        seed,
-        as_json,
+        CompareOptions(
+            folder=folder,
+            recipes=recipes,
+            groups=groups,
+            cells=cells,
+            folds=folds,
+            stain=stain and stain.value,
+            learning_curve=learning_curve,
+            audit=audit,
+            report=report,
+            cache=cache,
+            jobs=jobs,
+            seed=seed,
+            as_json=as_json,
+        )
     )
 
 
@@ -140,22 +205,19 @@ def audit(
     report: Annotated[
         Path, typer.Option(callback=new_file, help="Where the HTML report goes.")
     ] = Path("hemaest-audit.html"),
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
-    seed: Annotated[int, typer.Option(help="Seed of samples and folds.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    jobs: Jobs = -1,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """Look for copies, conflicting labels and shortcuts before a model is trained."""
-    from hemaest.cli._audit import run
+    from hemaest.cli._audit import AuditOptions, run
 
-    run(folder, test, groups, report, jobs, seed, as_json)
+    run(AuditOptions(folder, test, groups, report, jobs, seed, as_json))
 
 
 @app.command()
 def train(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(help="One subfolder of images for each class. Without it: synthetic cells."),
-    ] = None,
+    folder: Folder = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -169,84 +231,220 @@ def train(
         Path, typer.Option("--output", "-o", callback=new_file, help="The model file to write.")
     ] = Path("model.hemaest"),
     kind: Annotated[
-        Trained, typer.Option("--input", help="Pictures of one cell each, or whole fields.")
+        Trained, typer.Option("--input", help="Images of one cell each, or whole fields.")
     ] = Trained.cell,
     stain: Stain = None,
     balance: Annotated[
-        str | None, typer.Option(help="How classes are balanced, where the recipe can.")
+        Balance | None, typer.Option(help="How classes are balanced, where the recipe can.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side that a deep net sees.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a deep net.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, help="Side of the images that a network sees.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a network.")] = None,
     groups: Groups = "infer",
     cells: Annotated[int, typer.Option(min=24, help="How many synthetic cells.")] = 200,
     folds: Annotated[
         int, typer.Option(min=0, help="Folds that measure the recipe first; 0: do not measure.")
     ] = 3,
     cache: Cache = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
-    seed: Annotated[int, typer.Option(help="Seed of cells, folds and model.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    jobs: Jobs = -1,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
-    """Train a recipe, measure it honestly, and save it with its claim in one file."""
-    from hemaest.cli._train import run
+    """Train a recipe, measure it by cross-validation, and save it with its claim in one file."""
+    from hemaest.cli._train import TrainOptions, run
 
+    if folds == 1:
+        say("--folds 1 measures nothing: give 0, or at least 2.")
+        raise typer.Exit(WRONG_USAGE)
     asked = {
         "stain": stain and stain.value,
-        "balance": balance,
+        "balance": balance and balance.value,
         "image_size": image_size,
         "max_epochs": epochs,
     }
-    options = {name: value for name, value in asked.items() if value is not None}
+    settings = {name: value for name, value in asked.items() if value is not None}
     run(
-        folder, recipe, model, kind.value, options, groups, cells, folds, cache, jobs, seed, as_json
+        TrainOptions(
+            folder=folder,
+            recipe=recipe,
+            output=model,
+            kind=kind.value,
+            settings=settings,
+            groups=groups,
+            cells=cells,
+            folds=folds,
+            cache=cache,
+            jobs=jobs,
+            seed=seed,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def adapt(
+    folder: Annotated[Path, typer.Argument(help="One subfolder of images for each class.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A saved model of a deep recipe. Without it: the shipped network."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", callback=new_file, help="The model file to write.")
+    ] = Path("adapted.hemaest"),
+    groups: Groups = "infer",
+    jobs: Jobs = -1,
+    seed: Seed = 0,
+) -> None:
+    """Train a classifier of your types on a network that knows cells; a few images a class do."""
+    from hemaest.cli._train import TrainOptions, adapt as run
+
+    run(
+        TrainOptions(
+            folder=folder,
+            recipe="adapted",
+            output=output,
+            groups=groups,
+            folds=0,
+            jobs=jobs,
+            seed=seed,
+        ),
+        model,
     )
 
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A file that `hemaest train` wrote.")],
-    paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Image files, or folders of them. A saved model may stand first."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A file that `hemaest train` wrote. Without one: the shipped models."),
+    ] = None,
     kind: Annotated[
-        Shown, typer.Option("--input", help="What the pictures show; auto: as in training.")
+        Shown, typer.Option("--input", help="What the images show; auto: as in training.")
     ] = Shown.auto,
+    same_microscope: Annotated[
+        bool,
+        typer.Option(
+            "--same-microscope",
+            help="All fields of one size in a folder have one magnification: measure it once. "
+            "Without it, each file is read by itself.",
+        ),
+    ] = False,
     csv: Annotated[
         Path | None,
         typer.Option(
-            callback=new_file, help="Write all predictions here; a second run goes on from it."
+            callback=new_file, help="Write all predictions here; a second run resumes from it."
         ),
     ] = None,
     annotate: Annotated[
         Path | None,
         typer.Option(
-            callback=new_folder, help="Draw the pictures with what was found into this folder."
+            callback=new_folder, help="Draw the images with what was found into this folder."
         ),
     ] = None,
     count: Annotated[bool, typer.Option("--count", help="Print the differential count.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1: all cores.")] = -1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the predictions as JSON.")] = False,
+    counter: Annotated[
+        Path | None,
+        typer.Option(help="A saved DifferentialCounter, for --count with intervals that hold."),
+    ] = None,
+    jobs: Jobs = -1,
+    as_json: Json = False,
 ) -> None:
     """Name cells; on whole fields find, outline, name and count every leukocyte."""
-    from hemaest.cli._predict import run
+    from hemaest.cli._predict import PredictOptions, run
 
-    run(model, paths, kind.value, csv, annotate, count, jobs, as_json)
+    run(
+        PredictOptions(
+            paths=tuple(paths),
+            model=model,
+            kind=kind.value,
+            same_microscope=same_microscope,
+            csv=csv,
+            annotate=annotate,
+            count=count or counter is not None,
+            counter=counter,
+            jobs=jobs,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command(name="info")
 def info_(
     model: Annotated[Path, typer.Argument(help="A file that `hemaest train` wrote.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what a model file is, how good, and how that was measured; runs nothing in it."""
-    from hemaest.cli._info import run
+    from hemaest.cli._info import show_model
 
-    run(model, as_json)
+    show_model(model, as_json)
 
 
 @app.command(name="recipes")
-def recipes_(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
-) -> None:
+def recipes_(as_json: Json = False) -> None:
     """List the recipes by name, with what each is."""
-    from hemaest.cli._recipes import run
+    from hemaest.cli._info import show_recipes
 
-    run(as_json)
+    show_recipes(as_json)
+
+
+@app.command()
+def agree(
+    reference: Annotated[Path, typer.Argument(help="CSV of counts: one row a smear.")],
+    test: Annotated[Path, typer.Argument(help="CSV of the same smears by the other method.")],
+    report: Annotated[
+        Path, typer.Option(callback=new_file, help="Where the HTML report goes.")
+    ] = Path("hemaest-agreement.html"),
+    n_cells: Annotated[
+        float | None, typer.Option(help="Cells of each reference count, for its limits.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two ways to count the same smears, as laboratories report it."""
+    from hemaest.cli._clinical import agree as run
+
+    run(reference, test, report, n_cells, as_json)
+
+
+@app.command()
+def serve(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Fields to open in a first session.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A saved classifier. Without one: the shipped models.")
+    ] = None,
+    counter: Annotated[Path | None, typer.Option(help="A saved DifferentialCounter.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder of the sessions.")] = None,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing.")] = False,
+    host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="At which port.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="HEMAEST_TOKEN", help="The password of the page.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read fields.")] = 1,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
+) -> None:
+    """Open the page on which a smear is seen, corrected and signed."""
+    from hemaest.cli._clinical import ServeOptions, serve as run
+
+    run(
+        ServeOptions(
+            paths=tuple(paths or ()),
+            model=model,
+            counter=counter,
+            state=state,
+            ephemeral=ephemeral,
+            host=host,
+            port=port,
+            token=token,
+            workers=workers,
+            open_browser=browser,
+        )
+    )

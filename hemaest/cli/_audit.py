@@ -1,6 +1,7 @@
 """``hemaest audit``."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +11,67 @@ import typer
 
 from hemaest._progress import watching
 from hemaest._tables import format_table
-from hemaest.cli._shared import NOTHING_DONE, load_folder, say, stop, typed
+from hemaest.cli._shared import (
+    NOTHING_DONE,
+    command_line,
+    load_folder,
+    printable,
+    say,
+    stop,
+)
 
 
-def run(
-    folder: Path, test: Path | None, groups: str, report: Path, jobs: int, seed: int, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class AuditOptions:
+    """What ``hemaest audit`` was given."""
+
+    folder: Path
+    test: Path | None = None
+    groups: str = "infer"
+    report: Path = Path("hemaest-audit.html")
+    jobs: int = -1
+    seed: int = 0
+    as_json: bool = False
+
+
+def run(options: AuditOptions) -> None:
     """Look for what would make a score on these images worthless; write a report."""
     from hemaest.evaluation import audit
 
-    data = load_folder(folder, groups)
+    data = load_folder(options.folder, options.groups)
     X, y, known, is_test = data.images, data.target, data.groups, None
-    sources = {data.group_source}
-    if test is not None:
-        other = load_folder(test, groups)
+    sources, failures = {data.group_source}, data.failures
+    if options.test is not None:
+        other = load_folder(options.test, options.groups)
         is_test = np.r_[np.zeros(len(X), bool), np.ones(len(other.images), bool)]
         X, y = np.concatenate([X, other.images]), np.concatenate([y, other.target])
         known = np.concatenate([known, other.groups])
         sources.add(other.group_source)
+        failures = pd.concat([failures, other.failures], ignore_index=True)
     say(f"Looking at {len(X)} images ...")
     # one name is one patient in both folders; numbers of other kinds may begin anew in each
-    use = groups != "image" and (test is None or sources == {"patient"}) and "none" not in sources
+    one_world = options.test is None or sources == {"patient"}
+    use = options.groups != "image" and one_world and "none" not in sources
     try:
         found = audit(
             X,
             y,
             groups=known if use else None,
             test=is_test,
-            n_jobs=jobs,
-            random_state=seed,
+            n_jobs=options.jobs,
+            random_state=options.seed,
             verbose=watching(),
         )
     except ValueError as error:
         stop(str(error), NOTHING_DONE)
-    if as_json:
-        parts = {"findings": found.table, "shortcuts": found.shortcuts}
-        rows = {name: json.loads(part.to_json(orient="records")) for name, part in parts.items()}
-        typer.echo(json.dumps(rows, indent=2))
+    if options.as_json:
+        findings = json.loads(found.table.to_json(orient="records"))
+        shortcuts = json.loads(found.shortcuts.to_json(orient="records"))
+        typer.echo(json.dumps({"findings": findings, "shortcuts": shortcuts}, indent=2))
     else:
-        typer.echo(in_words(found))
-    failures = [data.failures] if test is None else [data.failures, other.failures]
-    found.to_html(report, unreadable=pd.concat(failures, ignore_index=True), command=typed())
-    say(f"\nReport, with the images: {report.resolve()}")
+        typer.echo(printable(in_words(found)))
+    found.to_html(options.report, unreadable=failures, command=command_line())
+    say(f"\nReport, with the images: {options.report.resolve()}")
 
 
 def in_words(found: Any) -> str:

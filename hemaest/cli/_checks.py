@@ -5,29 +5,35 @@ Each function is called by typer with what was given, and returns it or ends wit
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import NoReturn
 
 import typer
 
+from hemaest._files import check_writable
+
+# a model, a table or a report needs at most about that much; less is refused before the work
+ROOM = 4 << 20
+
 
 def new_file(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
     """Return the path of a file to be written, where that can be done."""
-    if value is not None and not ctx.resilient_parsing:
-        if os.path.isdir(value):
-            _refuse(param, f"{value} is a folder; name a file in it.")
-        if os.path.exists(value) and not os.access(value, os.W_OK):
-            _refuse(param, f"{value} cannot be written: it is there and may not be changed.")
-        if os.path.isfile(value) or not os.path.exists(value):  # not /dev/stdout
-            _try_to_write(param, value, value.absolute().parent)
+    if value is None or ctx.resilient_parsing:
+        return value
+    if os.path.exists(value) and not os.access(value, os.W_OK):
+        _refuse(param, f"{value} cannot be written: it is there and may not be changed.")
+    if os.path.exists(value) and not os.path.isfile(value) and not os.path.isdir(value):
+        return value  # /dev/stdout
+    _check(param, value)
     return value
 
 
 def new_folder(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
     """Return the path of a folder to write into, where that can be done."""
     if value is not None and not ctx.resilient_parsing:
-        _try_to_write(param, value, value.absolute())
+        if value.exists() and not value.is_dir():
+            _refuse(param, f"{value} is a file; name a folder.")
+        _check(param, value / "file")
     return value
 
 
@@ -40,17 +46,25 @@ def rule(param: typer.CallbackParam, value: str) -> str:
     return value
 
 
-def _try_to_write(param: typer.CallbackParam, path: Path, folder: Path) -> None:
-    """Make a folder and remove it again, in the folder or in the nearest one that is there.
+def complete_recipes(incomplete: str) -> list[str]:
+    """Return what a shell offers for the last of some names with commas between.
 
-    What os.access says is not enough: it knows nothing of a full or a strange file system.
+    Examples
+    --------
+    >>> complete_recipes("color-logistic,color-k")
+    ['color-logistic,color-knn']
     """
-    nearest = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    from hemaest.recipes import list_recipes
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in list_recipes() if name.startswith(last)]
+
+
+def _check(param: typer.CallbackParam, path: Path) -> None:
     try:
-        with tempfile.TemporaryDirectory(dir=nearest):
-            pass
+        check_writable(path, n_bytes=ROOM)
     except OSError as error:
-        _refuse(param, f"{path} cannot be written: {nearest}: {error.strerror}.")
+        _refuse(param, str(error))
 
 
 def _refuse(param: typer.CallbackParam, why: str) -> NoReturn:

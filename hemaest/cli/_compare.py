@@ -1,6 +1,7 @@
 """``hemaest compare``."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,61 +14,69 @@ from hemaest._tables import format_table
 from hemaest.cli._shared import (
     NOTHING_DONE,
     WRONG_USAGE,
+    command_line,
     load_cells,
     resumable,
     say,
     split_unit,
     stop,
-    typed,
 )
 from hemaest.cli._warm import compile_ahead
 
-DEFAULT = ("color-logistic", "handcrafted-xgboost", "deep-small")
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What ``hemaest compare`` was given."""
+
+    folder: Path | None = None
+    recipes: str = ""
+    groups: str = "infer"
+    cells: int = 400
+    folds: int | None = None
+    stain: str | None = None
+    learning_curve: bool = False
+    audit: bool = True
+    report: Path = Path("hemaest-report.html")
+    cache: Path | None = None
+    jobs: int = -1
+    seed: int = 0
+    as_json: bool = False
 
 
-def run(
-    folder: Path | None,
-    recipes: str,
-    groups: str,
-    cells: int,
-    folds: int | None,
-    stain: str | None,
-    learning_curve: bool,
-    look: bool,
-    report: Path,
-    cache: Path | None,
-    jobs: int,
-    seed: int,
-    as_json: bool,
-) -> None:
+def run(options: CompareOptions) -> None:
     """Compare the recipes on the folder's images or on synthetic cells."""
-    names = chosen_recipes(recipes)
+    names = chosen_recipes(options.recipes)
     compile_ahead()
-    folds = folds or (3 if folder is None else 5)
-    data = load_cells(folder, groups, cells, seed)
+    data = load_cells(options.folder, options.groups, options.cells, options.seed)
+    n_folds = folds_of(options)
     say(
         f"Comparing {', '.join(names)} on {len(data.images)} images of "
-        f"{len(set(data.target))} classes, {folds} folds, split by {split_unit(data, groups)}."
+        f"{len(set(data.target))} classes, {n_folds} folds, split by "
+        f"{split_unit(data, options.groups)}."
     )
-    found = audited(data, groups, jobs, seed) if look else None
-    options = {} if stain is None else {"stain": stain}
-    with resumable(cache), warnings.catch_warnings():
-        # the notes below the table tell which failed, and why
+    with resumable(options.cache), warnings.catch_warnings():
+        # the notes below the table say which failed, and why
         warnings.filterwarnings("ignore", message="These recipes failed")
-        comparison = _compare(
-            names, data, groups, folds, options, learning_curve, cache, jobs, seed, found
+        found = audited(data, options) if options.audit else None
+        comparison = _compare(names, data, options, found)
+        table = comparison.table
+        if options.as_json:
+            typer.echo(table.to_json(orient="records", indent=2))
+        else:
+            typer.echo(format_table(ranking(table)))
+            for row in table[table["note"].ne("")].itertuples():
+                typer.echo(f"{row.recipe}: {row.note}")
+            typer.echo()
+            typer.echo(comparison.summary())
+        comparison.to_html(
+            options.report, audit=found, unreadable=data.failures, command=command_line()
         )
-    table = comparison.table
-    if as_json:
-        typer.echo(table.to_json(orient="records", indent=2))
-    else:
-        typer.echo(format_table(ranking(table)))
-        for row in table[table["note"].ne("")].itertuples():
-            typer.echo(f"{row.recipe}: {row.note}")
-        typer.echo()
-        typer.echo(comparison.summary())
-    comparison.to_html(report, audit=found, unreadable=data.get("failures"), command=typed())
-    say(f"\nReport: {report.resolve()}")
+    say(f"\nReport: {options.report.resolve()}")
+
+
+def folds_of(options: CompareOptions) -> int:
+    """Return the number of folds: as asked, or by where the images come from."""
+    return options.folds or (3 if options.folder is None else 5)
 
 
 def ranking(table: pd.DataFrame) -> pd.DataFrame:
@@ -86,11 +95,9 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_recipes(text: str) -> list[str]:
-    """Return the recipes that a user named, or the default ones; refuse an unknown name."""
+    """Return the recipes that a user named; refuse an unknown name."""
     from hemaest.recipes import get_recipe, list_recipes
 
-    if not text:
-        return list(DEFAULT)
     if text.strip() == "all":
         return list_recipes()
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -100,19 +107,19 @@ def chosen_recipes(text: str) -> list[str]:
         stop(str(error), WRONG_USAGE)
 
 
-def audited(data: Any, groups: str, jobs: int, seed: int) -> Any:
+def audited(data: Any, options: CompareOptions) -> Any:
     """Return what speaks against the images; tell of what is grave before the work begins."""
     from hemaest.evaluation import audit
 
-    known = groups != "image" and data.group_source != "none"
+    known = options.groups != "image" and data.group_source != "none"
     say("Looking for copies and shortcuts first ...")
     try:
         found = audit(
             data.images,
             data.target,
             groups=data.groups if known else None,
-            n_jobs=jobs,
-            random_state=seed,
+            n_jobs=options.jobs,
+            random_state=options.seed,
             verbose=watching(),
         )
     except ValueError as error:
@@ -128,28 +135,19 @@ def safe_groups(data: Any, found: Any) -> Any:
     return np.asarray(data.groups).astype(str)[first][codes]
 
 
-def _compare(
-    names: list[str],
-    data: Any,
-    groups: str,
-    folds: int,
-    options: dict[str, Any],
-    learning_curve: bool,
-    cache: Path | None,
-    jobs: int,
-    seed: int,
-    found: Any,
-) -> Any:
+def _compare(names: list[str], data: Any, options: CompareOptions, found: Any) -> Any:
     from hemaest.evaluation import compare
     from hemaest.recipes import get_recipe
 
     known = data.group_source != "none"
     # threads inside the recipes, not processes beside each other: each process would hold its own
     # copy of torch, more than a gigabyte
-    threads = {} if all(get_recipe(n).control for n in names) else {"n_jobs": jobs}
+    given: dict[str, Any] = {} if options.stain is None else {"stain": options.stain}
+    if not all(get_recipe(name).control for name in names):
+        given["n_jobs"] = options.jobs
     own: Any = data.groups if known else None
     source = data.group_source if known else None
-    if groups == "image":
+    if options.groups == "image":
         own, source = "image", None
     elif found is not None:
         # copies that the audit found keep groups together that the names keep apart
@@ -161,12 +159,12 @@ def _compare(
             data.target,
             groups=own,
             group_source=source,
-            cv=folds,
-            recipe_params={**threads, **options},
+            cv=folds_of(options),
+            recipe_params=given,
             covariates=data.get("covariates"),
-            learning_curve=learning_curve,
-            cache_dir=cache,
-            random_state=seed,
+            learning_curve=options.learning_curve,
+            cache_dir=options.cache,
+            random_state=options.seed,
             verbose=watching(),
         )
     except (ValueError, RuntimeError) as error:

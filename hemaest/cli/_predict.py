@@ -1,106 +1,151 @@
 """``hemaest predict``."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import typer
 
+from hemaest._files import write_whole
+from hemaest._numba import raise_if_interrupted
+from hemaest._parallel import map_items
 from hemaest._progress import track
 from hemaest._tables import format_table
 from hemaest.cli._info import read_card
 from hemaest.cli._ledger import Ledger
-from hemaest.cli._readers import CellReader, FieldReader
-from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, say, stop
+from hemaest.cli._outputs import Drawings, written_path
+from hemaest.cli._shared import (
+    INTERRUPTED,
+    NOTHING_DONE,
+    WRONG_USAGE,
+    noted,
+    printable,
+    say,
+    stop,
+)
+from hemaest.clinical.reading import FieldReader, looks_like_field, name_cells
+from hemaest.images import read_image
 
 SHOWN = 20
 WHOLE = ("cell", "nucleus_area", "cell_area")
+# images read at once, images looked at before the work, fields that measure one microscope
+BATCH, LOOKED_AT, SAMPLE = 32, 6, 15
+# of the width of the training images; beyond, an image is unlike them
+UNLIKE = 3.0
+
+Row = dict[str, Any]
 
 
-def run(
-    model: Path,
-    paths: list[Path],
-    kind: str,
-    csv: Path | None,
-    annotate: Path | None,
-    count: bool,
-    jobs: int,
-    as_json: bool,
-) -> None:
-    """Name the cell of every picture, or find and name all leukocytes of every field."""
-    card = read_card(model)
-    kind = chosen_kind(kind, card)
-    files = listed(paths)
-    estimator = loaded(model)
-    reader: Any = (FieldReader if kind == "field" else CellReader)(
-        estimator, card["trained_on"], annotate, jobs
-    )
-    warn_of(card, kind)
-    reader.prepare(files)
-    ledger = Ledger(csv, {"model": card["checksum"], "input": kind, "annotate": str(annotate)})
-    new = [file for file in files if not ledger.has(file)]
-    if len(new) < len(files):
-        say(f"{len(files) - len(new)} of {len(files)} files were done before; going on.")
+@dataclass(frozen=True)
+class PredictOptions:
+    """What ``hemaest predict`` was given."""
+
+    paths: tuple[Path, ...]
+    model: Path | None = None
+    kind: str = "auto"
+    same_microscope: bool = False
+    csv: Path | None = None
+    annotate: Path | None = None
+    count: bool = False
+    counter: Path | None = None
+    jobs: int = -1
+    as_json: bool = False
+
+
+def run(options: PredictOptions) -> None:
+    """Classify the cell of every image, or find and classify all leukocytes of every field."""
+    model, roots = model_and_paths(options)
+    card = read_card(model) if model else {"checksum": "shipped", "trained_on": {}}
+    files = listed(roots)
+    classifier = loaded(model)
+    kind = chosen_kind(options.kind, card["trained_on"], files, shipped=model is None)
+    warn_of(card["trained_on"], kind)
+    drawings = Drawings(options.annotate, files, roots)
+    reader = reader_of(kind, classifier, card["trained_on"], options, drawings, files)
+    settings = {"input": kind, "same_microscope": options.same_microscope}
+    ledger = Ledger(options.csv, {"model": card["checksum"], **settings, "format": 2})
+    done = {file for file in files if ledger.has(file)}
+    if options.annotate is not None and kind == "field":
+        # a table without its drawing is not done
+        done = {file for file in done if drawings.path_of(file).exists()}
+    new = [file for file in files if file not in done]
+    if done:
+        say(f"{len(done)} of {len(files)} files were done before; going on.")
     try:
         for file, rows in track(reader.read(new), "predicting", total=len(new)):
             ledger.add(file, rows)
     except KeyboardInterrupt:
         ledger.close()
+        csv = options.csv
         hint = "Run the same command to go on from here." if csv else "--csv FILE would keep them."
-        stop(f"\nInterrupted after {len(ledger.rows)} of {len(files)} files. {hint}", NOTHING_DONE)
+        stop(f"\nInterrupted after {len(ledger.rows)} of {len(files)} files. {hint}", INTERRUPTED)
     table = pd.DataFrame([row for file in files for row in ledger.rows[str(file)]])
-    table = table.astype({c: "Int64" for c in WHOLE if c in table})
-    broken = failures(table)
-    done = len(files) - len(broken)
-    if done:
-        reader.finish(table)
+    finish(table.astype({c: "Int64" for c in WHOLE if c in table}), files, options, drawings, kind)
+    ledger.remove()
+
+
+def finish(
+    table: pd.DataFrame,
+    files: Sequence[Path],
+    options: PredictOptions,
+    drawings: Drawings,
+    kind: str,
+) -> None:
+    """Write the table first, then print and draw; list what failed."""
+    csv = options.csv
+    failed = table.loc[table["error"] != "", ["file", "error"]].reset_index(drop=True)
+    n_failed = failed["file"].nunique()
+    n_done = len(files) - len(set(table["file"]) - set(table.loc[table["error"] == "", "file"]))
     if csv is not None:
-        written(table, csv)
-    if as_json:
+        write_whole(csv, table.to_csv(index=False).encode())
+    if options.as_json:
         typer.echo(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
-    elif done:
-        show(table, count, csv)
-    if len(broken):
-        say(f"\n{len(broken)} of the {len(files)} files failed:")
-        say(format_table(broken))
-    if annotate is not None and done:
-        say(f"\nPictures: {annotate.resolve()}")
+    elif n_done:
+        show(table, options, kind)
+    if n_done and kind == "cell":
+        drawings.draw_sheets(table)
+    if n_failed:
+        say(f"\n{n_failed} of the {len(files)} files failed:")
+        say(format_table(failed))
+    if drawings.failures:
+        say(f"\n{len(drawings.failures)} drawings failed; the predictions are complete:")
+        say(format_table(pd.DataFrame(drawings.failures, columns=["file", "reason"])))
+    if options.annotate is not None and n_done:
+        say(f"\nDrawings: {options.annotate.resolve()}")
     if csv is not None:
-        ledger.remove()
         say(f"\nTable: {csv.resolve()}")
-    if not done:
+    if not n_done:
         raise typer.Exit(NOTHING_DONE)
 
 
-def chosen_kind(kind: str, card: dict[str, Any]) -> str:
-    """Return what the pictures show: as asked, or as the model was trained."""
-    trained = card["trained_on"].get("input")
-    if kind == "auto":
-        if trained not in {"cell", "field"}:
-            stop(
-                "this model does not say whether it was trained on single cells or whole fields; "
-                "give --input cell or --input field.",
-                WRONG_USAGE,
-            )
-        return str(trained)
-    if kind == "cell" and trained == "field":
-        stop(
-            "this model was trained on whole fields, in which it finds the cells itself; "
-            "use --input field (or auto).",
-            WRONG_USAGE,
-        )
-    return kind
+def model_and_paths(options: PredictOptions) -> tuple[Path | None, list[Path]]:
+    """Return the model, None for the shipped one, and the images: the model may come first."""
+    first, *rest = options.paths
+    is_model = first.suffix == ".hemaest" or (not first.exists() and rest)
+    if options.model is None and first.is_file() and not is_model:
+        with open(first, "rb") as file:
+            is_model = file.read(4) == b"PK\3\4"
+    if options.model is not None or not is_model:
+        return options.model, list(options.paths)
+    if not rest:
+        stop(f"{first} is a model; give images, or folders of them, after it.", WRONG_USAGE)
+    return first, rest
 
 
-def listed(paths: list[Path]) -> list[Path]:
+def listed(paths: Sequence[Path]) -> list[Path]:
     """Return the image files that are meant, each once."""
-    from hemaest.datasets._tree import image_files
+    from hemaest.datasets import image_files
 
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found |= dict.fromkeys(image_files(path))
+            with noted():
+                found |= dict.fromkeys(image_files(path))
         elif path.is_file():
             found[path] = None
         else:
@@ -110,26 +155,64 @@ def listed(paths: list[Path]) -> list[Path]:
     return list(found)
 
 
-def loaded(model: Path) -> Any:
-    """Return the estimator; versions that differ are told in a line."""
-    import warnings
-
+def loaded(model: Path | None) -> Any:
+    """Return the classifier; versions that differ are said in a line."""
     from hemaest.persistence import load
+    from hemaest.pretrained import load_pretrained
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with noted():
         try:
-            estimator = load(model)
-        except ValueError as error:
+            return load_pretrained("blood-cells") if model is None else load(model)
+        except (ValueError, OSError) as error:
             stop(str(error), WRONG_USAGE)
-    for warning in caught:
-        say(f"Note: {warning.message}")
-    return estimator
 
 
-def warn_of(card: dict[str, Any], kind: str) -> None:
+def chosen_kind(kind: str, trained: dict[str, Any], files: Sequence[Path], *, shipped: bool) -> str:
+    """Return what the images show: as asked, or as the model was trained; refuse what is neither.
+
+    The shipped models take both; there, the images themselves are looked at.
+    """
+    own = trained.get("input")
+    if kind == "cell" and own == "field":
+        stop(
+            "this model was trained on whole fields, in which it finds the cells itself; "
+            "use --input field (or auto).",
+            WRONG_USAGE,
+        )
+    if kind != "auto":
+        return kind
+    if own == "field":
+        return "field"
+    if own != "cell" and not shipped:
+        stop(
+            "this model does not say whether it was trained on single cells or whole fields; "
+            "give --input cell or --input field.",
+            WRONG_USAGE,
+        )
+    fields, seen = fields_among(files)
+    if shipped:
+        return "field" if 2 * fields > seen else "cell"
+    if 2 * fields > seen:
+        stop(
+            f"these images look like whole fields ({fields} of {seen} that were looked at), and "
+            "this model was trained on single cells: use --input field to find the cells first, or "
+            "--input cell if each image is one cell.",
+            WRONG_USAGE,
+        )
+    return "cell"
+
+
+def fields_among(files: Sequence[Path]) -> tuple[int, int]:
+    """Return how many of a few images look like fields, and how many were looked at."""
+    places = np.unique(np.linspace(0, len(files) - 1, min(LOOKED_AT, len(files))).round())
+    images = [
+        image for place in places.astype(int) if (image := opened(files[place])[0]) is not None
+    ]
+    return sum(map(looks_like_field, images)), len(images)
+
+
+def warn_of(trained: dict[str, Any], kind: str) -> None:
     """Say what a reader of the result must hold against it."""
-    trained = card["trained_on"]
     if trained.get("source") == "synthetic cells":
         say(
             "Note: this model has only seen synthetic cells. It shows how things work; "
@@ -142,66 +225,169 @@ def warn_of(card: dict[str, Any], kind: str) -> None:
         )
 
 
-def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the files that failed, with the reason."""
-    return table.loc[table["error"] != "", ["file", "error"]].reset_index(drop=True)
+def opened(file: Path) -> tuple[Any, str]:
+    """Return the image, or why there is none."""
+    try:
+        return read_image(file), ""
+    except (ValueError, OSError) as error:
+        return None, str(error)
 
 
-def written(table: pd.DataFrame, csv: Path) -> None:
-    """Write the table of all files, also of those that failed."""
-    csv.parent.mkdir(parents=True, exist_ok=True)
-    part = csv.with_name(csv.name + ".new")
-    table.to_csv(part, index=False)
-    part.replace(csv)
+def reader_of(
+    kind: str,
+    classifier: Any,
+    trained: dict[str, Any],
+    options: PredictOptions,
+    drawings: Drawings,
+    files: Sequence[Path],
+) -> "CellFiles | FieldFiles":
+    """Return what reads the files."""
+    if kind == "cell":
+        return CellFiles(classifier, trained)
+    return FieldFiles(classifier, trained, options, drawings, files)
 
 
-def show(table: pd.DataFrame, count: bool, csv: Path | None) -> None:
+class CellFiles:
+    """Each file is one cell."""
+
+    def __init__(self, classifier: Any, trained: dict[str, Any]) -> None:
+        self.classifier = classifier
+        self.width = trained.get("width") if trained.get("input") == "cell" else None
+
+    def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[Row]]]:
+        """Yield each file with its row."""
+        for start in range(0, len(files), BATCH):
+            part = files[start : start + BATCH]
+            read = [opened(file) for file in part]
+            images = [image for image, _ in read if image is not None]
+            cells = iter(name_cells(self.classifier, images))
+            for file, (image, reason) in zip(part, read, strict=True):
+                row: Row = {"file": written_path(file), "label": "", "confidence": None, "note": ""}
+                if image is None:
+                    yield file, [{**row, "error": reason}]
+                    continue
+                cell = next(cells)
+                row |= {"label": cell.label, "confidence": cell.confidence, "error": cell.error}
+                yield file, [{**row, "note": self.note(image)}]
+
+    def note(self, image: Any) -> str:
+        """Return in what an image is unlike the training images, empty where it is like them."""
+        if not self.width:
+            return ""
+        times = max(image.shape[:2]) / self.width
+        if 1 / UNLIKE < times < UNLIKE:
+            return ""
+        return f"{times:.1f} times as wide as the training images"
+
+
+class FieldFiles:
+    """Each file is a field."""
+
+    def __init__(
+        self,
+        classifier: Any,
+        trained: dict[str, Any],
+        options: PredictOptions,
+        drawings: Drawings,
+        files: Sequence[Path],
+    ) -> None:
+        size = (trained["height"], trained["width"]) if trained.get("height") else None
+        radius = trained.get("red_cell_radius") if trained.get("input") == "cell" else None
+        self.reader = FieldReader(classifier, trained_size=size, trained_radius=radius)
+        self.drawings = drawings
+        self.jobs = options.jobs
+        self.radius: dict[Any, float] = {}
+        if options.same_microscope and self.reader.scales:
+            self._measure(files)
+
+    def _measure(self, files: Sequence[Path]) -> None:
+        """Measure red cells once for all fields of one size in one folder."""
+        folders = defaultdict(list)
+        for file in files:
+            folders[file.parent].append(file)
+        for folder, own in folders.items():
+            places = np.unique(np.linspace(0, len(own) - 1, min(SAMPLE, len(own))).round())
+            sizes = defaultdict(list)
+            for place in places.astype(int):
+                field, _ = opened(own[place])
+                if field is not None:
+                    sizes[field.shape[:2]].append(field)
+            for size, fields in sizes.items():
+                self.radius[folder, size] = self.reader.red_cell_radius(fields)
+
+    def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[Row]]]:
+        """Yield each file with one row for each leukocyte."""
+        step = max(1, min(8, self.jobs if self.jobs > 0 else 8))
+        for start in range(0, len(files), step):
+            part = list(files[start : start + step])
+            yield from zip(part, map_items(self._rows, part, n_jobs=self.jobs), strict=True)
+
+    def _rows(self, file: Path) -> list[Row]:
+        field, reason = opened(file)
+        if field is None:
+            return [_empty(file, error=reason)]
+        known = self.radius.get((file.parent, field.shape[:2]))
+        try:
+            reading = self.reader.read(field, red_cell_radius=known)
+        except Exception as error:  # one field that fails spoils no other
+            raise_if_interrupted(error)
+            return [_empty(file, error=f"{type(error).__name__}: {error}")]
+        self.drawings.draw_field(file, reading)
+        note = ""
+        if self.reader.scales and not reading.red_cell_radius > 0:
+            note = "no red cell measured: cut out by its own size"
+        rows = json.loads(reading.table.to_json(orient="records"))
+        named = [{"file": written_path(file), **row, "note": note} for row in rows]
+        return named or [_empty(file, note="no leukocyte found")]
+
+
+def _empty(file: Path, *, note: str = "", error: str = "") -> Row:
+    return {"file": written_path(file), "cell": None, "label": "", "note": note, "error": error}
+
+
+def show(table: pd.DataFrame, options: PredictOptions, kind: str) -> None:
     """Print the predictions, or how many cells of each type there are."""
     good = table[table["error"] == ""].drop(columns="error")
-    if count:
-        typer.echo(format_table(counted(good)))
-        if "cell" in good:
+    if options.count:
+        typer.echo(format_table(counted(good, options.counter)))
+        if options.counter is None:
+            typer.echo(
+                "\nThe intervals hold the error of counting, not those of the classifier; "
+                "--counter FILE adds them."
+            )
+        if kind == "field":
             empty = int((good["label"] == "").sum())
             typer.echo(f"\n{good['file'].nunique()} fields, {empty} of them without a leukocyte.")
         return
     columns = ["file", "cell", "label", "confidence", "nc_ratio", "note"]
-    shown = good[[c for c in columns if c in good and not (good[c] == "").all()]]
-    typer.echo(format_table(shown.head(SHOWN)))
+    shown = good[[c for c in columns if c in good and not (good[c].fillna("") == "").all()]]
+    typer.echo(printable(format_table(shown.head(SHOWN))))
     if len(shown) > SHOWN:
-        where = f"all are in {csv}" if csv else "--csv FILE keeps all"
+        where = f"all are in {options.csv}" if options.csv else "--csv FILE keeps all"
         typer.echo(f"... and {len(shown) - SHOWN} more ({where})")
 
 
-def counted(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the differential count, with 95% intervals (Wilson).
+def counted(table: pd.DataFrame, counter: Path | None = None) -> pd.DataFrame:
+    """Return the differential count, with 95% intervals.
+
+    With a saved :class:`~hemaest.clinical.DifferentialCounter` they hold the classifier's errors.
 
     Examples
     --------
     >>> counted(pd.DataFrame({"label": ["blast", "blast", ""]})).round(2).values.tolist()
-    [['blast', 2, 1.0, 0.34, 1.0], ['all', 2, 1.0, nan, nan]]
+    [['blast', 2, 100.0, 34.24, 100.0], ['all', 2, 100.0, nan, nan]]
     """
     labels = table.loc[table["label"] != "", "label"]
-    total = len(labels)
+    if counter is not None and len(labels):
+        found = loaded(counter).count(labels.to_numpy(dtype=str))
+        return found.reset_index(names="type")
+    from scipy.stats import binomtest
+
+    total, nan = len(labels), float("nan")
     rows = []
     for label, number in labels.value_counts().items():
-        low, high = wilson(int(number), total)
-        rows.append(
-            {"class": label, "cells": number, "share": number / total, "low": low, "high": high}
-        )
-    nan = float("nan")
-    rows.append({"class": "all", "cells": total, "share": 1.0 if total else nan})
-    return pd.DataFrame(rows, columns=["class", "cells", "share", "low", "high"])
-
-
-def wilson(number: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95% interval of a share.
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in wilson(5, 10)]
-    [0.237, 0.763]
-    """
-    share = number / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * (share * (1 - share) / total + z * z / (4 * total**2)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
+        ends = binomtest(int(number), total).proportion_ci(method="wilson")
+        percents = [100 * share for share in (number / total, ends.low, ends.high)]
+        rows.append((label, number, *percents))
+    rows.append(("all", total, 100.0 if total else nan, nan, nan))
+    return pd.DataFrame(rows, columns=["type", "n", "percent", "low", "high"])

@@ -1,7 +1,6 @@
 """What the commands share: messages, ways to stop, the images of a folder."""
 
-import shlex
-import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +11,26 @@ import typer
 
 from hemaest._tables import format_table
 
-NOTHING_DONE, WRONG_USAGE = 1, 2
+DONE, NOTHING_DONE, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Cells = Any  # the Bunch that every loader returns
 
 
 def say(text: str = "") -> None:
     """Write a message beside the result: results go to standard output, messages to the other."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    r"""Return a text that a terminal shows as it is: nothing in a file or name steers it.
+
+    Examples
+    --------
+    >>> printable("cell\udcff\x1b[31m.png\nnext")
+    'cell?[31m.png\nnext'
+    """
+    shown = text.encode(errors="replace").decode()
+    return "".join(c for c in shown if c.isprintable() or c in "\n\t")
 
 
 def stop(text: str, code: int) -> NoReturn:
@@ -29,31 +40,48 @@ def stop(text: str, code: int) -> NoReturn:
 
 
 @contextmanager
+def noted() -> Iterator[None]:
+    """Print warnings as notes of one line each, once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for text in dict.fromkeys(str(warning.message) for warning in caught):
+                say(f"Note: {text}")
+
+
+@contextmanager
 def resumable(cache: Path | None) -> Iterator[None]:
     """Say how to go on when a person stops long work."""
     try:
         yield
     except KeyboardInterrupt:
         kept = f"Finished folds are in {cache}: run the same command to go on from there."
-        stop(f"\nInterrupted. {kept if cache else '--cache DIR would keep finished folds.'}", 1)
+        said = kept if cache else "--cache DIR would keep finished folds."
+        stop(f"\nInterrupted. {said}", INTERRUPTED)
 
 
 def load_folder(folder: Path, groups: str) -> Cells:
     """Return a folder's readable images; the broken ones are listed once, in a table."""
     from hemaest.datasets import load_image_folder
-    from hemaest.datasets._folder import given_groups
+    from hemaest.groups import infer_groups
 
     try:
-        found = load_image_folder(folder, groups=None, verify=True)
+        with noted():
+            found = load_image_folder(folder, groups=None, verify=True)
     except FileNotFoundError as error:
         stop(str(error), WRONG_USAGE)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         stop(str(error), NOTHING_DONE)
     if groups != "image":
+        rule = "auto" if groups == "infer" else groups
         try:
-            found.groups, found.group_source = given_groups(groups, found.filenames)
+            found.groups, source = infer_groups(found.filenames, rule, return_source=True)
         except ValueError as error:
             stop(f"--groups: {error}", WRONG_USAGE)
+        # what the user's own rule takes from a name is what the user says it is
+        found.group_source = source if groups == "infer" else f"group (by --groups {groups!r})"
     if len(found.failures):
         say(f"{len(found.failures)} of the files cannot be read and are left out:")
         say(format_table(found.failures))
@@ -61,15 +89,23 @@ def load_folder(folder: Path, groups: str) -> Cells:
 
 
 def load_cells(folder: Path | None, groups: str, cells: int, seed: int) -> Cells:
-    """Return a folder's images, or synthetic cells; refuse a single class."""
+    """Return a folder's images, or synthetic cells; refuse classes that cannot be measured."""
     if folder is None:
         say(f"Drawing {cells} synthetic cells of 20 patients ...")
         data = synthetic(cells, seed)
     else:
         data = load_folder(folder, groups)
-    if len(set(data.target)) < 2:
-        label = str(data.target[0])
+    counts = pd.Series(data.target).value_counts()
+    if len(counts) < 2:
+        label = str(counts.index[0])
         stop(f"all images have the label {label!r}: there is nothing to tell apart.", WRONG_USAGE)
+    single = sorted(str(label) for label in counts.index[counts < 2])
+    if single:
+        stop(
+            f"{', '.join(map(repr, single))} has one image only; a class needs at least 2, to "
+            "train on one and to test on another. Add images, or move its folder away.",
+            WRONG_USAGE,
+        )
     return data
 
 
@@ -83,6 +119,7 @@ def synthetic(cells: int, seed: int) -> Cells:
     data.covariates = pd.DataFrame(
         {"stain": truth["lab"].astype(str), "cell_size": truth["cell_area"]}
     )
+    data.failures = pd.DataFrame(columns=["file", "reason"])
     return data
 
 
@@ -90,10 +127,14 @@ def split_unit(data: Cells, groups: str) -> str:
     """Return in words what a split keeps together."""
     if groups == "image":
         return "image"
-    words = {"none": "near-duplicate cluster", "file name": "group read from the file name"}
-    return words.get(data.group_source, data.group_source)
+    if data.group_source == "none":
+        return "image (near-duplicates are kept together)"
+    return str(data.group_source)
 
 
-def typed() -> str:
-    """Return the command as it was typed, for the page of a report."""
-    return shlex.join(["hemaest", *sys.argv[1:]])
+def command_line() -> str:
+    """Return the command as it was typed, for reports."""
+    import shlex
+    import sys
+
+    return printable(shlex.join(["hemaest", *sys.argv[1:]]))

@@ -1,5 +1,6 @@
-"""``hemaest train``."""
+"""``hemaest train`` and ``hemaest adapt``."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,102 +25,108 @@ from hemaest.cli._warm import compile_ahead
 LOOKED_AT = 24
 
 
-def run(
-    folder: Path | None,
-    recipe: str,
-    model: Path,
-    kind: str,
-    options: dict[str, Any],
-    groups: str,
-    cells: int,
-    folds: int,
-    cache: Path | None,
-    jobs: int,
-    seed: int,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class TrainOptions:
+    """What ``hemaest train`` was given."""
+
+    folder: Path | None = None
+    recipe: str = "handcrafted-xgboost"
+    output: Path = Path("model.hemaest")
+    kind: str = "cell"
+    settings: dict[str, Any] = field(default_factory=dict)
+    groups: str = "infer"
+    cells: int = 200
+    folds: int = 3
+    cache: Path | None = None
+    jobs: int = -1
+    seed: int = 0
+    as_json: bool = False
+
+
+def run(options: TrainOptions) -> None:
     """Measure a recipe by cross-validation, fit it on everything, and save it with its claim."""
+    make(options, jobs=1)  # a wrong name or option ends here, before the work
+    compile_ahead()
+    data = load_cells(options.folder, options.groups, options.cells, options.seed)
+    claim = None
+    if options.folds:
+        with resumable(options.cache):
+            claim = measured(options, data)
+    say(f"Fitting {options.recipe} on all {len(data.images)} images ...")
+    fitted = make(options, jobs=options.jobs, keep=True)
+    with resumable(options.cache):
+        try:
+            fitted.fit(data.images, data.target, groups=data.groups)
+        except (ValueError, RuntimeError) as error:
+            stop(str(error), NOTHING_DONE)
+        about = description(data, options)
+    saved(fitted, options.output, data, claim, about)
+
+
+def saved(fitted: Any, path: Path, data: Cells, claim: Any, about: dict[str, Any]) -> None:
+    """Save a model; where there is no room any more, save it elsewhere rather than lose it."""
+    import tempfile
+
     from hemaest.evaluation import hash_images
     from hemaest.persistence import save
 
-    make(recipe, kind, options, 1, seed)  # a wrong name or option ends here, before the work
-    compile_ahead()
-    data = load_cells(folder, groups, cells, seed)
-    claim = None
-    if folds:
-        with resumable(cache):
-            claim = measured(recipe, data, kind, options, groups, folds, cache, jobs, seed, as_json)
-    say(f"Fitting {recipe} on all {len(data.images)} images ...")
-    fitted = make(recipe, kind, options, jobs, seed, cache)
+    facts = {"data_hash": hash_images(data.images), "claim": claim, "trained_on": about}
     try:
-        with resumable(cache):
-            fitted.fit(data.images, data.target, groups=data.groups)
-    except (ValueError, RuntimeError) as error:
-        stop(str(error), NOTHING_DONE)
-    path = save(
-        fitted,
-        model,
-        data_hash=hash_images(data.images),
-        claim=claim,
-        trained_on=about(data, kind, recipe, folder, jobs),
-    )
+        save(fitted, path, **facts)
+    except OSError as error:
+        say(str(error))
+        path = Path(tempfile.mkdtemp(prefix="hemaest-")) / path.name
+        try:
+            save(fitted, path, **facts)
+        except OSError as second:
+            stop(f"{second} The model is lost; make room and train again.", NOTHING_DONE)
     say(f"\nModel: {path.resolve()} ({path.stat().st_size / 1e6:.1f} MB)")
     say(f"Use it: hemaest predict {path} YOUR_IMAGES --csv predictions.csv")
 
 
-def make(
-    recipe: str, kind: str, options: dict[str, Any], jobs: int, seed: int, cache: Path | None = None
-) -> Any:
+def make(options: TrainOptions, *, jobs: int, keep: bool = False) -> Any:
     """Make the recipe; on whole fields it begins with the detector."""
     from hemaest.recipes import ImagePipeline, make_recipe
     from hemaest.segmentation import SmearDetector
 
     try:
-        made = make_recipe(recipe, n_jobs=jobs, random_state=seed, **options)
+        made = make_recipe(
+            options.recipe, n_jobs=jobs, random_state=options.seed, **options.settings
+        )
     except ValueError as error:
         stop(str(error), WRONG_USAGE)
     last = made.steps[-1][1]
-    if cache is not None and "checkpoint_dir" in last.get_params(deep=False):
-        last.set_params(checkpoint_dir=str(cache / "net"))
-    if kind == "cell":
+    if keep and options.cache is not None and "checkpoint_dir" in last.get_params(deep=False):
+        last.set_params(checkpoint_dir=str(options.cache / "net"))
+    if options.kind == "cell":
         return made
     return ImagePipeline([("detect", SmearDetector(n_jobs=jobs)), *made.steps])
 
 
-def measured(
-    recipe: str,
-    data: Cells,
-    kind: str,
-    options: dict[str, Any],
-    groups: str,
-    folds: int,
-    cache: Path | None,
-    jobs: int,
-    seed: int,
-    as_json: bool,
-) -> Any:
-    """Return the claim card of a cross-validation, and print the figures."""
+def measured(options: TrainOptions, data: Cells) -> Any:
+    """Return the claim card of a cross-validation, and print the scores."""
     from hemaest.evaluation import compare
 
-    say(f"Measuring {recipe} by {folds} folds, split by {split_unit(data, groups)} ...")
+    unit = split_unit(data, options.groups)
+    say(f"Measuring {options.recipe} by {options.folds} folds, split by {unit} ...")
     known = data.group_source != "none"
     try:
         comparison = compare(
             # threads inside the recipe, not processes, each of which would hold its own torch
-            {recipe: make(recipe, kind, options, jobs, seed)},
+            {options.recipe: make(options, jobs=options.jobs)},
             data.images,
             data.target,
-            groups="image" if groups == "image" else data.groups if known else None,
+            groups="image" if options.groups == "image" else data.groups if known else None,
             group_source=data.group_source if known else None,
-            cv=folds,
-            cache_dir=cache,
-            random_state=seed,
+            cv=options.folds,
+            cache_dir=options.cache,
+            random_state=options.seed,
             verbose=watching(),
         )
     except (ValueError, RuntimeError) as error:
         stop(f"{error}\n(--folds 0 trains without measuring.)", NOTHING_DONE)
     table = comparison.table
-    if as_json:
+    if options.as_json:
         typer.echo(table.to_json(orient="records", indent=2))
     else:
         shown = ["recipe", "balanced_accuracy", "low", "high", "accuracy", "macro_f1"]
@@ -132,20 +139,22 @@ def measured(
     return comparison.claim()
 
 
-def about(data: Cells, kind: str, recipe: str, folder: Path | None, jobs: int) -> dict[str, Any]:
+def description(data: Cells, options: TrainOptions) -> dict[str, Any]:
     """Return what the training images are, as far as predicting must know it."""
     from hemaest.images import as_array
     from hemaest.segmentation import SmearDetector
 
     places = np.unique(np.linspace(0, len(data.images) - 1, LOOKED_AT).round().astype(int))
     sample = [as_array(data.images[i]) for i in places]
-    radius = SmearDetector(n_jobs=jobs).fit(sample[:1]).count(sample)["red_cell_radius"].median()
+    radius = (
+        SmearDetector(n_jobs=options.jobs).fit(sample[:1]).count(sample)["red_cell_radius"].median()
+    )
     names, counts = np.unique(np.asarray(data.target).astype(str), return_counts=True)
     height, width = np.median([image.shape[:2] for image in sample], axis=0)
     return {
-        "input": kind,
-        "recipe": recipe,
-        "source": "synthetic cells" if folder is None else folder.resolve().name,
+        "input": options.kind,
+        "recipe": options.recipe,
+        "source": "synthetic cells" if options.folder is None else options.folder.resolve().name,
         "images": len(data.images),
         "classes": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         "split by": split_unit(data, ""),
@@ -153,3 +162,39 @@ def about(data: Cells, kind: str, recipe: str, folder: Path | None, jobs: int) -
         "width": int(width),
         "red_cell_radius": None if radius != radius else round(float(radius), 2),
     }
+
+
+def adapt(options: TrainOptions, model: Path | None) -> None:
+    """Train a classifier of a laboratory's own types on the embeddings of a trained network."""
+    from hemaest.cli._predict import loaded
+
+    compile_ahead()
+    data = load_cells(options.folder, options.groups, options.cells, options.seed)
+    network = loaded(model)
+    if not hasattr(network, "transform"):
+        stop(
+            f"{model} gives no embeddings; give a model of a deep recipe, or none for the shipped "
+            "network.",
+            WRONG_USAGE,
+        )
+    say(f"Fitting a linear classifier on {len(data.images)} images ...")
+    with resumable(None):
+        try:
+            fitted = linear_on(network).fit(data.images, data.target)
+        except (ValueError, RuntimeError) as error:
+            stop(str(error), NOTHING_DONE)
+        about = description(data, options)
+    saved(fitted, options.output, data, None, about)
+
+
+def linear_on(network: Any) -> Any:
+    """Return an unfitted pipeline: the embeddings of a network, scaled, and a linear classifier."""
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    from hemaest.recipes import ImagePipeline
+
+    linear = LogisticRegression(class_weight="balanced", max_iter=5000)
+    steps = [("embed", FrozenEstimator(network)), ("scale", StandardScaler()), ("classify", linear)]
+    return ImagePipeline(steps)

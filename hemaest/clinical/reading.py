@@ -133,8 +133,8 @@ class FieldReading:
     field : uint8 array (H, W, 3)
         The image.
     table : DataFrame
-        One row a cell: ``cell`` (from 1), ``label``, ``confidence``, ``x0``, ``y0``, ``x1``, ``y1``,
-        ``score``, ``nucleus_area``, ``cell_area``, ``nc_ratio``, ``error``.
+        One row a cell: ``cell`` (from 1), ``label``, ``confidence``, ``x0``, ``y0``, ``x1``,
+        ``y1``, ``score``, ``nucleus_area``, ``cell_area``, ``nc_ratio``, ``error``.
     cell_map : uint8 array (H, W)
         The outlines of the first 127 cells.
     red_cell_radius : float

@@ -16,9 +16,11 @@ from ._synthetic import (
     make_cells as make_cells,
 )
 from ._taleqani import load_taleqani as load_taleqani
+from ._tree import image_files as image_files
 
 __all__ = [
     "fetch_bloodmnist",
+    "image_files",
     "iter_cells",
     "list_cell_types",
     "load_aml_matek",

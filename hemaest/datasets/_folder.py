@@ -124,8 +124,12 @@ def image_bunch(
 
 
 def relative_names(folder: Path, files: Iterable[Path]) -> list[str]:
-    """Return names below the folder, with forward slashes everywhere."""
-    return [f.relative_to(folder).as_posix() for f in files]
+    """Return names below the folder, with forward slashes everywhere.
+
+    Bytes of a name that are no text are written out, since tables and reports hold text.
+    """
+    names = (f.relative_to(folder).as_posix() for f in files)
+    return [name.encode(errors="backslashreplace").decode() for name in names]
 
 
 def load_image_folder(

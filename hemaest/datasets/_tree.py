@@ -70,6 +70,24 @@ def image_files(folder: Path) -> list[Path]:
 
     A warning counts and names what is left out although it is, or may hold, an image: files of
     other image formats, and folders that cannot be read.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+
+    Returns
+    -------
+    files : list of Path
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("2.png", "1.jpg", "notes.txt"):
+    ...     (folder / name).touch()
+    >>> [file.name for file in image_files(folder)]
+    ['1.jpg', '2.png']
     """
     files: list[Path] = []
     others: list[str] = []

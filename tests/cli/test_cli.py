@@ -1,15 +1,17 @@
 """The command line as a user meets it: a real process, its output and its exit code."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import typer
 from PIL import Image
 
 import hemaest
-from hemaest.cli._complete import complete_recipes
+from hemaest.cli._checks import complete_recipes
 from hemaest.cli._shared import resumable
 from hemaest.recipes import list_recipes
 
@@ -34,6 +36,12 @@ def folder(cells, tmp_path):
 def test_version_and_help(tmp_path):
     assert hemaest_command("--version", cwd=tmp_path).stdout == f"hemaest {hemaest.__version__}\n"
     assert "compare" in hemaest_command("--help", cwd=tmp_path).stdout
+
+
+def test_each_command_explains_itself(tmp_path):
+    told = hemaest_command("train", "-h", cwd=tmp_path).stdout
+    assert "borderline-smote" in told and "rendered" in told
+    assert "handcrafted-xgboost" in hemaest_command("compare", "-h", cwd=tmp_path).stdout
 
 
 def test_recipes_are_listed(tmp_path):
@@ -86,13 +94,19 @@ def test_wrong_usage_ends_with_2(tmp_path, arguments, code, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compare", "--report", "here"], "--report: here is a folder; name a file in it"),
-        (["audit", "here", "--report", "here"], "--report: here is a folder"),
+        (
+            ["compare", "--report", "here"],
+            "--report: here cannot be written: it is a folder; name a file in it",
+        ),
+        (["audit", "here", "--report", "here"], "--report: here cannot be written: it is a folder"),
         (["compare", "--report", "file/r.html"], "--report: file/r.html cannot be written"),
-        (["compare", "--cache", "file"], "--cache: file cannot be written"),
+        (["compare", "--cache", "file"], "--cache: file is a file; name a folder"),
         (["train", "-o", "file/new/m.hemaest"], "--output: file/new/m.hemaest cannot be"),
         (["predict", "m", "here", "--csv", "file/p.csv"], "--csv: file/p.csv cannot be written"),
-        (["predict", "m", "here", "--annotate", "file"], "--annotate: file cannot be written"),
+        (
+            ["predict", "m", "here", "--annotate", "file"],
+            "--annotate: file is a file; name a folder",
+        ),
         (["compare", "--groups", "(("], "--groups: '((' is neither 'infer', 'image' nor"),
     ],
 )
@@ -135,7 +149,7 @@ def test_nothing_done_ends_with_1(tmp_path):
 def test_who_interrupts_is_told_how_to_go_on(cache, capsys):
     with pytest.raises(typer.Exit) as ended, resumable(cache):
         raise KeyboardInterrupt
-    assert ended.value.exit_code == 1
+    assert ended.value.exit_code == 130
     told = capsys.readouterr().err
     assert ("run the same command to go on" in told) == (cache is not None)
     assert "--cache DIR" in told or cache in told
@@ -144,3 +158,46 @@ def test_who_interrupts_is_told_how_to_go_on(cache, capsys):
 def test_a_shell_completes_recipes(tmp_path):
     assert complete_recipes("color-k") == ["color-knn"]
     assert complete_recipes("vit,") == [f"vit,{name}" for name in list_recipes()]
+
+
+def test_an_interrupted_command_ends_with_130_and_saves_nothing(folder, tmp_path):
+    code = "from hemaest.cli import main; main()"
+    arguments = ["train", folder, "-r", "deep-small", "--folds", 0, "--epochs", 5000, "-o", "m"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if "Fitting" in line:
+            break
+    time.sleep(10)  # into the training
+    process.send_signal(signal.SIGINT)
+    told = process.stderr.read()
+    assert process.wait(60) == 130, told
+    assert "Interrupted" in told and "Traceback" not in told
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_full_disk_is_said_before_the_work(folder, tmp_path):
+    done = hemaest_command("audit", folder, "--report", "/dev/full/a.html", cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    done = hemaest_command("train", folder, "-o", "m" * 300, cwd=tmp_path)
+    assert done.returncode == 2 and "name too long" in done.stderr
+
+
+def test_a_class_of_one_image_is_refused_by_name(folder, tmp_path):
+    for file in sorted((folder / "blast").iterdir())[1:]:
+        file.unlink()
+    for command in ("compare", "train"):
+        done = hemaest_command(command, folder, cwd=tmp_path)
+        assert done.returncode == 2 and "'blast' has one image only" in done.stderr
+
+
+def test_groups_by_a_rule_of_the_user_are_called_so(folder, tmp_path):
+    arguments = ["-r", "color-knn", "--folds", 2, "--no-audit", "-j", 1]
+    rule = r"(patient\d+)_"
+    done = hemaest_command("compare", folder, "--groups", rule, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "split by group (by --groups" in done.stderr
