@@ -80,7 +80,7 @@ class Drawings:
                         image = read_image(self._files[file])
                         _refuse_shape(*image.shape[:2])
                     except (ValueError, OSError) as error:
-                        self.failures.append((str(file), str(error)))
+                        self.failures.append((file, str(error)))
                         continue
                     name = printable(Path(file).name)
                     shown.append(image)
@@ -100,7 +100,9 @@ class Drawings:
             display().save(path, **options)
         except Exception as error:  # a drawing that fails costs no result
             raise_if_interrupted(error)
-            self.failures.append((str(file), f"not drawn: {error or type(error).__name__}"))
+            self.failures.append(
+                (written_path(file), f"not drawn: {error or type(error).__name__}")
+            )
 
 
 def _refuse_shape(high: int, wide: int) -> None:
