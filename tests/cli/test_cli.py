@@ -38,7 +38,8 @@ def test_version_and_help(tmp_path):
     assert "compare" in hemaest_command("--help", cwd=tmp_path).stdout
 
 
-def test_each_command_explains_itself(tmp_path):
+def test_each_command_explains_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     told = hemaest_command("train", "-h", cwd=tmp_path).stdout
     assert "borderline-smote" in told and "rendered" in told
     assert "handcrafted-xgboost" in hemaest_command("compare", "-h", cwd=tmp_path).stdout
