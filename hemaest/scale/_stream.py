@@ -1,0 +1,382 @@
+"""Run a fitted estimator over any number of files: in order, in flat memory, resumable.
+
+Files are read ahead by a pool of threads and go through the estimator in batches. Rows are written
+as Parquet in parts of a fixed number of files; a part that is there is complete, so a run that was
+killed goes on where it stopped and ends with the same bytes.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import hemaest
+from hemaest._files import check_writable, remove_unfinished, write_whole
+from hemaest._parallel import thread_pool
+from hemaest._progress import track
+from hemaest.images import read_image, rgb, to_object_array
+from hemaest.persistence import load
+
+__all__ = ["StreamResult", "predict_stream"]
+
+Kind = Literal["predict", "transform"]
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
+FILE_COLUMNS = ("file", "path", "filename", "image")
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What a stream wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of ``part-*.parquet``; ``failures`` below it holds the table of failures.
+    n_files, n_failed : int
+        Files in all, and those that failed.
+    """
+
+    folder: Path
+    n_files: int
+    n_failed: int
+
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return all rows, or some columns of them, in the order of the files."""
+        return _read(self.folder, columns)
+
+    def failures(self) -> pd.DataFrame:
+        """Return row, file and error of what failed."""
+        return _read(self.folder / "failures", None)
+
+
+def predict_stream(
+    model: Any,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    kind: Kind = "predict",
+    batch_size: int = 64,
+    part_size: int = 2048,
+    n_jobs: int | None = None,
+) -> StreamResult:
+    """Run a fitted estimator over files, and write partitioned Parquet.
+
+    Parameters
+    ----------
+    model : fitted estimator or path
+        A classifier of single images for ``kind="predict"``, a transformer that gives a table
+        (features, embeddings) for ``kind="transform"``. A path is loaded with
+        :func:`hemaest.persistence.load`.
+    source : path or sequence of paths
+        A folder (all images below it, sorted by name), a manifest (CSV or Parquet with a column
+        ``file``; relative names are relative to the manifest), or the files themselves.
+    out : path
+        A folder. If it holds parts of the same run, the run goes on; parts of another run are an
+        error.
+    kind : {"predict", "transform"}, default="predict"
+        What is written: ``label``, ``confidence`` and the probability of each class, or the
+        columns of ``transform``.
+    batch_size : int, default=64
+        Images that go through the estimator together.
+    part_size : int, default=2048
+        Files in one Parquet file.
+    n_jobs : int, optional
+        Threads that read and decode. None: all available ones.
+
+    Returns
+    -------
+    result : StreamResult
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import cv2
+    >>> from hemaest.datasets import make_cells
+    >>> from hemaest.recipes import make_recipe
+    >>> from hemaest.scale import predict_stream
+    >>> cells = make_cells(12, classes=["lymphocyte", "neutrophil"], image_size=48, random_state=0)
+    >>> model = make_recipe("color-logistic").fit(cells.images, cells.target)
+    >>> folder = tempfile.mkdtemp()
+    >>> for i, image in enumerate(cells.images):
+    ...     _ = cv2.imwrite(f"{folder}/{i:02d}.png", image[..., ::-1])
+    >>> result = predict_stream(model, folder, tempfile.mkdtemp() + "/out", part_size=5)
+    >>> result.n_files, result.n_failed, len(result.table())
+    (12, 0, 12)
+    """
+    _check(kind, batch_size, part_size)
+    estimator, fingerprint = _loaded(model)
+    files = _files_of(source)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failures").mkdir(exist_ok=True)
+    check_writable(folder / "part-000000.parquet")
+    about = {
+        "hemaest": hemaest.__version__,
+        "kind": kind,
+        "model": fingerprint,
+        "files": _digest(files),
+        "n_files": len(files),
+        "batch_size": batch_size,
+        "part_size": part_size,
+    }
+    _claim(folder, about)
+    starts = range(0, len(files), part_size)
+    for start in track(starts, "Files", len(starts)):
+        number = start // part_size
+        if _part(folder, number).is_file():
+            continue
+        names = files[start : start + part_size]
+        rows, failures = _run(estimator, kind, names, start, batch_size, n_jobs)
+        _write(_part(folder / "failures", number), failures, about)
+        _write(_part(folder, number), rows, about)
+    n_failed = sum(_length(_part(folder / "failures", s // part_size)) for s in starts)
+    return StreamResult(folder, len(files), n_failed)
+
+
+# ------------------------------------------------------------------------------- what is run
+
+
+def _check(kind: str, batch_size: int, part_size: int) -> None:
+    if kind not in {"predict", "transform"}:
+        raise ValueError(f"kind is {kind!r}; it must be 'predict' or 'transform'.")
+    for name, value in (("batch_size", batch_size), ("part_size", part_size)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+    _pyarrow()
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ImportError('streams need pyarrow: pip install "hemaest[scale]"') from None
+    return pyarrow
+
+
+def _loaded(model: Any) -> tuple[Any, str]:
+    """Return the estimator and what tells it from any other."""
+    if isinstance(model, str | os.PathLike):
+        return load(model), hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    from joblib import hash as hash_of
+
+    return model, hash_of(model)
+
+
+def _files_of(source: Any) -> list[str]:
+    if not isinstance(source, str | os.PathLike):
+        files = [os.fspath(item) for item in source]
+    elif Path(source).is_dir():
+        files = _images_below(Path(source))
+    elif Path(source).is_file():
+        files = _from_manifest(Path(source))
+    else:
+        raise FileNotFoundError(f"{source} is neither a folder nor a manifest (CSV, Parquet).")
+    if not files:
+        raise ValueError(f"no image file in {source}.")
+    return files
+
+
+def _images_below(folder: Path) -> list[str]:
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders.sort()
+        found += [
+            os.path.join(here, name)
+            for name in sorted(names)
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith("._")
+        ]
+    return found
+
+
+def _from_manifest(path: Path) -> list[str]:
+    if path.suffix.lower() == ".parquet":
+        table = pd.read_parquet(path)
+    elif path.suffix.lower() in {".csv", ".tsv", ".txt"}:
+        sep = "\t" if path.suffix.lower() == ".tsv" else ","
+        table = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False)
+    else:
+        raise ValueError(f"{path} is no manifest; it must be CSV or Parquet.")
+    column = next((c for c in table if str(c).strip().lower() in FILE_COLUMNS), None)
+    if column is None:
+        raise ValueError(
+            f"{path} has no column named {' or '.join(FILE_COLUMNS)}; it has {list(table)}."
+        )
+    # os.path keeps a million joins cheap, which Path does not
+    top = os.fspath(path.parent)
+    return [os.path.join(top, str(name)) for name in table[column]]
+
+
+def _digest(files: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for name in files:
+        digest.update(os.fsencode(name) + b"\0")
+    return digest.hexdigest()
+
+
+def _claim(folder: Path, about: dict[str, Any]) -> None:
+    """Say in the folder what runs here; refuse a folder in which something else ran."""
+    note = folder / "stream.json"
+    remove_unfinished(note)
+    if note.is_file():
+        before = json.loads(note.read_text(encoding="utf-8"))
+        other = [key for key in about if before.get(key) != about[key]]
+        if other:
+            raise ValueError(
+                f"{folder} holds another run: {', '.join(other)} differ. "
+                "Name another folder, or remove this one to start again."
+            )
+    elif any(folder.glob("part-*.parquet")):
+        raise ValueError(f"{folder} holds Parquet files that no run of this kind wrote.")
+    else:
+        write_whole(note, json.dumps(about, indent=1).encode())
+
+
+# ---------------------------------------------------------------------------------- the work
+
+
+def _run(
+    estimator: Any,
+    kind: Kind,
+    names: Sequence[str],
+    first: int,
+    batch_size: int,
+    n_jobs: int | None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows and the failures of one part."""
+    tables: list[pd.DataFrame] = []
+    failures: list[tuple[int, str, str]] = []
+    for start, images in _read_ahead(names, batch_size, n_jobs):
+        good: list[tuple[int, NDArray[np.uint8]]] = []
+        for i, item in enumerate(images, start):
+            if isinstance(item, str):
+                failures.append((first + i, names[i], item))
+            else:
+                good.append((i, item))
+        for places, rows in _batch(estimator, kind, good):
+            if isinstance(rows, str):
+                failures.append((first + places[0], names[places[0]], rows))
+            else:
+                rows.insert(0, "row", [first + i for i in places])
+                rows.insert(1, "file", [_text(names[i]) for i in places])
+                tables.append(rows)
+    empty = pd.DataFrame({"row": np.empty(0, np.int64), "file": np.empty(0, object)})
+    failures.sort()
+    failed = pd.DataFrame(
+        {
+            "row": np.array([f[0] for f in failures], np.int64),
+            "file": np.array([_text(f[1]) for f in failures], object),
+            "error": np.array([f[2] for f in failures], object),
+        }
+    )
+    return pd.concat(tables, ignore_index=True) if tables else empty, failed
+
+
+def _read_ahead(
+    names: Sequence[str], batch_size: int, n_jobs: int | None
+) -> Iterator[tuple[int, list[NDArray[np.uint8] | str]]]:
+    """Yield batches of images, an error in words where a file cannot be read.
+
+    While a batch goes through the estimator, the next two are being read: enough to keep both
+    sides busy, and little memory.
+    """
+    with thread_pool(n_jobs) as pool:
+        waiting: deque[tuple[int, list[Future[Any]]]] = deque()
+        starts = iter(range(0, len(names), batch_size))
+        while True:
+            while len(waiting) < 3 and (start := next(starts, None)) is not None:
+                batch = names[start : start + batch_size]
+                waiting.append((start, [pool.submit(_image, name) for name in batch]))
+            if not waiting:
+                return
+            start, futures = waiting.popleft()
+            yield start, [future.result() for future in futures]
+
+
+def _image(name: str) -> NDArray[np.uint8] | str:
+    try:
+        return rgb(read_image(name))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _batch(
+    estimator: Any, kind: Kind, images: Sequence[tuple[int, NDArray[np.uint8]]]
+) -> Iterator[tuple[list[int], pd.DataFrame | str]]:
+    """Yield the positions and rows of a batch; if it fails, image by image to find who does."""
+    if not images:
+        return
+    try:
+        yield [i for i, _ in images], _rows(estimator, kind, [image for _, image in images])
+    except Exception as error:
+        if len(images) == 1:
+            yield [images[0][0]], f"{type(error).__name__}: {error}"
+            return
+        for one in images:
+            yield from _batch(estimator, kind, [one])
+
+
+def _rows(estimator: Any, kind: Kind, images: Sequence[NDArray[np.uint8]]) -> pd.DataFrame:
+    X = to_object_array(images)
+    if kind == "transform":
+        values = estimator.transform(X)
+        if isinstance(values, pd.DataFrame):
+            return values.reset_index(drop=True)
+        values = np.asarray(values)
+        if values.ndim != 2:
+            raise ValueError("the transformer gives images, not a table.")
+        return pd.DataFrame(values, columns=[str(c) for c in _column_names(estimator, values)])
+    if not hasattr(estimator, "predict_proba"):
+        return pd.DataFrame({"label": [_text(v) for v in estimator.predict(X)]})
+    probabilities = np.asarray(estimator.predict_proba(X), float)
+    columns = {f"p_{c}": probabilities[:, i] for i, c in enumerate(estimator.classes_)}
+    labels = estimator.predict(X)
+    head = {"label": [_text(v) for v in labels], "confidence": probabilities.max(axis=1)}
+    return pd.DataFrame(head | columns)
+
+
+def _column_names(estimator: Any, values: NDArray[Any]) -> Sequence[Any]:
+    try:
+        names = estimator.get_feature_names_out()
+    except (AttributeError, ValueError):
+        names = []
+    return names if len(names) == values.shape[1] else [f"x{i}" for i in range(values.shape[1])]
+
+
+def _text(value: Any) -> str:
+    """Return text that UTF-8 can hold; file names of any bytes stay readable."""
+    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# --------------------------------------------------------------------------------- the files
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06d}.parquet"
+
+
+def _write(path: Path, table: pd.DataFrame, about: dict[str, Any]) -> None:
+    pa = _pyarrow()
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    provenance = {b"hemaest": json.dumps(about).encode()}
+    content = content.replace_schema_metadata({**(content.schema.metadata or {}), **provenance})
+    write_whole(path, lambda file: pa.parquet.write_table(content, file, compression="zstd"))
+
+
+def _length(path: Path) -> int:
+    return int(_pyarrow().parquet.read_metadata(path).num_rows)
+
+
+def _read(folder: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+    parts = sorted(folder.glob("part-*.parquet"))
+    tables = [pd.read_parquet(part, columns=columns) for part in parts]
+    filled = [table for table in tables if len(table)] or tables[:1]
+    return pd.concat(filled, ignore_index=True)
