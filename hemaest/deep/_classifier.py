@@ -55,8 +55,10 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
     backbone : str, default="resnet24"
         ``"resnet24"``, ``"cellnet"`` (small, for CPUs), ``"wpat"`` (windowed attention around an
         encoder, see :class:`WPATClassifier`) or any name that timm knows.
-    pretrained : bool, path, FCMAEPretrainer or FrozenEstimator, default=False
-        True downloads timm's published weights. The path of a ``.safetensors`` or ``.pth`` file
+    pretrained : bool, "synthetic", path, FCMAEPretrainer or FrozenEstimator, default=False
+        True downloads timm's published weights. ``"synthetic"`` is the encoder that ships with the
+        package, a ``"cellnet"`` that saw rendered cells alone (at ``image_size=96``). The path of a
+        ``.safetensors`` or ``.pth`` file
         needs no internet; tensors that do not fit are named in a warning and listed in
         ``pretrained_report_``. An unfitted :class:`FCMAEPretrainer` is first fitted on the
         training images, without their labels. A fitted one is given as
@@ -429,6 +431,25 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         self.held_out_ = held_out
         self.pretrained_report_ = report
         self._n_features_out = net.module_.num_features
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the network to an ONNX file, compared with onnxruntime.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.onnx``.
+
+        Returns
+        -------
+        path : Path
+            Input ``image``: (n, 3, side, side), RGB from 0 to 1; output ``logits``, in the order of
+            ``classes_``.
+        """
+        check_is_fitted(self, "net_")
+        from hemaest.nets.onnx import write_onnx
+
+        return write_onnx(self.net_.module_, self.image_size, path)
 
     def _build_module(
         self, n_outputs: int, initial: InitialWeights, *, load: bool

@@ -26,8 +26,10 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
     ----------
     backbone : str, default="resnet50"
         ``"resnet24"``, ``"cellnet"`` or any name that timm knows.
-    pretrained : bool or path, default=True
-        True downloads timm's published weights. The path of a ``.safetensors`` or ``.pth`` file
+    pretrained : bool, "synthetic" or path, default=True
+        True downloads timm's published weights. ``"synthetic"`` is the ``"cellnet"`` that ships
+        with the package; it saw rendered cells at ``image_size=96``. The path of a
+        ``.safetensors`` or ``.pth`` file
         needs no internet, for instance that of :meth:`FCMAEPretrainer.save`. False leaves random
         weights: a baseline.
     image_size : int, default=224
@@ -146,6 +148,24 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
             precision=resolve_precision(self.precision, device),
             batch_size=self.batch_size,
         )
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the network to an ONNX file, compared with onnxruntime.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.onnx``.
+
+        Returns
+        -------
+        path : Path
+            Input ``image``: (n, 3, side, side), RGB from 0 to 1; output ``embedding``.
+        """
+        check_is_fitted(self, "module_")
+        from hemaest.nets.onnx import Embedder, write_onnx
+
+        return write_onnx(Embedder(self.module_), self.image_size, path, ("embedding",))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with the weights as plain arrays, which load on any machine."""

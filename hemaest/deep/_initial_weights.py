@@ -13,6 +13,8 @@ from hemaest.base import refuse_bare_fitted
 
 # key in the metadata of a file of weights that describes the architecture of the encoder
 METADATA_KEY = "hemaest"
+# value of ``pretrained`` for the encoder that ships with the package
+SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ def resolve_pretrained(
     """Return the weights to start from; an unfitted pretrainer is fitted on the images now."""
     if isinstance(pretrained, bool):
         return InitialWeights(pretrained)
+    if pretrained == SYNTHETIC:
+        return shipped_encoder()
     if not is_estimator(pretrained):
         return InitialWeights(str(pretrained), **read_architecture(pretrained))
     check_pretrained(pretrained)
@@ -124,6 +128,22 @@ def resolve_pretrained(
     if pretrainer.random_state is None:
         defaults["random_state"] = seed
     return pretrainer.set_params(**defaults).fit(X)._as_initial_weights()
+
+
+def shipped_encoder() -> InitialWeights:
+    """Return the encoder of the shipped cell classifier, which saw rendered cells alone."""
+    from hemaest.nets.cards import read_card, shipped_weights
+    from hemaest.nets.weights import read_weights
+
+    part = "encoder."
+    weights = {
+        name.removeprefix(part): value.float()
+        for name, value in read_weights(shipped_weights("blood-cells")).items()
+        if name.startswith(part)
+    }
+    settings = read_card("blood-cells").settings
+    options = {name: tuple(settings[name]) for name in ("channels", "depths")}
+    return InitialWeights(weights, "cellnet", {**options, "per_image": True})
 
 
 def read_architecture(path: str | Path) -> dict[str, Any]:

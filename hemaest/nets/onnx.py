@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["write_onnx"]
+__all__ = ["Embedder", "write_onnx"]
 
 TOLERANCE = 1e-4
 
 
 def write_onnx(
-    module: nn.Module, example: Tensor, path: str | Path, outputs: Sequence[str] = ("logits",)
+    module: nn.Module, image_size: int, path: str | Path, outputs: Sequence[str] = ("logits",)
 ) -> Path:
     """Write a network to an ONNX file and compare it with onnxruntime.
 
@@ -26,8 +26,8 @@ def write_onnx(
     ----------
     module : Module
         In evaluation mode; it returns one tensor for each of ``outputs``.
-    example : Tensor of shape (n, 3, h, w)
-        Images as the network takes them; the file takes any number of this height and width.
+    image_size : int
+        Side of the images; the file takes any number of them.
     path : path
         Ends in ``.onnx``.
     outputs : sequence of str
@@ -47,6 +47,9 @@ def write_onnx(
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"{path}: let the name of an ONNX file end in .onnx.")
+    weight = next(module.parameters())
+    random = torch.rand(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    example = random.to(weight.device, weight.dtype)
     module = module.eval()
     n = torch.export.Dim("n", min=1)
     with warnings.catch_warnings(), torch.no_grad():
@@ -58,13 +61,25 @@ def write_onnx(
         wanted = module(example)
     wanted = [wanted] if isinstance(wanted, Tensor) else list(wanted)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = session.run(None, {"image": example.numpy()})
+    found = session.run(None, {"image": example.cpu().numpy()})
     for name, a, b in zip(outputs, wanted, found, strict=True):
-        gap = float((a - torch.from_numpy(b)).abs().max())
+        gap = float((a.cpu() - torch.from_numpy(b)).abs().max())
         if gap > TOLERANCE * max(1.0, float(a.abs().max())):
             path.unlink()
             raise RuntimeError(f"{name} of {path} differs by {gap:.2g} from the network's.")
     return path
+
+
+class Embedder(nn.Module):
+    """The part of a network before its last layer."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one vector for each image."""
+        return self.net.embed(x)
 
 
 def _runtime() -> Any:

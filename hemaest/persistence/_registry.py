@@ -29,7 +29,9 @@ ROOMS = (
     *("nets", "pretrained", "recipes", "evaluation", "clinical", "scale"),
 )
 # classes that are not public, inside of public ones
-UNLISTED = frozenset({"BoostedTrees", "FeatureSampler", "InnerFolds", "PatternHistogram"})
+UNLISTED = frozenset(
+    {"BloodCellClassifier", "BoostedTrees", "FeatureSampler", "InnerFolds", "PatternHistogram"}
+)
 FUNCTIONS: dict[str, Any] = {
     f"numpy:{f.__name__}": f
     for f in (np.log, np.log1p, np.log2, np.log10, np.exp, np.expm1, np.sqrt, np.square, np.abs)

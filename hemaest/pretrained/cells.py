@@ -221,8 +221,7 @@ class BloodCellClassifier(
 
         names = ("logits", "embedding", "outline", "traits", "familiar")
         order = torch.from_numpy(self._order)
-        example = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-        return write_onnx(self.module_.flat(order), example, path, names)
+        return write_onnx(self.module_.flat(order), SIZE, path, names)
 
     def look(self, X: Any) -> tuple[Glance, Glance]:
         """Return what the network sees in the whole crop, and in the cell cut out of it.

@@ -6,12 +6,15 @@ from ._registry import (
     list_recipes as list_recipes,
     make_recipe as make_recipe,
 )
+from ._synthetic import adapt as adapt, default_recipe as default_recipe
 
 __all__ = [
     "BoostedTrees",
     "ImagePipeline",
     "InnerFolds",
     "Recipe",
+    "adapt",
+    "default_recipe",
     "get_recipe",
     "list_recipes",
     "make_recipe",

@@ -15,7 +15,7 @@ from hemaest.recipes._pipeline import ImagePipeline
 Steps = list[tuple[str, Any]]
 
 # each module registers its recipes when it is imported
-MODULES = ("_classical", "_combined", "_deep")
+MODULES = ("_classical", "_combined", "_deep", "_synthetic")
 
 # values of ``balance=``
 ON_FEATURES = ("oversample", "smote", "borderline-smote", "adasyn", "smote-tomek")
