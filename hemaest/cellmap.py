@@ -53,6 +53,15 @@ def codes(cell: int) -> tuple[int, int]:
 
     For compiled loops, which cannot call the other functions of this module.
 
+    Parameters
+    ----------
+    cell : int
+        The number of the cell, from 1.
+
+    Returns
+    -------
+    cytoplasm, nucleus : int
+
     Examples
     --------
     >>> codes(1), codes(2)
@@ -105,6 +114,15 @@ def _dtype_for(n: int) -> Any:
 def nuclei(labels: Labels) -> NDArray[np.bool_]:
     """Return the mask of all nuclei.
 
+    Parameters
+    ----------
+    labels : unsigned integer array
+        A cell map.
+
+    Returns
+    -------
+    mask : bool array
+
     Examples
     --------
     >>> import numpy as np
@@ -117,6 +135,15 @@ def nuclei(labels: Labels) -> NDArray[np.bool_]:
 def cytoplasm(labels: Labels) -> NDArray[np.bool_]:
     """Return the mask of the cytoplasm of all cells.
 
+    Parameters
+    ----------
+    labels : unsigned integer array
+        A cell map.
+
+    Returns
+    -------
+    mask : bool array
+
     Examples
     --------
     >>> import numpy as np
@@ -128,6 +155,15 @@ def cytoplasm(labels: Labels) -> NDArray[np.bool_]:
 
 def cells(labels: Labels) -> Labels:
     """Return the number of the cell that each pixel belongs to, 0 for background.
+
+    Parameters
+    ----------
+    labels : unsigned integer array
+        A cell map.
+
+    Returns
+    -------
+    numbers : array of the type of `labels`
 
     Examples
     --------
@@ -142,6 +178,15 @@ def cells(labels: Labels) -> Labels:
 def n_cells(labels: Labels) -> int:
     """Return how many cells a map holds; numbers that do not occur are not counted.
 
+    Parameters
+    ----------
+    labels : unsigned integer array
+        A cell map.
+
+    Returns
+    -------
+    n : int
+
     Examples
     --------
     >>> import numpy as np
@@ -153,6 +198,17 @@ def n_cells(labels: Labels) -> int:
 
 def select(labels: Labels, cell: int) -> NDArray[np.uint8]:
     """Return the map of one cell alone, as cell 1.
+
+    Parameters
+    ----------
+    labels : unsigned integer array
+        A cell map.
+    cell : int
+        The number of the cell; one that does not occur gives an empty map.
+
+    Returns
+    -------
+    labels : uint8 array
 
     Examples
     --------
@@ -167,6 +223,15 @@ def select(labels: Labels, cell: int) -> NDArray[np.uint8]:
 
 def first_cells(labels: Labels) -> NDArray[np.uint8]:
     """Return the map without the cells that do not fit into 8 bits, as uint8.
+
+    Parameters
+    ----------
+    labels : unsigned integer array
+        A cell map.
+
+    Returns
+    -------
+    labels : uint8 array
 
     Examples
     --------

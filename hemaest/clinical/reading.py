@@ -32,7 +32,7 @@ BOX = ["x0", "y0", "x1", "y1"]
 class NamedCell:
     """The label of one cell.
 
-    Attributes
+    Parameters
     ----------
     label : str
         Empty where the classifier failed.
@@ -40,6 +40,12 @@ class NamedCell:
         Its probability; None where the classifier gives none.
     error : str
         Why it failed.
+
+    Examples
+    --------
+    >>> from hemaest.clinical import NamedCell
+    >>> NamedCell("monocyte", 0.9)
+    NamedCell(label='monocyte', confidence=0.9, error='')
     """
 
     label: str
@@ -128,7 +134,7 @@ def default_detector(n_jobs: int | None = None) -> SmearDetector:
 class FieldReading:
     """What was found in one field.
 
-    Attributes
+    Parameters
     ----------
     field : uint8 array (H, W, 3)
         The image.
@@ -139,6 +145,14 @@ class FieldReading:
         The outlines of the first 127 cells.
     red_cell_radius : float
         In pixels; NaN where it was not measured.
+
+    Examples
+    --------
+    :class:`FieldReader` makes them:
+
+    >>> from hemaest.clinical import FieldReading
+    >>> list(FieldReading.__dataclass_fields__)
+    ['field', 'table', 'cell_map', 'red_cell_radius']
     """
 
     field: Image

@@ -331,7 +331,26 @@ def shrunk(
 
 
 def hash_images(X: Any) -> str:
-    """Hash pixels, and the bytes of files: the same data have the same hash on any machine."""
+    """Hash pixels, and the bytes of files: the same data have the same hash on any machine.
+
+    Parameters
+    ----------
+    X : images
+        As :func:`hemaest.images.check_images` returns them.
+
+    Returns
+    -------
+    digest : str
+        SHA-256 in hexadecimal digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.evaluation import hash_images
+    >>> image = np.zeros((1, 4, 4, 3), np.uint8)
+    >>> hash_images(image) == hash_images(image.copy())
+    True
+    """
     digest = hashlib.sha256()
     for item in X:
         if isinstance(item, ImageRef):

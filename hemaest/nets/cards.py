@@ -48,6 +48,13 @@ class ModelCard:
         Numbers that were found after training, on rendered images that it did not see.
     license : str
         Of the weights.
+
+    Examples
+    --------
+    >>> from hemaest.pretrained import ModelCard
+    >>> card = ModelCard("mine", "names cells", "rendered cells", "python train.py", "1a2b", "00ff")
+    >>> card.license
+    'BSD-3-Clause'
     """
 
     name: str

@@ -41,7 +41,14 @@ BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
 class UnsafeFileError(ValueError):
-    """A file holds something that :func:`hemaest.persistence.save` does not write."""
+    """A file holds something that :func:`hemaest.persistence.save` does not write.
+
+    Examples
+    --------
+    >>> from hemaest.persistence import UnsafeFileError
+    >>> issubclass(UnsafeFileError, ValueError)
+    True
+    """
 
 
 def describe(item: Any) -> str:

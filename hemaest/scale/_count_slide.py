@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -57,6 +56,14 @@ class SlideCount:
         Width and height at full resolution.
     finished : bool
         False where counting stopped because the interval was narrow enough.
+
+    Examples
+    --------
+    :func:`count_slide` makes them:
+
+    >>> from hemaest.scale import SlideCount
+    >>> "differential" in SlideCount.__dataclass_fields__
+    True
     """
 
     cells: pd.DataFrame
@@ -254,6 +261,8 @@ def _scale(slide: Slide, thumbnail: NDArray[np.uint8], detector: Any) -> tuple[f
     if slide.um_per_pixel is not None:
         return slide.um_per_pixel, slide.scale_source
     side = 1024
+    import cv2
+
     width, height = slide.size
     covered = _tissue(thumbnail)
     places = np.argwhere(cv2.erode(covered.astype(np.uint8), np.ones((3, 3))))
@@ -312,6 +321,7 @@ def _with_focus(
     slide: Slide, tiles: pd.DataFrame, factor: float, least: float, n_jobs: int | None
 ) -> pd.DataFrame:
     """Measure how sharp each tile is, relative to the slide; leave out the blurred."""
+    import cv2
 
     def sharpness(number: int) -> float:
         tile = tiles.loc[number]

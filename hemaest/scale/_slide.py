@@ -11,7 +11,6 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -171,6 +170,8 @@ class Slide:
         size = (max(1, round(width / downsample)), max(1, round(height / downsample)))
         if image.shape[1::-1] == size:
             return image
+        import cv2
+
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def thumbnail(self, longest: int = 1024) -> NDArray[np.uint8]:

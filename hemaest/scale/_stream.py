@@ -41,8 +41,16 @@ class StreamResult:
     ----------
     folder : Path
         The folder of ``part-*.parquet``; ``failures`` below it holds the table of failures.
-    n_files, n_failed : int
-        Files in all, and those that failed.
+    n_files : int
+        Files in all.
+    n_failed : int
+        Files that failed.
+
+    Examples
+    --------
+    >>> from hemaest.scale import StreamResult
+    >>> StreamResult(Path("out"), n_files=100, n_failed=2).n_failed
+    2
     """
 
     folder: Path
