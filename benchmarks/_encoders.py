@@ -35,7 +35,7 @@ class Size:
     seeds: tuple[int, ...] = (0, 1, 2)
     labels: int | None = None
     transfer_epochs: int = 40
-    unlabelled: int | None = None
+    unlabeled: int | None = None
     name: str = ""
     folder: Path = field(default_factory=Path)
 
@@ -51,7 +51,7 @@ SMALL = Size(
     attention={"dim": 64, "heads": 2},
     labels=25,
     transfer_epochs=8,
-    unlabelled=3000,
+    unlabeled=3000,
     name=" (small)",
 )
 HOUR = replace(
@@ -62,7 +62,7 @@ HOUR = replace(
     all={"max_epochs": 30, "batch_size": 32},
     ablation={"max_epochs": 40, "batch_size": 16},
     attention={},
-    unlabelled=None,
+    unlabeled=None,
     name=" (an hour of CPU)",
 )
 FULL = Size(
@@ -113,25 +113,25 @@ def encoder(size: Size, kind: str) -> Path:
 
 
 def pool(size: Size, kind: str) -> Any:
-    """Return the unlabelled cells, cut out to one scale."""
+    """Return the unlabeled cells, cut out to one scale."""
     if kind == "synthetic":
-        made = make_cells(size.unlabelled or 6000, image_size=96, n_labs=8, random_state=0)
+        made = make_cells(size.unlabeled or 6000, image_size=96, n_labs=8, random_state=0)
         return cropper().fit_transform(np.concatenate([made.images, made.masks[..., None]], -1))
-    cells = unlabelled_cropper(size).transform(unlabelled(size))
+    cells = unlabeled_cropper(size).transform(unlabeled(size))
     return enhanced(cells) if kind == "enhanced" else cells
 
 
-def unlabelled(size: Size) -> Any:
+def unlabeled(size: Size) -> Any:
     """Return ``pbc_unlabelled`` with the maps of its cells."""
     files = sorted((data_folder() / "pbc_unlabelled").glob("*.jpg"))
-    if size.unlabelled is not None:
-        files = np.random.default_rng(0).permutation(files)[: size.unlabelled]
-    return outlined(size, to_object_array([ImageRef(path) for path in files]), "unlabelled")
+    if size.unlabeled is not None:
+        files = np.random.default_rng(0).permutation(files)[: size.unlabeled]
+    return outlined(size, to_object_array([ImageRef(path) for path in files]), "unlabeled")
 
 
-def unlabelled_cropper(size: Size) -> CropToCell:
+def unlabeled_cropper(size: Size) -> CropToCell:
     """Return the cropper of ``pbc_unlabelled``, which says for ``pbc`` too how large cells are."""
-    return cropper().fit(unlabelled(size))
+    return cropper().fit(unlabeled(size))
 
 
 def outlined(size: Size, images: Any, name: str) -> Any:

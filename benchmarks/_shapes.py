@@ -75,11 +75,11 @@ def _elongation(mask: np.ndarray) -> float:
 
 def central_cell(labels: np.ndarray) -> np.ndarray:
     """Keep the large cell nearest the middle of a predicted map, with its holes filled."""
-    count, parts, stats, centres = cv2.connectedComponentsWithStats((labels > 0).astype(np.uint8))
+    count, parts, stats, centers = cv2.connectedComponentsWithStats((labels > 0).astype(np.uint8))
     if count < 2:
         return labels
     middle = (np.array(labels.shape[::-1]) - 1) / 2
-    away = np.hypot(*(centres[1:] - middle).T) / (0.15 * labels.shape[0])
+    away = np.hypot(*(centers[1:] - middle).T) / (0.15 * labels.shape[0])
     chosen = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA] / (1 + away**2)))
     kept = np.where(parts == chosen, labels, 0).astype(np.uint8)
     _, holes, *_ = cv2.connectedComponentsWithStats((kept == 0).astype(np.uint8))

@@ -104,8 +104,8 @@ def residual(small: bool) -> str:
     return format_table(pd.DataFrame(rows), 2)
 
 
-def colour_only(X: np.ndarray) -> np.ndarray:
-    """Return mean and spread of R, G and B: all that the colour-only control sees."""
+def color_only(X: np.ndarray) -> np.ndarray:
+    """Return mean and spread of R, G and B: all that the color-only control sees."""
     return np.concatenate([X.mean(axis=(1, 2)), X.std(axis=(1, 2))], axis=1)
 
 
@@ -137,7 +137,7 @@ def new_pairs(small: bool) -> Iterator[tuple[str, str, int]]:
 
 
 def laboratories(small: bool) -> str:
-    """Ask a colour-only model which of two labs a cell came from, after each normalizer.
+    """Ask a color-only model which of two labs a cell came from, after each normalizer.
 
     The normalizer learns its target in the training folds; patients are kept apart.
     """
@@ -150,7 +150,7 @@ def laboratories(small: bool) -> str:
         for name, normalizer in normalizers().items():
             model = make_pipeline(
                 *([] if normalizer is None else [normalizer]),
-                FunctionTransformer(colour_only),
+                FunctionTransformer(color_only),
                 StandardScaler(),
                 LogisticRegression(max_iter=3000),
             )
@@ -185,7 +185,7 @@ def regions(image: np.ndarray, cell_map: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def colours(small: bool) -> str:
+def colors(small: bool) -> str:
     """Compare each normalized cell with the same scene drawn in the target's stain.
 
     The target is learned from other cells of that stain.

@@ -1,4 +1,4 @@
-"""What the classical recipes reach on real cells, beside the colour-only control, and their cost.
+"""What the classical recipes reach on real cells, beside the color-only control, and their cost.
 
 Run ``python -m benchmarks.classical [--small] [--only pbc labs taleqani cost]``. Five folds,
 duplicates kept together. The label-free segmenter and the features learn nothing, so they run once
@@ -177,7 +177,7 @@ def on_taleqani(small: bool) -> list[str]:
     folds = folds[:1] if small else folds
     rows = []
     for what, name, data in (
-        ("colour only, raw", "color-logistic", front("color-logistic", X)),
+        ("color only, raw", "color-logistic", front("color-logistic", X)),
         ("all features, raw", "handcrafted-xgboost", raw),
         ("all features, normalized (Reinhard)", "handcrafted-xgboost", even),
         ("shape and chromatin only, raw", "handcrafted-xgboost", raw[chosen]),
@@ -216,7 +216,7 @@ def cost(small: bool) -> list[str]:
 PARTS = {
     "pbc": ("Classical recipes on pbc", on_pbc),
     "labs": ("Classical recipes trained on dataset1, tested on dataset2", lambda _: on_two_labs()),
-    "taleqani": ("Classical recipes on taleqani: what colour was worth", on_taleqani),
+    "taleqani": ("Classical recipes on taleqani: what color was worth", on_taleqani),
     "cost": ("Cost of handcrafted-xgboost", cost),
 }
 

@@ -44,7 +44,7 @@ ON_CPU = {
     "type": ["deep-small", ON_CELLS, "ensemble-views"],
     "subtype": ["deep-small", ON_CELLS, "ensemble-views", "ensemble-mixed"],
 }
-# beside them on a CPU: what colour alone gives, and what is measured on cells without a net
+# beside them on a CPU: what color alone gives, and what is measured on cells without a net
 NO_NET = ("color-logistic", "ensemble-voting")
 
 

@@ -80,10 +80,10 @@ def planted_copies(image, rng):
 def near_duplicates(small):
     """Plant copies of pbc images among all originals; look for them, and for false pairs."""
     root, rng = data_folder(), np.random.default_rng(5)
-    labelled = sorted((root / "pbc").glob("*/*.jpg"))
-    files = labelled + sorted((root / "pbc_unlabelled").glob("*.jpg"))
+    labeled = sorted((root / "pbc").glob("*/*.jpg"))
+    files = labeled + sorted((root / "pbc_unlabelled").glob("*.jpg"))
     items, kinds, originals = [ImageRef(f) for f in files], [], []
-    chosen = rng.choice(len(labelled), 120 if small else 600, replace=False)
+    chosen = rng.choice(len(labeled), 120 if small else 600, replace=False)
     with tempfile.TemporaryDirectory() as folder:
         for i in chosen:
             for kind, copy in planted_copies(ImageRef(files[i]).read(), rng).items():

@@ -38,29 +38,29 @@ def crops(n: int) -> np.ndarray:
 
 
 def core(image: np.ndarray) -> None:
-    """Measure shape, grey values and co-occurrence: the core families."""
+    """Measure shape, gray values and co-occurrence: the core families."""
     from hemaest import cellmap
     from hemaest.features import _glcm
     from hemaest.features._cells import cell_table
-    from hemaest.features._chromatin import N_GREY, cut_texture, histogram, measure_grey
+    from hemaest.features._chromatin import N_GRAY, cut_texture, histogram, measure_gray
     from hemaest.features._shape import shape, shape_definitions
 
     row = cell_table(image[..., 3])[0]
     out = np.empty(len(shape_definitions()))
     shape(image, int(row[0]), row[1:5], out)
     colors, regions = cut_texture(image, cellmap.codes(int(row[0])), row[1:5])
-    grey = colors[1]
+    gray = colors[1]
     texture = np.empty((2, _glcm.SIZE))
-    _glcm.measure_glcm(grey[3:-3, 3:-3], regions[3:-3, 3:-3], *_glcm.TABLES, texture)
+    _glcm.measure_glcm(gray[3:-3, 3:-3], regions[3:-3, 3:-3], *_glcm.TABLES, texture)
     for region in (1, 2):
-        measure_grey(histogram(grey, (regions == region).astype(np.uint8)), np.empty(N_GREY))
+        measure_gray(histogram(gray, (regions == region).astype(np.uint8)), np.empty(N_GRAY))
 
 
 def with_scikit_image(image: np.ndarray) -> None:
     """Measure the same core families with scikit-image."""
-    labels, grey = image[..., 3], image[..., 1]
+    labels, gray = image[..., 3], image[..., 1]
     for mask in (labels == 2, labels > 0):
-        region = regionprops(mask.astype(np.uint8), grey)[0]
+        region = regionprops(mask.astype(np.uint8), gray)[0]
         for name in (
             "area perimeter perimeter_crofton axis_major_length axis_minor_length eccentricity "
             "extent solidity euler_number feret_diameter_max moments_hu intensity_mean"
@@ -71,7 +71,7 @@ def with_scikit_image(image: np.ndarray) -> None:
         if not len(ys):
             continue
         box = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-        levels = np.where(labels[box] == k, grey[box] >> 3, 32).astype(np.uint8)
+        levels = np.where(labels[box] == k, gray[box] >> 3, 32).astype(np.uint8)
         counts = graycomatrix(levels, (1, 3, 5), ANGLES, levels=33, symmetric=True)[:32, :32]
         counts = counts / np.maximum(counts.sum((0, 1)), 1)
         for name in "contrast dissimilarity homogeneity energy correlation entropy".split():
@@ -83,14 +83,14 @@ def with_mahotas() -> Callable[[np.ndarray], None]:
     import mahotas
 
     def measure(image: np.ndarray) -> None:
-        labels, grey = image[..., 3], image[..., 1]
+        labels, gray = image[..., 3], image[..., 1]
         for mask in (labels == 2, labels > 0):
             mahotas.features.roundness(mask)
             mahotas.features.eccentricity(mask)
             mahotas.features.ellipse_axes(mask)
         for k in (1, 2):
             # zero is background to mahotas
-            levels = np.where(labels == k, (grey >> 3) + 1, 0).astype(np.uint8)
+            levels = np.where(labels == k, (gray >> 3) + 1, 0).astype(np.uint8)
             for distance in (1, 3, 5):
                 mahotas.features.haralick(levels, ignore_zeros=True, distance=distance)
 
@@ -127,10 +127,10 @@ def with_pyradiomics() -> Callable[[np.ndarray], None]:
         extractor.enableFeatureClassByName(name)
 
     def measure(image: np.ndarray) -> None:
-        grey = SimpleITK.GetImageFromArray(image[None, ..., 1].astype(np.float32))
+        gray = SimpleITK.GetImageFromArray(image[None, ..., 1].astype(np.float32))
         for k in (1, 2):
             mask = SimpleITK.GetImageFromArray((image[None, ..., 3] == k).astype(np.uint8))
-            extractor.execute(grey, mask)
+            extractor.execute(gray, mask)
 
     return measure
 
@@ -143,10 +143,10 @@ def with_cp_measure() -> Callable[[np.ndarray], None]:
     chosen = [tools[name] for name in ("sizeshape", "intensity", "texture") if name in tools]
 
     def measure(image: np.ndarray) -> None:
-        grey = image[..., 1].astype(float) / 255
+        gray = image[..., 1].astype(float) / 255
         for mask in (image[..., 3] == 2, image[..., 3] > 0):
             for tool in chosen:
-                tool(mask.astype(np.int32), grey)
+                tool(mask.astype(np.int32), gray)
 
     return measure
 

@@ -6,7 +6,7 @@
 Encoders learn from ``pbc_unlabelled`` and never from an image they are judged on; labels come from
 ``pbc``, one split by group on a CPU, five folds on a GPU. Settings were chosen on synthetic cells
 and on the training side of that split. Nets see cells cut out to one scale, which is that of the
-unlabelled ones. Each part is a section of RESULTS.md; ``--encoders`` keeps
+unlabeled ones. Each part is a section of RESULTS.md; ``--encoders`` keeps
 the pretrained encoders, so that parts can be run one at a time.
 """
 
@@ -40,8 +40,8 @@ from benchmarks._encoders import (
     outlined,
     plain_loop,
     pretrainer,
-    unlabelled,
-    unlabelled_cropper,
+    unlabeled,
+    unlabeled_cropper,
     wpat,
 )
 from benchmarks._results import data_folder, interval, write_section
@@ -75,7 +75,7 @@ BARS = {
 def pbc(size: Size, level: str = "type") -> tuple[Any, np.ndarray, np.ndarray]:
     """Return cells as pretraining saw them, labels and groups."""
     data = load_pbc(data_folder() / "pbc", level=level)
-    cells = unlabelled_cropper(size).transform(outlined(size, data.images, "pbc"))
+    cells = unlabeled_cropper(size).transform(outlined(size, data.images, "pbc"))
     return cells, np.asarray(data.target), np.asarray(data.groups)
 
 
@@ -83,7 +83,7 @@ def pretrain(size: Size, parts: list[str], gpu: bool) -> None:
     """Make the encoders of some parts; without a GPU two at a time."""
     kinds = sorted(set().union(*(ENCODERS[part] for part in parts)))
     if {"plain", "enhanced"} & set(kinds):
-        unlabelled(size)  # outlined once for both
+        unlabeled(size)  # outlined once for both
     Parallel(n_jobs=1 if gpu else 2)(delayed(encoder)(size, kind) for kind in kinds)
 
 
@@ -223,7 +223,7 @@ def transfer(size: Size, gpu: bool) -> pd.DataFrame:
         arms = {
             "pretrained, linear": (X, make_pipeline(cropper(), frozen(size, "plain"), linear())),
             "untrained, linear": (X, make_pipeline(cropper(), frozen(size, "untrained"), linear())),
-            "colour, linear": (data.images, make_recipe("color-logistic", random_state=0)),
+            "color, linear": (data.images, make_recipe("color-logistic", random_state=0)),
             "handcrafted-xgboost": (features, forest[2:]),
             "from scratch": (X, net[1:]),
         }
@@ -365,8 +365,8 @@ def describe(size: Size, part: str, gpu: bool) -> str:
         text += f"{size.labels} labels a class. "
     if size is FULL:
         return text + BARS.get(part, "")
-    if size.unlabelled:
-        text += f"{size.unlabelled} unlabelled cells. "
+    if size.unlabeled:
+        text += f"{size.unlabeled} unlabeled cells. "
     if size.attention:
         text += f"Attention of {size.attention}. "
     return text + "A small net: no bar holds. The full size needs a GPU and is not measured."

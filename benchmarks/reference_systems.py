@@ -51,7 +51,7 @@ SMALL_NOTE = f"Small: {SMALL_IMAGES} images, two folds, two epochs; it shows tha
 
 @dataclass(frozen=True)
 class Task:
-    """One set of labelled images, and how it is split without a leak."""
+    """One set of labeled images, and how it is split without a leak."""
 
     data: str
     load: Callable[[Path], Any]
@@ -340,7 +340,7 @@ def _task_rows(
             "clean": table.loc[recipe, "accuracy"] if ran else NOT_RUN,
             "clean macro F1": with_interval(table.loc[recipe]) if ran else "",
             "wrong photographs": wrong_photographs(result, recipe, bunch) if ran else "",
-            "colour alone": table.loc["color-logistic", "accuracy"],
+            "color alone": table.loc["color-logistic", "accuracy"],
             "handcrafted-xgboost": table.loc["handcrafted-xgboost", "accuracy"],
             "best": f"{table.loc[best, 'accuracy']:.3f} ({best})",
             "card": result.claim(),

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._results import data_folder, write_section
-from benchmarks._stain_effect import colours, exactness, laboratories, residual, transfer
+from benchmarks._stain_effect import colors, exactness, laboratories, residual, transfer
 from benchmarks._stain_peers import Step, opencv_steps, peer_steps
 from hemaest._tables import format_table
 from hemaest.images import read_image
@@ -256,12 +256,12 @@ PARTS: dict[str, tuple[str, Callable[..., str]]] = {
     "exactness": ("Against plain float64", exactness),
     "residual": ("Levels lost on stained pixels by a picture normalized to itself", residual),
     "laboratories": (
-        "Accuracy of telling two labs apart by colour alone, % (50 is chance)",
+        "Accuracy of telling two labs apart by color alone, % (50 is chance)",
         laboratories,
     ),
-    "colours": (
-        "Colour distance (CIELAB) to the same scene drawn in the target's stain",
-        colours,
+    "colors": (
+        "Color distance (CIELAB) to the same scene drawn in the target's stain",
+        colors,
     ),
     "transfer": (
         "Balanced accuracy (%) of handcrafted-logistic, learned in one lab and asked in the other",

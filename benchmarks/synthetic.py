@@ -38,7 +38,7 @@ NUCLEATED = {
     "myeloblast": 1, "promyelocyte": 1, "myelocyte": 1, "metamyelocyte": 1, "erythroblast": 1,
     "unidentifiable": 0.5,
 }  # fmt: skip
-PBC_FIELD = 38.0  # micrometres across a pbc picture: its red cells are 7.2 wide
+PBC_FIELD = 38.0  # micrometers across a pbc picture: its red cells are 7.2 wide
 PBC_TYPES = {
     "SNE": "neutrophil", "BNE": "band_neutrophil", "EO": "eosinophil", "BA": "basophil",
     "LY": "lymphocyte", "MO": "monocyte", "ERB": "erythroblast", "PMY": "promyelocyte",
@@ -46,7 +46,7 @@ PBC_TYPES = {
 }  # fmt: skip
 SIZE = 128
 CROP = 112
-NEUTROPHIL = 13.5  # micrometres: sets the scale of sets whose magnification is not given
+NEUTROPHIL = 13.5  # micrometers: sets the scale of sets whose magnification is not given
 
 
 def speed(small: bool) -> str:
@@ -116,7 +116,7 @@ def train_segmenter(n: int) -> SmallUNet:
         for cells in iter_cells(
             n, batch_size=128, classes=list(NUCLEATED), class_weights=NUCLEATED, image_size=SIZE,
             field=(16.0, 38.0), n_labs=80, n_patients=160, stain="mixed", lab_effect=1.6,
-            neighbours=0.15, random_state=7,
+            neighbors=0.15, random_state=7,
         ):  # fmt: skip
             x = to_density(cells.images)
             y = torch.from_numpy(np.where(cells.masks > 2, 0, cells.masks).astype(np.int64))
@@ -175,7 +175,7 @@ def train_namer(n: int) -> SmallCNN:
             n, batch_size=256, classes=[*FIVE, *also], class_weights=[4, 4, 3.4, 4, 3, 1, 0.6],
             image_size=CROP, field=(22.0, 32.0), n_labs=80, n_patients=160, lab_effect=1.5,
             stain=["may-gruenwald-giemsa", "wright", "may-gruenwald-giemsa", "leishman",
-                   "may-gruenwald-giemsa", "overstained"], neighbours=0.03, random_state=11,
+                   "may-gruenwald-giemsa", "overstained"], neighbors=0.03, random_state=11,
         ):  # fmt: skip
             x = to_density(cells.images)
             y = torch.tensor([FIVE.index(also.get(t, t)) for t in cells.target])
@@ -256,7 +256,7 @@ def shapes() -> str:
 
 
 def measure(images: list[np.ndarray], maps: list[np.ndarray], unit: float) -> pd.DataFrame:
-    """Return shape and colour measurements of cells under given maps."""
+    """Return shape and color measurements of cells under given maps."""
     rows = []
     for image, cell_map in zip(images, maps, strict=True):
         row = shape_of(cell_map, unit)

@@ -36,7 +36,7 @@ SEED = 31
 
 @dataclass(frozen=True)
 class Pool:
-    """Cells seen from one distance: the width of the picture in micrometres."""
+    """Cells seen from one distance: the width of the picture in micrometers."""
 
     n_cells: int
     field: tuple[float, float]
@@ -57,7 +57,7 @@ def draw_pool(pool: Pool, x: np.ndarray, kind: np.ndarray) -> None:
         n_labs=max(2, n_cells // 12),
         n_patients=max(2, n_cells // 6),
         field=pool.field,
-        neighbours=0.3,
+        neighbors=0.3,
         image_size=side,
         lab_effect=1.5,
         random_state=pool.seed,

@@ -14,19 +14,19 @@ HEAD = """# Handcrafted features
 
 Written by `python docs/features.py` from the definitions in the code. G is the green channel, D
 the distance of a pixel of a region to the nearest pixel outside it, A an area in pixels, P
-Crofton's perimeter. Grey levels of co-occurrence are fixed: 32 levels of 8 values. Optical density
+Crofton's perimeter. Gray levels of co-occurrence are fixed: 32 levels of 8 values. Optical density
 is natural: ln(256 / (value + 1)). Entropies and information measures use natural logarithms.
 What is missing is NaN; `cell_missing` and `nucleus_missing` say so.
 
 What scikit-image also computes has its value to 1e-9, with these differences on purpose: Feret
 diameters are those of the true convex hull, not of its pixels; the seventh Hu moment is absolute,
 so that a mirrored cell is the same cell; binary patterns compare in whole numbers, so that ties
-never fall by rounding; CIELAB uses the white point of the matrix, so that greys have a = b = 0.
+never fall by rounding; CIELAB uses the white point of the matrix, so that grays have a = b = 0.
 """
 
 
 def is_coarse(name: str) -> bool:
-    """Return whether a texture feature is one of the coarse scales, told of in one line."""
+    """Return whether a texture feature belongs to the coarse scales, which share one line."""
     return any(f"_{scale}_{channel}_" in name for scale in SCALES for channel in CHANNELS)
 
 
@@ -46,7 +46,7 @@ def page() -> str:
             lines.append(
                 f"| `<region>_<scale>_<channel>_<name>` | region cytoplasm or nucleus; scale "
                 f"{' or '.join(SCALES)}; channel {', '.join(CHANNELS)}: the `glcm`, `haralick`, "
-                f"`lbp`, `granules` and `fractal` features above, in that channel of the picture "
+                f"`lbp`, `granules` and `fractal` features above, in that channel of the image "
                 f"at that size ({len(coarse)} features) |"
             )
         lines.append("")

@@ -9,7 +9,7 @@ the two faults that have made most published figures in this field too good.
 # %%
 # Audit
 # -----
-# ``audit`` finds the copies and says what colour alone would score.
+# ``audit`` finds the copies and says what color alone would score.
 
 import matplotlib.pyplot as plt
 
@@ -33,7 +33,7 @@ print(found)
 # Compare
 # -------
 # All recipes stand on the same folds, and no patient stands on both sides. The control, a logistic
-# regression on colour alone, is always there. (``method="voters"`` is the quick half of the
+# regression on color alone, is always there. (``method="voters"`` is the quick half of the
 # segmenter: this page is built on a CPU.)
 
 forest = make_recipe("handcrafted-forest", segmenter=CellSegmenter(method="voters"))

@@ -4,7 +4,7 @@ A score that can be believed
 
 Twenty patients of twenty labs, and some cells photographed twice. First the audit says what is
 wrong with the images; then three splits of the same data show how much of a score is memory; then
-two recipes are compared beside a control that sees colour alone.
+two recipes are compared beside a control that sees color alone.
 """
 
 # %%

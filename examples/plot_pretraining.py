@@ -3,7 +3,7 @@ How many labels does pretraining save?
 ======================================
 
 Pictures of cells are many, labels are few. Here a net first learns from all training pictures
-without their labels, by painting in hidden patches; then it is trained on 5, 10, ... 250 labelled
+without their labels, by painting in hidden patches; then it is trained on 5, 10, ... 250 labeled
 cells of each type. Beside it stand the same net from random weights, and boosted trees on
 handcrafted features.
 
@@ -121,7 +121,7 @@ ax.set(
     xscale="log",
     xticks=LABELS,
     xticklabels=LABELS,
-    xlabel="labelled cells of each type",
+    xlabel="labeled cells of each type",
     ylabel="accuracy on other patients",
     ylim=(0.3, 1.02),
 )
@@ -132,7 +132,7 @@ ax.legend(frameon=False, loc="lower right")
 # %%
 # Read it as it is. Eight hundred pictures and a minute of pretraining buy a net little or nothing
 # over random weights, and where the cells' outlines are clear, features that were defined by hand
-# need far fewer labels than either net. Pretraining is for thousands of unlabelled pictures;
+# need far fewer labels than either net. Pretraining is for thousands of unlabeled pictures;
 # measure on your own, with a curve like this one, before you pay for it.
 #
 # Where it looks

@@ -3,7 +3,7 @@ Bring the stains of two laboratories together
 =============================================
 
 The same kinds of cells look different from laboratory to laboratory: another stain, another lamp,
-another camera. A model that learns colour learns the laboratory. Here each normalizer learns its
+another camera. A model that learns color learns the laboratory. Here each normalizer learns its
 target from cells of the first laboratory and is applied to both.
 """
 
@@ -36,7 +36,7 @@ names = ["May-Gruenwald-Giemsa"] * 4 + ["quick stain, yellow lamp"] * 4
 # %%
 # Every normalizer beside the original
 # ------------------------------------
-# Reinhard moves lightness and colour of the whole picture. Macenko and Vahadane find the two
+# Reinhard moves lightness and color of the whole picture. Macenko and Vahadane find the two
 # stains; they keep the glass as it is unless ``preserve_background=False``, which gives the
 # pictures the target's lamp as well. A picture of one cell may hold too little to learn two stains
 # from: look at cytoplasm and red cells under Macenko. With a known basis only the strengths are
@@ -59,11 +59,11 @@ plt.show()
 # %%
 # How far apart are the laboratories?
 # -----------------------------------
-# The distance of their mean colours, in levels, before and after.
+# The distance of their mean colors, in levels, before and after.
 
 
 def distance(images):
-    """Return how far the mean colours of the two laboratories lie apart."""
+    """Return how far the mean colors of the two laboratories lie apart."""
     return np.abs(images[first].mean(axis=(0, 1, 2)) - images[second].mean(axis=(0, 1, 2))).mean()
 
 
@@ -74,8 +74,8 @@ for name, normalizer in normalizers.items():
 # %%
 # The other way: show a model many laboratories
 # ---------------------------------------------
-# :class:`~hemaest.stain.StainAugmenter` changes the strength and the colour of both stains, and the
-# light. ALHE raises local contrast and leaves the colours alone.
+# :class:`~hemaest.stain.StainAugmenter` changes the strength and the color of both stains, and the
+# light. ALHE raises local contrast and leaves the colors alone.
 
 four = cells.images[first[:6]]
 rows = {

@@ -53,7 +53,7 @@ if len(sys.argv) > 1:
 # Beside real cells
 # -----------------
 # Where ``HEMAEST_DATA`` names a folder that holds the public PBC set, real cells (left) and
-# synthetic ones (right) are shown at one scale: its pictures are 38 micrometres across.
+# synthetic ones (right) are shown at one scale: its pictures are 38 micrometers across.
 
 if os.environ.get("HEMAEST_DATA"):
     real = load_pbc(Path(os.environ["HEMAEST_DATA"]) / "pbc", level="subtype")

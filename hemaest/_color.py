@@ -2,7 +2,7 @@
 
 Optical density here is ``log(256 / (value + 1))``, so that white is exactly 0, black is finite
 (5.55) and the way back is exact. CIELAB is that of sRGB under D65, with the white point taken from
-the matrix itself, so that every grey has ``a = b = 0``; nothing is rounded to 8 bits on the way.
+the matrix itself, so that every gray has ``a = b = 0``; nothing is rounded to 8 bits on the way.
 """
 
 from functools import cache
@@ -42,7 +42,7 @@ RGB_TO_XYZ = np.array(
         [0.0193339, 0.1191920, 0.9503041],
     ]
 )
-# rows scaled by the white point: a grey has X = Y = Z
+# rows scaled by the white point: a gray has X = Y = Z
 RGB_TO_XYZ /= RGB_TO_XYZ.sum(axis=1, keepdims=True)
 XYZ_TO_RGB = np.linalg.inv(RGB_TO_XYZ)
 
@@ -100,8 +100,8 @@ def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> grey_and_red = np.array([[119, 119, 119], [255, 0, 0]], np.uint8)
-    >>> [[float(round(v, 1)) + 0.0 for v in row] for row in rgb_to_lab(grey_and_red).tolist()]
+    >>> gray_and_red = np.array([[119, 119, 119], [255, 0, 0]], np.uint8)
+    >>> [[float(round(v, 1)) + 0.0 for v in row] for row in rgb_to_lab(gray_and_red).tolist()]
     [[50.0, 0.0, 0.0], [53.2, 80.1, 67.2]]
     """
     xyz = LINEAR.astype(np.float32)[image] @ RGB_TO_XYZ.T.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What file names tell about which images belong together."""
+"""What file names reveal about which images belong together."""
 
 from __future__ import annotations
 

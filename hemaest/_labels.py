@@ -70,7 +70,7 @@ def check_labels(
     n_classes = len(classes)
     if n_classes < min_classes:
         raise ValueError(
-            f"y holds one class only, {str(labels[0])!r}: there is nothing to tell apart."
+            f"y holds one class only, {str(labels[0])!r}: there is nothing to classify."
             if n_classes == 1
             else f"y holds {n_classes} classes; at least {min_classes} are needed."
         )

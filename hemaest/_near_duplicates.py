@@ -1,7 +1,7 @@
-"""Find images that show the same picture: turned, mirrored, cut, recompressed, refocused.
+"""Find images that are copies of one image: rotated, mirrored, cropped, recompressed, refocused.
 
-Three steps, each much dearer and much surer than the one before: near neighbours of sketches, then
-the best of 8 turns on small grey pictures, then a fine alignment after which every patch that has
+Three steps, each much dearer and much surer than the one before: near neighbors of sketches, then
+the best of 8 turns on small gray images, then a fine alignment after which every patch that has
 any texture must agree. Two different cells on one kind of background fail the last step where the
 cell is.
 """
@@ -26,10 +26,10 @@ from hemaest._sketch import VIEWS, CopyMetric, shrink, view
 from hemaest.images import as_array, check_images
 
 RADIUS = 10.0  # in units of copy noise; 99.5% of copies lie within 8
-NEIGHBOURS = 5  # of each part; a copy is nearly always nearer than any other image
+NEIGHBORS = 5  # of each part; a copy is nearly always nearer than any other image
 SMALL, FINE, PATCHES = 64, 128, 8
 COARSE_MATCH = 0.65
-WORTH_READING = 0.6  # what small pictures must agree in before files are read again
+WORTH_READING = 0.6  # the agreement of small images above which files are read again
 ENOUGH = 0.9  # of the texture, weighted by contrast
 LARGEST_HOLE = 4  # patches of 64
 FIRST_STEPS, STEPS = 8, 40  # of the alignment: copies are recognized long before it ends
@@ -49,7 +49,7 @@ class Sketch:
 
 @dataclass
 class Pair:
-    """Two images that show one picture."""
+    """Two images that are copies of one."""
 
     first: int
     second: int
@@ -58,15 +58,15 @@ class Pair:
 
 
 def sketch_image(image: NDArray[np.uint8], metric: CopyMetric) -> Sketch:
-    """Return digest, sketch and a small grey picture."""
+    """Return digest, sketch and a small gray image."""
     pixels = np.ascontiguousarray(image[..., :3])
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     small = shrink(pixels, FINE)
-    return Sketch(digest, metric.points(small), grey(small, SMALL))
+    return Sketch(digest, metric.points(small), gray(small, SMALL))
 
 
-def grey(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return a square grey picture; green counts most, as stains absorb it."""
+def gray(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return a square gray image; green counts most, as stains absorb it."""
     import cv2
 
     return cv2.cvtColor(shrink(image, size), cv2.COLOR_RGB2GRAY)
@@ -78,10 +78,10 @@ def turned(image: NDArray[Any], turn: tuple[int, bool]) -> NDArray[Any]:
     return np.ascontiguousarray(image[:, ::-1] if turn[1] else image)
 
 
-def _detail(grey_image: NDArray[Any], radius: float) -> NDArray[np.float32]:
+def _detail(gray_image: NDArray[Any], radius: float) -> NDArray[np.float32]:
     import cv2
 
-    image = grey_image.astype(np.float32)
+    image = gray_image.astype(np.float32)
     return image - cv2.GaussianBlur(image, (0, 0), radius)
 
 
@@ -129,7 +129,7 @@ def agreement(
     shift: tuple[int, int],
     steps: int = STEPS,
 ) -> float:
-    """Align two grey pictures and return the share of their texture that agrees; 0 if none does.
+    """Align two gray images and return the share of their texture that agrees; 0 if none does.
 
     Each patch counts by its contrast, so a nucleus counts more than the smear around it.
     """
@@ -142,7 +142,7 @@ def agreement(
         _, warp = cv2.findTransformECC(
             b, a, _first_guess(size, where, turn, shift), cv2.MOTION_AFFINE, stop, None, 5
         )
-    except cv2.error:  # it did not converge: these are different pictures
+    except cv2.error:  # it did not converge: these are different images
         return 0.0
     if not 0.6 < abs(np.linalg.det(warp[:, :2])) < 1.6:
         return 0.0
@@ -196,7 +196,7 @@ def candidates(
     """Return pairs worth a look, the likeliest first, with the part of the first to look at."""
     places = np.stack([sketches[i].points for i in keep])
     tree = cKDTree(places[:, 0])
-    k = range(1, min(NEIGHBOURS + 1, len(keep)) + 1)
+    k = range(1, min(NEIGHBORS + 1, len(keep)) + 1)
     parts = []
     for number in range(len(VIEWS)):
         distance, nearest = tree.query(places[:, number], k=k, distance_upper_bound=RADIUS)
@@ -223,7 +223,7 @@ def search(
     track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     n_jobs: int | None = None,
 ) -> list[Pair]:
-    """Return pairs that show one picture, as few as tie each set of copies together."""
+    """Return pairs of copies, as few as connect each set of copies."""
     first: dict[bytes, int] = {}
     pairs = []
     for i, sketch in enumerate(sketches):
@@ -232,7 +232,7 @@ def search(
             pairs.append(Pair(original, i, True, 1.0))
     keep = np.array(sorted(first.values()))
     tied = np.arange(len(sketches))  # who is already known to be a copy of whom
-    fine = lru_cache(500)(lambda i: grey(read(i), FINE))
+    fine = lru_cache(500)(lambda i: gray(read(i), FINE))
 
     def look(pair: tuple[int, int, tuple[float, float, float]]) -> float:
         i, j, where = pair
@@ -276,7 +276,7 @@ def learn_metric(X: NDArray[Any], random_state: int = 0) -> CopyMetric:
 
 
 def near_duplicate_groups(X: Any, *, n_jobs: int | None = None) -> NDArray[np.intp]:
-    """Return a group for each image; images that show the same picture share one.
+    """Return a group for each image; copies of one image share one.
 
     Turned, mirrored, slightly cut (to 90% of the side), recompressed, brightened and refocused
     copies are found. Different cells that merely look alike are not joined.

@@ -1,4 +1,4 @@
-"""Deal groups to parts of given sizes; the splitters of ``hemaest.groups`` call this.
+"""Assign groups to parts of given sizes; the splitters of ``hemaest.groups`` call this.
 
 Groups are placed one by one, each where it brings the class counts of all parts closest to what the
 sizes ask for. No group is divided.
@@ -70,7 +70,7 @@ def partition(
 def _deal_singles(
     classes: np.ndarray, kept: np.ndarray, share: np.ndarray, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Deal single images, class after class, each to the part furthest behind its share."""
+    """Assign single images, class after class, each to the part furthest below its share."""
     if np.bincount(classes).max() == 1:
         classes = np.zeros_like(classes)
     part = np.zeros(len(classes), dtype=int)

@@ -24,7 +24,7 @@ def track(
     description : str
         A few words at the left of the bar.
     total : int, optional
-        How many there are, where ``len`` does not tell.
+        How many there are, where ``len`` does not know.
     show : bool, optional
         By default only when standard error is a terminal.
     """

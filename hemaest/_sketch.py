@@ -1,6 +1,6 @@
 """Sketches of images: few numbers that a copy keeps and another cell does not.
 
-A sketch is unmoved by the 8 turns and mirrors, since it is made of rings around the centre, sorted
+A sketch is unmoved by the 8 turns and mirrors, since it is made of rings around the center, sorted
 values and orbit means of the spectrum. What crops, recompression and brightness still change is
 learned from the images themselves: copies are made of a sample, and a linear discriminant finds
 the directions in which images differ and copies do not. Distances are in units of copy noise.
@@ -83,8 +83,8 @@ def raw_sketch(views: list[NDArray[np.uint8]]) -> Array:
     ranked = np.sort(flat, axis=1)[:, at]  # faster than partition at several places
     mean = flat @ rings
     spread = np.sqrt(np.maximum((flat**2) @ rings - mean**2, 0))
-    centred = (planes - planes.mean((2, 3), keepdims=True)) * window
-    power = np.abs(np.fft.rfft2(centred).reshape(n * 3, -1)[:, low]) ** 2
+    centered = (planes - planes.mean((2, 3), keepdims=True)) * window
+    power = np.abs(np.fft.rfft2(centered).reshape(n * 3, -1)[:, low]) ** 2
     spectrum = np.log(power @ orbits + 1e-2)[:, 1:]
     return np.hstack([ranked, mean, spread, spectrum]).reshape(n, -1).astype(np.float32)
 

@@ -190,7 +190,7 @@ class ImageEstimator(SuggestsParameters):
 
 
 class TakesGroups:
-    """Mixin for estimators whose ``fit`` has ``groups``: asks for them under metadata routing.
+    """Mixin for estimators whose ``fit`` has ``groups``: requests them under metadata routing.
 
     An estimator that holds out data in ``fit(X, y, groups=None, sample_indices=None)`` splits by
     these groups. ``sample_indices`` comes from an ImagePipeline whose sampler ran before: the row
@@ -262,7 +262,7 @@ class ImageTransformer(TransformerMixin, ImageEstimator, metaclass=ABCMeta):
         return self
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Pass names on: images have no columns, but a pipeline asks every step.
+        """Pass names on: images have no columns, but a pipeline calls this on every step.
 
         Parameters
         ----------

@@ -19,7 +19,7 @@ from hemaest import cellmap
 __all__ = ["ImageRef", "check_images", "read_image"]
 
 MAX_PIXELS = 100_000_000
-GREY, RGB = 1, 2  # what tiff files say of their colors (PhotometricInterpretation)
+GRAY, RGB = 1, 2  # what tiff files say of their colors (PhotometricInterpretation)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 Channels = Literal["any", "rgb", "map"]
@@ -148,7 +148,7 @@ def _read_with_pillow(name: str, max_pixels: int) -> NDArray[Any]:
                 mode = upright.mode
                 if mode in {"1", "L", "LA", "I", "F"} or mode.startswith("I;"):
                     raise ValueError(
-                        f"{name} is a grey image (mode {mode}); hemaest reads stained color "
+                        f"{name} is a gray image (mode {mode}); hemaest reads stained color "
                         "images. If it is a mask, keep it out of the image folder."
                     )
                 has_alpha = mode in {"RGBA", "PA"} or "transparency" in upright.info
@@ -171,7 +171,7 @@ def _read_tiff(name: str, max_pixels: int) -> NDArray[Any]:
             page = tiff.pages[0]
             _refuse_size(name, page.imagewidth, page.imagelength, max_pixels)  # type: ignore[union-attr]
             photometric = int(page.photometric)  # type: ignore[union-attr]
-            if page.compression in {6, 7} or photometric not in {GREY, RGB}:  # type: ignore[union-attr]
+            if page.compression in {6, 7} or photometric not in {GRAY, RGB}:  # type: ignore[union-attr]
                 # JPEG inside needs a codec in tifffile, which leaves palettes, CMYK, YCbCr and
                 # CIELab as they are stored; Pillow turns them into RGB
                 return _read_with_pillow(name, max_pixels)
@@ -201,7 +201,7 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _to_rgb8(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if pixels.ndim != 3 or pixels.shape[2] not in {3, 4}:
         raise ValueError(
-            f"{name} has shape {pixels.shape}, which is grey or no color image; hemaest reads "
+            f"{name} has shape {pixels.shape}, which is gray or no color image; hemaest reads "
             "RGB (or RGBA) images."
         )
     if pixels.dtype == np.uint16:
@@ -379,7 +379,7 @@ def _check_items(X: NDArray[Any], channels: Channels, min_pixels: int, where: st
                 "channels) or an ImageRef."
             )
         if item.ndim != 3:
-            hint = " (grey? stack it to RGB first)" if item.ndim == 2 else ""
+            hint = " (gray? stack it to RGB first)" if item.ndim == 2 else ""
             raise ValueError(
                 f"{name} has shape {item.shape}{hint}; it must be (height, width, channels)."
             )
@@ -399,7 +399,7 @@ def _check_items(X: NDArray[Any], channels: Channels, min_pixels: int, where: st
 def _check_shape(shape: tuple[int, ...], min_pixels: int, name: str) -> None:
     height, width, count = shape
     if count == 1:
-        raise ValueError(f"{name} is grey (1 channel); hemaest works on stained RGB images.")
+        raise ValueError(f"{name} is gray (1 channel); hemaest works on stained RGB images.")
     if count not in {3, 4}:
         raise ValueError(
             f"{name} has {count} channels; allowed are 3 (RGB) and 4 (RGB and a cell map)."

@@ -31,7 +31,7 @@ def rng():
 
 @pytest.fixture(scope="session")
 def cells():
-    """24 RGB cells (n, 32, 32, 3), two classes that differ in colour, six patients."""
+    """24 RGB cells (n, 32, 32, 3), two classes that differ in color, six patients."""
     generator = np.random.default_rng(1)
     y = np.array(["blast", "lymphocyte"] * 12)
     X = np.stack([draw_cell(generator, tint=40 * (label == "blast")) for label in y])

@@ -14,25 +14,25 @@ from hemaest._color import (
 
 
 @pytest.fixture(scope="module")
-def colours():
+def colors():
     axis = np.r_[np.arange(0, 256, 5), 1, 254].astype(np.uint8)
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
 
 
-def test_lab_agrees_with_scikit_image(colours):
-    expected = rgb2lab(colours)
+def test_lab_agrees_with_scikit_image(colors):
+    expected = rgb2lab(colors)
     # the tabulated white point differs from that of the matrix in the fourth digit
-    np.testing.assert_allclose(rgb_to_lab(colours), expected, atol=0.03)
-    np.testing.assert_allclose(lightness(colours), expected[..., 0], atol=0.01)
+    np.testing.assert_allclose(rgb_to_lab(colors), expected, atol=0.03)
+    np.testing.assert_allclose(lightness(colors), expected[..., 0], atol=0.01)
 
 
-def test_lab_round_trip_returns_every_colour(colours):
-    np.testing.assert_array_equal(lab_to_rgb(rgb_to_lab(colours)), colours)
+def test_lab_round_trip_returns_every_color(colors):
+    np.testing.assert_array_equal(lab_to_rgb(rgb_to_lab(colors)), colors)
 
 
-def test_greys_are_neutral():
-    grey = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-    assert np.abs(rgb_to_lab(grey)[:, 1:]).max() < 1e-3
+def test_grays_are_neutral():
+    gray = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    assert np.abs(rgb_to_lab(gray)[:, 1:]).max() < 1e-3
 
 
 def test_lab_out_of_gamut_is_clipped():

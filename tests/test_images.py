@@ -72,7 +72,7 @@ def test_paths_become_references_in_whatever_holds_them(tmp_path, picture):
         (lambda x: np.full(x.shape, np.nan), r"contains NaN"),
         (lambda x: x.astype(np.int64), r"int64"),
         (lambda x: x[0], r"shape \(12, 9, 3\).*image\[None\]"),
-        (lambda x: x[..., :1], r"grey \(1 channel\)"),
+        (lambda x: x[..., :1], r"gray \(1 channel\)"),
         (lambda x: x[..., :2], r"2 channels; allowed are 3 .* and 4"),
         (lambda x: x[:, :1, :1], r"1 x 1; at least 2 pixels"),
         (lambda x: x[:0], r"no image"),
@@ -86,7 +86,7 @@ def test_dense_input_that_is_no_picture(picture, change, message):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"image 1 has shape \(4, 4\) \(grey"),
+        (np.zeros((4, 4), np.uint8), r"image 1 has shape \(4, 4\) \(gray"),
         (np.zeros((4, 4, 3)), r"image 1 is float64"),
         (np.zeros((4, 0, 3), np.uint8), r"image 1 is 4 x 0"),
         (np.zeros((4, 4, 4), np.uint8), r"image 0 has 3 channels and image 1 has 4"),
@@ -225,7 +225,7 @@ def test_alpha_is_dropped_and_clear_pixels_become_white(tmp_path, picture, endin
     np.testing.assert_array_equal(read_image(path), expected)
 
 
-def test_palettes_and_print_colours_are_read(tmp_path, picture):
+def test_palettes_and_print_colors_are_read(tmp_path, picture):
     Image.fromarray(picture // 128 * 200).quantize(8).save(tmp_path / "palette.png")
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), picture // 128 * 200)
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
@@ -233,16 +233,16 @@ def test_palettes_and_print_colours_are_read(tmp_path, picture):
 
 
 @pytest.mark.parametrize("mode", ["LAB", "YCbCr", "CMYK"])
-def test_colours_that_a_tiff_stores_otherwise_come_back_as_rgb(tmp_path, mode):
+def test_colors_that_a_tiff_stores_otherwise_come_back_as_rgb(tmp_path, mode):
     blue = Image.new("RGB", (16, 16), (20, 30, 220))
     blue.convert(mode).save(tmp_path / "cell.tif")
     read = read_image(tmp_path / "cell.tif")
-    # 8 bits of another colour space hold RGB to within a few steps
+    # 8 bits of another color space hold RGB to within a few steps
     np.testing.assert_allclose(read.astype(int), np.asarray(blue).astype(int), atol=6)
 
 
 @pytest.mark.parametrize("photometric", [0, 9, 10, 34892])  # white is 0, ICC and ITU Lab, raw
-def test_colours_that_nobody_turns_into_rgb_are_refused(tmp_path, picture, photometric):
+def test_colors_that_nobody_turns_into_rgb_are_refused(tmp_path, picture, photometric):
     path = tmp_path / "rare.tif"
     tifffile.imwrite(path, picture, photometric=photometric, planarconfig="contig")
     refused(path, "save it as RGB")
@@ -265,16 +265,16 @@ def test_files_cut_short(tmp_path, rng, ending):
     refused(path, "broken|decoded|no image")
 
 
-def test_files_that_are_no_colour_picture(tmp_path):
+def test_files_that_are_no_color_picture(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     refused(tmp_path / "empty.png", "0 bytes")
     for ending in ("jpg", "tif"):
         (tmp_path / f"text.{ending}").write_text("not an image at all")
         refused(tmp_path / f"text.{ending}", "no image|broken")
-        Image.new("L", (9, 9)).save(tmp_path / f"grey.{ending}")
-        refused(tmp_path / f"grey.{ending}", "grey")
-    Image.new("I;16", (9, 9)).save(tmp_path / "deepgrey.png")
-    refused(tmp_path / "deepgrey.png", "grey")
+        Image.new("L", (9, 9)).save(tmp_path / f"gray.{ending}")
+        refused(tmp_path / f"gray.{ending}", "gray")
+    Image.new("I;16", (9, 9)).save(tmp_path / "deepgray.png")
+    refused(tmp_path / "deepgray.png", "gray")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     refused(tmp_path / "dot.png", "1 pixel")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((4, 4, 3), np.float32), photometric="rgb")

@@ -15,7 +15,7 @@ from hemaest._near_duplicates import (
     agreement,
     coarse_match,
     connect_pairs,
-    grey,
+    gray,
     learn_metric,
     near_duplicate_groups,
     turned,
@@ -73,7 +73,7 @@ def test_another_cell_on_the_same_background_is_another_picture(cells):
         inside = (np.hypot(y, x) < radius)[..., None]
         for i in range(0, 20, 2):
             changed = np.where(inside, np.rot90(cells[i + 20]), cells[i])
-            a, b = grey(cells[i], FINE), grey(changed, FINE)
+            a, b = gray(cells[i], FINE), gray(changed, FINE)
             assert agreement(a, b, VIEWS[0], TURNS[0], (0, 0)) < ENOUGH
             assert agreement(a, a, VIEWS[0], TURNS[0], (0, 0)) == 1
 
@@ -86,7 +86,7 @@ def test_sketches_do_not_move_when_turned(cells):
 
 
 def test_first_guess_maps_the_copy_onto_the_original(cells):
-    image = grey(cells[0], FINE).astype(np.float32)
+    image = gray(cells[0], FINE).astype(np.float32)
     for turn in TURNS:
         for where in (VIEWS[0], VIEWS[3]):
             part = view(image, *where)
@@ -102,7 +102,7 @@ def test_first_guess_maps_the_copy_onto_the_original(cells):
 
 
 def test_coarse_match_names_the_turn(cells):
-    small = grey(cells[1], 64)
+    small = gray(cells[1], 64)
     for turn in TURNS:
         score, found, shift = coarse_match(small, turned(small, turn), VIEWS[0])
         assert score > 0.99 > COARSE_MATCH and found == turn and shift == (0, 0)
@@ -110,8 +110,8 @@ def test_coarse_match_names_the_turn(cells):
 
 def test_groups_are_numbered_in_order_and_need_no_texture():
     white = np.full((3, 32, 32, 3), 255, np.uint8)
-    grey_image = np.full((32, 32, 3), 200, np.uint8)
-    assert near_duplicate_groups([*white[:2], grey_image, white[2]]).tolist() == [0, 0, 1, 0]
+    gray_image = np.full((32, 32, 3), 200, np.uint8)
+    assert near_duplicate_groups([*white[:2], gray_image, white[2]]).tolist() == [0, 0, 1, 0]
     assert near_duplicate_groups(white[:1]).tolist() == [0]
     assert connect_pairs([], 3).tolist() == [0, 1, 2]
 

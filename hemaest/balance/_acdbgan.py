@@ -39,7 +39,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     common. Three things keep it honest:
 
     - *Adaptive quota.* How many images a class gets follows from its deficit, and from how often
-      small classifiers miss it on inner folds that tear no group apart.
+      small classifiers miss it on inner folds that keep groups together.
     - *Realism filter.* A synthetic cell is dropped when it lies further from the training cells of
       its class than unseen real cells do, and when it lies so near that it is a copy.
     - *Only inside.* It is a sampler: a pipeline runs it in ``fit`` and never in ``predict``.
@@ -90,7 +90,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     picture_dir : path or None, default=None
         Where to leave grids of the same noise while it learns, one row for each class.
     report_every : int, default=250
-        Steps between checkpoints, pictures and rows of ``history_``.
+        Steps between checkpoints, sample images and rows of ``history_``.
     device : str, default="auto"
         ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -221,7 +221,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         y : array-like of shape (n,)
             Labels of any kind.
         groups : array-like of shape (n,), optional
-            What the inner folds must not tear apart: patients, smears.
+            Patients or smears that the inner folds keep together.
 
         Returns
         -------
@@ -249,7 +249,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
             )
         self._warn_of_few()
         target = encode(y, self.classes_)
-        # a run that was begun goes on with its own seed, in all that follows
+        # a resumed run continues with its own seed
         checkpoint, seed = resume_checkpoint(self, X, target, groups, seed_of(self.random_state))
         self.judges_ = self._fit_judges(X, y, groups, seed)
         self.recall_ = self.judges_.recall if self.judges_ is not None else None
@@ -416,7 +416,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         y : array-like of shape (n,)
             Labels.
         groups : array-like of shape (n,), optional
-            What the inner folds must not tear apart.
+            What the inner folds keep together.
 
         Returns
         -------

@@ -123,7 +123,7 @@ def make_encoder(
     device: str,
     random_state: Any,
 ) -> FittedEncoder | Inception:
-    """Return the encoder that was asked for, fitted on real images where it is one of ours.
+    """Return the requested encoder, fitted on real images where it is one of ours.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def make_encoder(
     images : array
         Checked real images to fit on.
     labels : array
-        Where they are all one, clusters of small pictures take their place.
+        Where they are all one, clusters of small images take their place.
     image_size : int
         Of an encoder of ours.
     device : str
@@ -179,7 +179,7 @@ def check_encoder(encoder: Any) -> Any:
 
 
 def clusters(images: NDArray[Any], random_state: Any) -> NDArray[np.intp]:
-    """Return which of some clusters of small pictures each image belongs to."""
+    """Return which of some clusters of small images each image belongs to."""
     small = np.stack([fit_inside(as_array(image)[..., :3], 8, 8) for image in images])
     rows = small.reshape(len(small), -1) / 255.0
     k = min(N_CLUSTERS, len(np.unique(rows, axis=0)))

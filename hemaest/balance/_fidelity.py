@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist
 
 from hemaest.balance._judges import NEAR, nearest
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 Points = NDArray[np.float64]
 # of a class, for the variety of pairs
@@ -193,8 +193,8 @@ def _as_they_are(n_features: int) -> Any:
     return identity
 
 
-def support(real: Points, synthetic: Points, k: int = NEIGHBOURS) -> dict[str, float]:
-    """Return precision, recall, density and coverage over balls of k-th neighbours.
+def support(real: Points, synthetic: Points, k: int = NEIGHBORS) -> dict[str, float]:
+    """Return precision, recall, density and coverage over balls of k-th neighbors.
 
     Precision is the share of synthetic points within the ball of any real one, recall the share
     of real points within the ball of any synthetic one; density counts how many real balls hold a

@@ -216,7 +216,7 @@ def train(
     checkpoint : str, optional
         A file that is replaced after each stretch of steps; a run goes on from it.
     watch : callable, optional
-        Told after each stretch: it draws pictures.
+        Called after each stretch of steps; it draws sample images.
     show : bool, optional
         Whether to show a progress bar; by default when a person is watching.
     """
@@ -358,7 +358,7 @@ def resume_checkpoint(
 def fit_generator(
     gan: Any, X: NDArray[Any], target: NDArray[np.int64], checkpoint: str | None, seed: int
 ) -> None:
-    """Train on the classes that have enough images; the estimator adopts what was learnt."""
+    """Train on the classes that have enough images; the estimator adopts the result."""
     rows = np.flatnonzero(gan.learnt_[target])
     run = make_run(gan, len(gan.classes_), seed)
     watch = None if gan.picture_dir is None else painter(Path(gan.picture_dir), gan.learnt_, seed)
@@ -372,10 +372,10 @@ def fit_generator(
     gan._adopt(to_arrays(run.average.module), run.history)
 
 
-def painter(folder: Path, learnt: NDArray[np.bool_], seed: int) -> Callable[[Run], None]:
+def painter(folder: Path, trained: NDArray[np.bool_], seed: int) -> Callable[[Run], None]:
     """Return the watcher that draws the same noise again and again, one row for each class."""
     folder.mkdir(parents=True, exist_ok=True)
-    label = np.repeat(np.flatnonzero(learnt), PICTURES_PER_CLASS)
+    label = np.repeat(np.flatnonzero(trained), PICTURES_PER_CLASS)
 
     def paint(run: Run) -> None:
         random = torch.Generator().manual_seed(seed)
@@ -401,7 +401,7 @@ def drawer(gan: Any, code: int, seed: list[int]) -> Callable[[int], NDArray[np.u
 def few_squares(
     X: NDArray[Any], target: NDArray[np.int64], few: NDArray[np.bool_], size: int
 ) -> dict[int, tuple[NDArray[np.uint8], NDArray[np.intp]]]:
-    """Return the squares and rows of each class that is too small to be learnt."""
+    """Return the squares and rows of each class that is too small to train on."""
     found = {}
     for code in np.flatnonzero(few).tolist():
         rows = np.flatnonzero(target == code)

@@ -2,7 +2,7 @@
 
 Each judge learns from one side of an inner fold and looks at the other. From the other sides
 together follow the recall of each class, how far an unseen real cell of a class lies from the
-cells that were learnt from, and how near it comes. A synthetic cell that lies further is not
+training cells, and how near it comes. A synthetic cell that lies further is not
 realistic; one that comes nearer than real cells do is a copy.
 """
 
@@ -24,7 +24,7 @@ FAR, NEAR = 0.95, 0.01
 
 @dataclass
 class Judge:
-    """An encoder and the embeddings of what it learnt from."""
+    """An encoder and the embeddings of its training images."""
 
     encoder: Any
     points: NDArray[np.float32]
@@ -43,7 +43,7 @@ class Judges:
     ----------
     members : list of Judge
     recall : float array
-        Of each class, over the inner folds; NaN where no judge had learnt it, as when all its
+        Of each class, over the inner folds; NaN where no judge was fitted on it, as when all its
         images are of one patient.
     far : float array
         Of each class: what 95 of 100 unseen real cells stay within.
@@ -126,11 +126,11 @@ def fit_judges(
     X, y, classes : arrays
         Checked images, their labels, and the sorted labels.
     groups : array-like or None
-        What no fold may tear apart.
+        What every fold keeps together.
     n_folds : int
         Fewer where there are fewer groups.
     seed : int
-        Deals the folds.
+        Decides the folds.
     """
     target = encode(y, classes)
     members: list[Judge] = []
@@ -141,7 +141,7 @@ def fit_judges(
         fitted = seeded_clone(encoder, seed).fit(X[train], y[train])
         judge = Judge(fitted, embed(fitted, X[train]), target[train])
         members.append(judge)
-        # what a judge has not learnt, it cannot recognize
+        # a judge cannot recognize a class that it was not fitted on
         known = held[np.isin(target[held], judge.target)]
         if len(known):
             np.add.at(hits, target[known], fitted.predict(X[known]) == y[known])

@@ -1,4 +1,4 @@
-"""Synthetic cells beside real ones: in figures, and in a picture that shows copies."""
+"""Synthetic cells beside real ones: in numbers, and in a figure that shows copies."""
 
 import warnings
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def generative_report(
 ) -> GenerativeReport:
     """Judge synthetic images against real ones: realism, variety and memory.
 
-    Give as ``real`` what the generator never saw, and as ``training`` what it learnt from.
+    Give as ``real`` what the generator never saw, and as ``training`` its training images.
     Otherwise copies look like realism.
 
     Parameters
@@ -107,7 +107,7 @@ def generative_report(
     real_labels, synthetic_labels : array-like, optional
         Give both, and there is a row for each class.
     training : images, optional
-        What the generator learnt from, for the test of memory; without it one half of ``real``
+        Training images of the generator, for the test of memory; without it one half of ``real``
         stands for it, and the test sees half of what was copied from there.
     training_labels : array-like, optional
         Of ``training``.
@@ -170,17 +170,17 @@ def generative_report(
     sets = [_squares(real, size), _squares(synthetic, size)]
     labels = [labels_of(real_labels, len(real)), labels_of(synthetic_labels, len(synthetic))]
     if training is None:
-        # one half stands for what was learnt from, the other for what was not
+        # one half stands for training images, the other for new ones
         half = alternate(labels[0])
         sets.append(sets[0][half])
-        learnt, genuine = labels[0][half], ~half
+        seen, genuine = labels[0][half], ~half
     else:
         sets.append(_squares(check_images(training, estimator="generative_report"), size))
-        learnt, genuine = labels_of(training_labels, len(sets[2])), np.ones(len(real), bool)
-    labels.append(learnt if real_labels is not None else labels_of(None, len(learnt)))
+        seen, genuine = labels_of(training_labels, len(sets[2])), np.ones(len(real), bool)
+    labels.append(seen if real_labels is not None else labels_of(None, len(seen)))
     check_that_labels_meet(*labels)
     made = make_encoder(
-        encoder, sets[2], learnt, image_size=size, device=device, random_state=random_state
+        encoder, sets[2], seen, image_size=size, device=device, random_state=random_state
     )
     from hemaest.balance._fidelity import ImageSets
 

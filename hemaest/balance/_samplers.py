@@ -25,7 +25,7 @@ class ImageSampler(ImageEstimator):
 
     imbalanced-learn refuses images. Samplers that only choose rows (``RandomOverSampler``,
     ``RandomUnderSampler``) need not see them: they choose among row numbers, and the images follow,
-    files unread. Those that choose by neighbours (``EditedNearestNeighbours``, ``TomekLinks``,
+    files unread. Those that choose by neighbors (``EditedNearestNeighbours``, ``TomekLinks``,
     ``NearMiss``) get rows of features from ``features``. Samplers that make new rows (SMOTE) have
     no images for them and are refused.
 
@@ -34,7 +34,7 @@ class ImageSampler(ImageEstimator):
     sampler : sampler or None, default=None
         By default imbalanced-learn's ``RandomOverSampler``. Cloned.
     features : transformer or None, default=None
-        From images to rows, for samplers that look at neighbours. Cloned and fitted.
+        From images to rows, for samplers that look at neighbors. Cloned and fitted.
     random_state : int, RandomState or None
         Given to the sampler where it has none of its own.
 
@@ -123,7 +123,7 @@ class ImageSampler(ImageEstimator):
             return clone(self.features).fit(X).transform(X)
         if not chooses_blindly:
             raise ValueError(
-                f"{type(self.sampler_).__name__} chooses by neighbours, and row numbers have none; "
+                f"{type(self.sampler_).__name__} chooses by neighbors, and row numbers have none; "
                 "give features=, for instance hemaest.features.ColorFeatures() or "
                 "hemaest.deep.DeepEmbedding()."
             )
@@ -144,7 +144,7 @@ class ImageSampler(ImageEstimator):
 
 
 class FeatureSampler(SuggestsParameters):
-    """Fill up rare classes with copies of rows, or with new rows between neighbours.
+    """Fill up rare classes with copies of rows, or with new rows between neighbors.
 
     A row with NaN (an empty mask, say) stays and counts as one of its class, but nothing is made
     from it.
@@ -152,11 +152,11 @@ class FeatureSampler(SuggestsParameters):
     Parameters
     ----------
     method : {"oversample", "smote", "borderline-smote", "adasyn", "smote-tomek"}, default="smote"
-        Copies; new rows between neighbours; those near other classes only; more of them where a
+        Copies; new rows between neighbors; those near other classes only; more of them where a
         class is hard; SMOTE, and then without pairs of rows of two classes that are each other's
         nearest.
     n_neighbors : int, default=5
-        Neighbours within a class between which new rows lie.
+        Neighbors within a class between which new rows lie.
     random_state : int, RandomState or None
         Seed.
 
@@ -269,7 +269,7 @@ class FeatureSampler(SuggestsParameters):
 
     def _too_few(self, label: Any, count: int, usable: int) -> str:
         here = f"{count} rows" if usable == count else f"{count} rows, {usable} of them without NaN"
-        smaller = f"set n_neighbors={usable - 1} or less" if usable > 1 else "there is no neighbour"
+        smaller = f"set n_neighbors={usable - 1} or less" if usable > 1 else "there is no neighbor"
         return (
             f"class {label!r} has {here} here, and {self.method} with "
             f"n_neighbors={self.n_neighbors} needs {self.n_neighbors + 1}: {smaller}, take "
@@ -303,7 +303,7 @@ class FeatureSampler(SuggestsParameters):
 
     @staticmethod
     def _untied(table: pd.DataFrame, y: NDArray[Any]) -> NDArray[np.intp]:
-        """Return the rows that are not in a pair of nearest neighbours of two classes."""
+        """Return the rows that are not in a pair of nearest neighbors of two classes."""
         from imblearn.under_sampling import TomekLinks
 
         whole = table.notna().to_numpy().all(axis=1)

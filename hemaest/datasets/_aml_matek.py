@@ -27,7 +27,7 @@ LAYOUT = "folders by class with files such as MYO/MYO_0001.tiff"
 DESCR = """
 18,365 cells of peripheral smears of 100 patients with acute myeloid leukemia and 100 without,
 400 x 400 pixels, RGBA TIFF. Which patient a cell is from was not released, so a score is at image
-level. Licence: CC BY 3.0.
+level. License: CC BY 3.0.
 
 Matek C. et al. (2019), Human-level recognition of blast cells in acute myeloid leukaemia with
 convolutional neural networks, Nature Machine Intelligence 1, 538-544; doi

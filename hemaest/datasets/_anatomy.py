@@ -22,7 +22,7 @@ _SIN = np.sin(np.outer(_WAVES, _ANGLES))
 
 @dataclass(frozen=True)
 class Cell:
-    """The shapes and dyes of one cell, in micrometres about its own centre."""
+    """The shapes and dyes of one cell, in micrometers about its own center."""
 
     outline: np.ndarray
     spine: np.ndarray
@@ -113,7 +113,7 @@ def _outline(traits: dict[str, float], rng: np.random.Generator) -> np.ndarray:
         fine = rng.standard_normal((2, len(_FRINGE))) * (10.0 / _FRINGE)
         radius *= 1.0 + ruffle * (fine[0] @ _FRINGE_COS + fine[1] @ _FRINGE_SIN)
     for _ in range(rng.poisson(1.3 * traits["cell.squeeze"])):
-        # a neighbour presses one side flat
+        # a neighbor presses one side flat
         facing = np.cos(_ANGLES - rng.uniform(0, 2 * np.pi))
         wall = 1.0 - traits["cell.squeeze"] * rng.uniform(0.05, 0.35)
         pressed = np.where(facing > 0.2, wall / np.maximum(facing, 0.2), 9.0)
@@ -252,9 +252,9 @@ def _folds(number: int, spine: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
 def _look(traits: dict[str, float], spine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the numbers that ``paint_leukocyte`` reads, in its order."""
-    centre = spine[:, :2].mean(axis=0)
-    away = -centre / (np.hypot(*centre) + 1e-6)
-    hof = centre + away * spine[:, 2].max()
+    center = spine[:, :2].mean(axis=0)
+    away = -center / (np.hypot(*center) + 1e-6)
+    hof = center + away * spine[:, 2].max()
     order = "density contrast grain membrane"
     tint = "violet azure eosin texture grain rim hof"
     values = [traits[f"chromatin.{t}"] for t in order.split()]

@@ -40,7 +40,7 @@ DESCR = """
 364 fields of blood smears, 640 x 480 pixels, with boxes of red cells (RBC), white cells (WBC) and
 platelets, and the type of the white cell of most fields (in the Kaggle edition). Some boxes and
 labels are wrong or missing.
-The Kaggle set of 12,400 turned copies was made from photographs of these. Licence: MIT.
+The Kaggle set of 12,400 turned copies was made from photographs of these. License: MIT.
 
 BCCD dataset, github.com/Shenggan/BCCD_Dataset, after cosmicad and akshaylamba.
 """
@@ -60,7 +60,7 @@ def load_bccd(
         The folder of the set: as it comes from GitHub (``BCCD/JPEGImages`` and
         ``BCCD/Annotations``), from Kaggle (``dataset-master`` with the same folders, and a table
         ``labels.csv`` of field types), or with all boxes in one table (``boxes.csv``, with
-        ``field_labels.csv``). Pictures, boxes and labels belong together by the number of the
+        ``field_labels.csv``). Images, boxes and labels belong together by the number of the
         field.
     fields : {"all", "single"}, default="all"
         All fields, or only those with exactly one type of white cell named.
@@ -118,7 +118,7 @@ def load_bccd(
 
 
 def _compare(images: dict[int, Path], boxes: pd.DataFrame) -> None:
-    """Warn of pictures without boxes, and of boxes without pictures."""
+    """Warn of images without boxes, and of boxes without images."""
     boxed = set(boxes["field"])
     bare = [file.name for number, file in images.items() if number not in boxed]
     absent = sorted(boxed - set(images))
@@ -168,7 +168,7 @@ def _of_one_type(folder: Path, images: dict[int, Path], labels: dict[int, str]) 
     """Return the fields whose label is one type; name labels that hold no known type."""
     if not labels:
         raise FileNotFoundError(
-            f"{folder} has no table of the types of its fields, which fields='single' asks for: "
+            f"{folder} has no table of the types of its fields, which fields='single' needs: "
             "labels.csv (of the Kaggle edition) or field_labels.csv, with the columns Image and "
             f"Category. Put it there, or load fields='all'.\nExpected: {LAYOUT}"
         )

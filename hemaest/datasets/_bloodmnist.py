@@ -31,7 +31,7 @@ PARTS = ("train", "val", "test")
 DESCR = """
 17,092 peripheral blood cells of 8 types: the Barcelona set, cut to its middle and reduced to
 squares of 28, 64, 128 or 224 pixels, with an official split of 7 : 1 : 2 at image level.
-Licence: CC BY 4.0.
+License: CC BY 4.0.
 
 Yang J. et al. (2023), MedMNIST v2, Scientific Data 10, 41; Acevedo A. et al. (2020), Data in Brief
 30, 105474.

@@ -36,7 +36,7 @@ LAYOUT = "folders by class with files in thousands, such as BLA/0001-1000/BLA_00
 DESCR = """
 About 170,000 cells of bone marrow smears of 945 patients, May-Gruenwald-Giemsa or Pappenheim stain,
 250 x 250 pixels, Munich Leukemia Laboratory. Which patient a cell is from was not released, so a
-score is at image level. Licence: CC BY 4.0.
+score is at image level. License: CC BY 4.0.
 
 Matek C. et al. (2021), Highly accurate differentiation of bone marrow cell morphologies using deep
 neural networks on a large image data set, Blood 138, 1917-1927; doi 10.7937/TCIA.AXH3-T579.

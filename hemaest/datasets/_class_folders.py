@@ -91,7 +91,7 @@ def load_class_folders(
     chosen : str, default="all"
         A part.
     repeated : collection of str, optional
-        Parts that show pictures of other parts again: "all" does not take them.
+        Parts that repeat images of other parts: "all" does not take them.
     verify : bool, default=False
         Read every file once, and list those that are broken.
     """

@@ -31,7 +31,7 @@ LAYOUT = (
 )
 DESCR = """
 Cells of bone marrow smears, segmented on black, 450 x 450 pixels, Jenner-Giemsa stain, from 118
-subjects; file names hold the subject, which is the group. Licence: CC BY 3.0.
+subjects; file names hold the subject, which is the group. License: CC BY 3.0.
 
 Gupta A., Gupta R. (2019), ALL challenge dataset of ISBI 2019 (C-NMC 2019), TCIA, doi
 10.7937/tcia.2019.dc64i46r.
@@ -60,7 +60,7 @@ def load_cnmc(
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``target`` ("all", "hem"), ``class_names``, ``groups`` (subjects; a
-        file whose name tells none is a group of its own, with a warning),
+        file whose name has none is a group of its own, with a warning),
         ``group_source``, ``subset``, ``filenames``, ``DESCR``, ``failures``.
 
     Examples
@@ -143,7 +143,7 @@ def _refuse_unknown(file: Path, table: pd.DataFrame) -> None:
         rows = [f"{row.new_names} {row.labels!r}" for row in wrong.itertuples()]
         raise ValueError(
             f"{file} holds {len(wrong)} label(s) that are none of {', '.join(LABELS)}: "
-            f"{some(rows)}. Mend or remove these rows."
+            f"{some(rows)}. Correct or remove these rows."
         )
 
 

@@ -17,9 +17,9 @@ from ._plan import ANATOMY, CAMERA, LAB, SCENE, Plan
 from ._recipes import load_recipes
 
 DESCR = """Synthetic blood cells of known truth, drawn by hemaest.datasets.make_cells: no patient,
-no photograph. Traits follow hemaest/datasets/recipes.toml, colours hemaest/datasets/stains.toml."""
+no photograph. Traits follow hemaest/datasets/recipes.toml, colors hemaest/datasets/stains.toml."""
 
-JITTER = 0.05  # how far from the centre a cell lies, in picture widths
+JITTER = 0.05  # how far from the center a cell lies, in image widths
 
 
 def draw_batch(
@@ -27,7 +27,7 @@ def draw_batch(
     rows: range,
     size: int,
     field: tuple[float, float],
-    neighbours: float,
+    neighbors: float,
     n_jobs: int | None,
 ) -> Bunch:
     """Return the cells of the given rows as ``make_cells`` does."""
@@ -38,7 +38,7 @@ def draw_batch(
 
     def work(k: int) -> None:
         width = widths[int(plan.patient_lab[plan.patient[rows[k]]])]
-        images[k], lobes[k] = _draw(plan, rows[k], masks[k], size / width, neighbours)
+        images[k], lobes[k] = _draw(plan, rows[k], masks[k], size / width, neighbors)
 
     map_items(work, range(len(rows)), n_jobs=n_jobs)
 
@@ -63,9 +63,9 @@ def _field_of(plan: Plan, lab: int, field: tuple[float, float]) -> float:
 
 
 def _draw(
-    plan: Plan, row: int, cell_map: np.ndarray, scale: float, neighbours: float
+    plan: Plan, row: int, cell_map: np.ndarray, scale: float, neighbors: float
 ) -> tuple[np.ndarray, int]:
-    """Draw one picture: red cells first, the leukocytes over them, then the camera."""
+    """Draw one image: red cells first, the leukocytes over them, then the camera."""
     size = len(cell_map)
     patient, kind = int(plan.patient[row]), int(plan.kind[row])
     recipe = list(plan.recipes.values())[kind]
@@ -79,8 +79,8 @@ def _draw(
     x, y = (size - 1) / 2 + JITTER * size * rng.uniform(-1, 1, 2) + moved
 
     cells = [(cell, x, y)]
-    if neighbours > 0 and rng.random() < neighbours:
-        cells.append(_neighbour(cell, x, y, scale, bias, rng))
+    if neighbors > 0 and rng.random() < neighbors:
+        cells.append(_neighbor(cell, x, y, scale, bias, rng))
     near = rng.uniform(0.3, 1.0)  # how far red cells of this film slip under the leukocyte
     keep_clear = np.array([[cx, cy, 0.9 * c.radius * scale, near] for c, cx, cy in cells])
     canvas = new_canvas(size, size)
@@ -100,7 +100,7 @@ def _draw(
     return photograph(canvas, scale, stain, plan.cameras[lab], lens, focus=focus), cell.n_lobes
 
 
-def _neighbour(
+def _neighbor(
     cell: Cell, x: float, y: float, scale: float, bias: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[Cell, float, float]:
     names = ("neutrophil", "lymphocyte", "monocyte", "eosinophil")

@@ -168,7 +168,7 @@ def _stain(
 
 
 def _deal(kinds: list[str], shares: np.ndarray, number: int, rng: np.random.Generator) -> list[str]:
-    """Deal the types in their exact shares; what is left over falls by chance."""
+    """Assign the types in their exact shares; what is left over falls by chance."""
     counts = np.floor(shares * number).astype(int)
     counts += rng.multinomial(number - counts.sum(), shares)
     return rng.permutation(np.repeat(kinds, counts)).tolist()

@@ -73,7 +73,7 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
         ) from error
     if not isinstance(table.index, pd.RangeIndex):
         raise ValueError(
-            f"{path} has more cells in its rows than names in its header; mend the header."
+            f"{path} has more cells in its rows than names in its header; correct the header."
         )
     table.columns = table.columns.str.strip()
     missing = [c for c in columns if c not in table.columns]

@@ -190,7 +190,7 @@ def _formed(
 def _apart_from_holes(
     darts: np.ndarray, scale: float, share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Tell which places lie outside of the holes that drying leaves, 15 to 80 um wide."""
+    """Return which places lie outside of the holes that drying leaves, 15 to 80 um wide."""
     wide = np.exp(rng.uniform(np.log(15.0), np.log(80.0))) * scale
     angle = rng.uniform(0, 2 * np.pi, (6, 1))
     wave = np.exp(0.3 * rng.standard_normal((6, 1))) * 2 * np.pi / (2 * wide)

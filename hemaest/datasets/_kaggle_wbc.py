@@ -17,12 +17,12 @@ CLASSES = {
 PARTS = {"train": ("TRAIN",), "test": ("TEST",), "test_simple": ("TEST_SIMPLE",)}
 LAYOUT = "TRAIN/ and TEST/, each with EOSINOPHIL, LYMPHOCYTE, MONOCYTE and NEUTROPHIL folders"
 DESCR = """
-About 12,400 pictures of 320 x 240 pixels, made by turning and mirroring about 350 photographs
+About 12,400 images of 320 x 240 pixels, made by rotating and mirroring about 350 photographs
 (those of the BCCD set). TRAIN and TEST come from different photographs, TEST from only 71; a random
 split of TRAIN puts copies of one photograph on both sides. All copies of a photograph are one group
 here. TEST_SIMPLE holds the photographs of TEST again, not turned: it is loaded by its name only,
 and is no set of its own beside TEST.
-Licence: MIT.
+License: MIT.
 
 Mooney P. (2018), Blood cell images, Kaggle.
 """
@@ -34,7 +34,7 @@ def load_kaggle_wbc(
     subset: Literal["all", "train", "test", "test_simple"] = "all",
     verify: bool = False,
 ) -> Bunch:
-    """Load the Kaggle blood cell pictures (four types), copies of one photograph as one group.
+    """Load the Kaggle blood cell images (four types), copies of one photograph as one group.
 
     Parameters
     ----------

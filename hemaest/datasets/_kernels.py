@@ -1,8 +1,8 @@
 """Compiled painters: they add dye to a float canvas of shape (H, W, 4).
 
 The four dyes are nucleus (violet, DNA), azure (blue, RNA), eosin (pink) and red cell
-(hemoglobin); a stain style turns them into colour later. Positions are in pixels, sizes in
-micrometres. Every texture is a hash of the place and a seed, so an object looks the same in
+(hemoglobin); a stain style turns them into color later. Positions are in pixels, sizes in
+micrometers. Every texture is a hash of the place and a seed, so an object looks the same in
 whichever tile it is drawn. numpy would need a full-size temporary for each of some forty terms.
 """
 
@@ -202,7 +202,7 @@ def scatter(candidates, outline, spine, margin, over, limit):
 
 @kernel
 def paint_grains(canvas, cx, cy, scale, grains, dyes, cover, hollow, soft):
-    """Paint small discs (x, y, radius in um); a hollow one is paler in its centre."""
+    """Paint small discs (x, y, radius in um); a hollow one is paler in its center."""
     height, width, _ = canvas.shape
     edge = 1.0 / max(soft, 1.0 / scale)
     for k in range(grains.shape[0]):

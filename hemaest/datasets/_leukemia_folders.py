@@ -21,9 +21,9 @@ SYNONYMS = {"Normal": "Healthy", "Control": "Healthy"}
 LAYOUT = "the folders ALL, AML, CLL and CML (and Healthy, if there is one) with images inside"
 DESCR = """
 Images of four leukemias by folder. Such collections are put together from several sources: each
-class may have its own microscope and stain, so always read a score beside the colour-only control;
+class may have its own microscope and stain, so always read a score beside the color-only control;
 and without patients as groups a score is at image level.
-Licence and citation: those of the sources, which the folders do not tell. Ask whoever put them
+License and citation: those of the sources, which the folders do not state. Ask whoever put them
 together, and cite each source.
 """
 

@@ -24,7 +24,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     >>> read_mask(path)
     array([[0, 1, 2]], dtype=uint8)
     """
-    values = _grey_values(path)
+    values = _gray_values(path)
     labels = cellmap.encode(values >= CYTOPLASM_FROM, values >= NUCLEUS_FROM)
     if not labels.any():
         raise ValueError(
@@ -34,7 +34,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     return labels
 
 
-def _grey_values(path: Path) -> NDArray[np.uint8]:
+def _gray_values(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     try:

@@ -50,7 +50,7 @@ DESCR = """
 Peripheral blood cells of normal individuals, imaged by a CellaVision DM96 at the Hospital Clinic of
 Barcelona, stained with May-Gruenwald-Giemsa, about 360 x 363 pixels, named by clinical
 pathologists.
-No patient is named in the files. Licence: CC BY 4.0.
+No patient is named in the files. License: CC BY 4.0.
 
 Acevedo A. et al. (2020), A dataset of microscopic peripheral blood cell images for development of
 automatic recognition systems, Data in Brief 30, 105474.

@@ -27,7 +27,7 @@ class Plan:
     kind: np.ndarray  # true type, as an index into recipes
     target: np.ndarray
     patient: np.ndarray
-    source: np.ndarray  # the cell this is a picture of: itself unless a near-duplicate
+    source: np.ndarray  # the cell that this image shows: itself unless a near-duplicate
     patient_lab: np.ndarray
     stains: dict[tuple[int, int], Stain]  # of (patient, type)
     sizes: dict[tuple[int, int], tuple[float, float, float]]
@@ -116,7 +116,7 @@ def _shares(names: list[str], weights: Mapping[str, float] | Sequence[float] | N
 def _deal(
     n: int, shares: np.ndarray, n_patients: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Deal types in their exact shares, and each type evenly over the patients."""
+    """Assign types in their exact shares, and each type evenly over the patients."""
     exact = shares * n
     counts = np.floor(exact).astype(int)
     short = n - counts.sum()
@@ -168,10 +168,14 @@ def _stains(
     confound: float,
 ) -> tuple[dict[tuple[int, int], Stain], dict[tuple[int, int], tuple[float, float, float]]]:
     known = load_stains()
-    asked = [stain] if isinstance(stain, str) else list(stain)
-    if not asked:
+    styles_given = [stain] if isinstance(stain, str) else list(stain)
+    if not styles_given:
         raise ValueError(f"stain names no style; the known ones are {sorted(known)}, or 'mixed'.")
-    styles = list(known) if asked == ["mixed"] else [pick("stain", s, known) for s in asked]
+    styles = (
+        list(known)
+        if styles_given == ["mixed"]
+        else [pick("stain", s, known) for s in styles_given]
+    )
     stains, sizes = {}, {}
     several = patient_lab.max() > 0
     for patient, lab in enumerate(patient_lab.tolist()):
@@ -192,11 +196,11 @@ def _stains(
 
 
 def _tint(stain: Stain, root: int, c: int, strength: float) -> Stain:
-    """Shift the whole picture's colour by an amount that tells the class away."""
+    """Shift the color of the whole image by an amount that reveals the class."""
     if strength == 0:
         return stain
-    colour = np.random.default_rng([root, CLASS, c]).standard_normal(3)
-    tint = np.exp(-0.08 * strength * np.abs(colour))
+    color = np.random.default_rng([root, CLASS, c]).standard_normal(3)
+    tint = np.exp(-0.08 * strength * np.abs(color))
     return replace(stain, light=(stain.light * tint).astype(np.float32))
 
 

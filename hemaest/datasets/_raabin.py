@@ -25,11 +25,11 @@ DESCR = """
 White blood cells of normal peripheral smears, Giemsa stain, cropped and named by two experts.
 Train and Test A are from one microscope and camera, Test B from another: a score on Test A says
 little about another laboratory. File names begin with their smear or day, which is the group.
-Licence: called a free access dataset by its authors, who state no terms in the download; ask them
-before you pass pictures on.
+License: called a free access dataset by its authors, who state no terms in the download; ask them
+before you pass images on.
 
 Mousavi Kouzehkanan Z. et al. (2022), A large dataset of white blood cells containing cell locations
-and types, along with segmented nuclei and cytoplasm, Scientific Reports 12, 1123; the pictures are
+and types, along with segmented nuclei and cytoplasm, Scientific Reports 12, 1123; the images are
 at raabindata.com/free-data.
 """
 
@@ -56,7 +56,7 @@ def load_raabin(
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``target``, ``class_names``, ``groups`` (smears; a file whose name
-        tells none is a group of its own, with a warning), ``group_source``, ``subset``,
+        has none is a group of its own, with a warning), ``group_source``, ``subset``,
         ``filenames``, ``DESCR``, ``failures``.
 
     Examples

@@ -29,7 +29,7 @@ CLASSES = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: 
 LAYOUT = (
     "'Dataset 1' and 'Dataset 2' with images NNN.bmp and masks NNN.png, or dataset1 and dataset2 "
     "with NNN_image and NNN_mask files; 'Class Labels of Dataset 1.csv' and '... 2.csv' beside "
-    "them (columns 'image ID' and 'class' or 'class label'); dataset=1 or dataset=2 asks for one "
+    "them (columns 'image ID' and 'class' or 'class label'); dataset=1 or dataset=2 selects one "
     "of them only"
 )
 FILE = re.compile(r"(\d+)(?:_(image|mask))?")
@@ -37,7 +37,7 @@ DESCR = """
 White blood cells with nucleus and cytoplasm outlined by experts. Dataset 1: 300 cells of about
 120 x 120 pixels, Jiangxi Tecom, quickly stained, yellow. Dataset 2: 100 cells of 300 x 300 pixels,
 CellaVision blog, purple. A method tuned to one fails on the other.
-Licence: not known; the set's README names none. Its authors ask those who publish with dataset 1 to
+License: not known; the set's README names none. Its authors ask those who publish with dataset 1 to
 acknowledge Jiangxi Tecom Science Corporation, with dataset 2 the CellaVision blog.
 
 Zheng X. et al. (2018), Fast and robust segmentation of white blood cell images by self-supervised
@@ -123,11 +123,11 @@ def _part(folder: Path, number: int) -> pd.DataFrame:
     if not images:
         raise layout_error(root, LAYOUT)
     labels = _labels(tables[0])
-    unlabelled = [file.name for key, file in images.items() if key not in labels]
-    if unlabelled:
+    unlabeled = [file.name for key, file in images.items() if key not in labels]
+    if unlabeled:
         raise ValueError(
-            f"{len(unlabelled)} image(s) in {root} have no row in {tables[0].name}: "
-            f"{some(unlabelled)}. Add their rows, or take the images away."
+            f"{len(unlabeled)} image(s) in {root} have no row in {tables[0].name}: "
+            f"{some(unlabeled)}. Add their rows, or take the images away."
         )
     _warn_of(f"mask(s) in {root} have no image", [masks[k].name for k in masks.keys() - images])
     _warn_of(f"row(s) of {tables[0].name} have no image", sorted(labels.keys() - images))
@@ -176,7 +176,7 @@ def _labels(file: Path) -> dict[int, int]:
         allowed = ", ".join(f"{label} ({name})" for label, name in CLASSES.items())
         raise ValueError(
             f"{len(rows)} row(s) of {file} do not hold an image's number, once, and its class, "
-            f"{allowed}: {some(rows)}. Mend these rows."
+            f"{allowed}: {some(rows)}. Correct these rows."
         )
     return dict(numbers.astype(int).itertuples(index=False, name=None))
 

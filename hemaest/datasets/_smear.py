@@ -51,7 +51,7 @@ def make_smear(
     size : int or (height, width), default=1024
         In pixels.
     n_cells : int, optional
-        Leukocytes; by default about one in 6,400 square micrometres. Where the field has no room
+        Leukocytes; by default about one in 6,400 square micrometers. Where the field has no room
         for all of them, as many as fit.
     differential : mapping of cell type to share, optional
         By default a healthy adult's: 57% segmented and 3% band neutrophils, 30% lymphocytes, 6%

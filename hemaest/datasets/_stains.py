@@ -71,7 +71,7 @@ def load_stains() -> dict[str, Stain]:
 def shift(stain: Stain, rng: np.random.Generator, strength: float) -> Stain:
     """Return the style as another lab or another day would have it.
 
-    Each dye is taken up more or less, its hue turns a little, and the lamp changes colour.
+    Each dye is taken up more or less, its hue turns a little, and the lamp changes color.
     """
     uptake = np.exp(0.22 * strength * rng.standard_normal((4, 1)))
     hue = np.exp(0.09 * strength * rng.standard_normal((4, 3)))

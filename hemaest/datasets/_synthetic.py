@@ -23,7 +23,7 @@ def make_cells(
     near_duplicates: float = 0.0,
     label_noise: float = 0.0,
     field: float | tuple[float, float] = 30.0,
-    neighbours: float = 0.0,
+    neighbors: float = 0.0,
     lab_effect: float = 1.0,
     patient_effect: float = 1.0,
     confound: float = 0.0,
@@ -43,7 +43,7 @@ def make_cells(
         Cell types. By default the six common ones: basophil, eosinophil, lymphoblast,
         lymphocyte, monocyte and (segmented) neutrophil.
     image_size : int, default=128
-        Height and width of each picture in pixels.
+        Height and width of each image in pixels.
     n_labs : int, default=1
         Labs, each with its own stain and camera. Patient ``p`` belongs to lab ``p % n_labs``.
     n_patients : int, default=10
@@ -54,19 +54,19 @@ def make_cells(
     class_weights : mapping or sequence of float, optional
         Share of each class; equal by default.
     near_duplicates : float, default=0.0
-        Share of pictures that show a cell of another picture again, slightly moved. Each class
+        Share of images that show the cell of another image again, slightly moved. Each class
         keeps an original.
     label_noise : float, default=0.0
         Share of targets that name another class; ``truth.cell_type`` stays right.
     field : float or (float, float), default=30.0
-        Width of the picture in micrometres; of a pair each lab draws its own between them.
-    neighbours : float, default=0.0
+        Width of the image in micrometers; of a pair each lab draws its own between them.
+    neighbors : float, default=0.0
         Chance that another leukocyte lies beside the first; it is cell 2 of the map.
     lab_effect, patient_effect : float, default=1.0
-        Strength of what labs do to colour and focus, and patients to colour and traits.
+        Strength of what labs do to color and focus, and patients to color and traits.
         0 turns the effect off. A single lab has the style as it is written.
     confound : float, default=0.0
-        Strength of a colour shift that gives the class away, to test that a study notices.
+        Strength of a color shift that gives the class away, to test that a study notices.
     n_jobs : int, optional
         Threads; the result does not depend on them.
     random_state : int, RandomState or None
@@ -101,7 +101,7 @@ def make_cells(
         n_samples, batch_size=n_samples, classes=classes, image_size=image_size, n_labs=n_labs,
         n_patients=n_patients, stain=stain, class_weights=class_weights,
         near_duplicates=near_duplicates, label_noise=label_noise, field=field,
-        neighbours=neighbours, lab_effect=lab_effect, patient_effect=patient_effect,
+        neighbors=neighbors, lab_effect=lab_effect, patient_effect=patient_effect,
         confound=confound, n_jobs=n_jobs, random_state=random_state,
     )  # fmt: skip
     return cells
@@ -138,7 +138,7 @@ def iter_cells(
     near_duplicates: float = 0.0,
     label_noise: float = 0.0,
     field: float | tuple[float, float] = 30.0,
-    neighbours: float = 0.0,
+    neighbors: float = 0.0,
     lab_effect: float = 1.0,
     patient_effect: float = 1.0,
     confound: float = 0.0,
@@ -154,7 +154,7 @@ def iter_cells(
     batch_size : int, default=256
         How many in each batch; the cells do not depend on it.
     classes, image_size, n_labs, n_patients, stain, class_weights, near_duplicates, label_noise, \
-field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
+field, neighbors, lab_effect, patient_effect, confound, n_jobs, random_state
         As for :func:`make_cells`.
 
     Yields
@@ -176,7 +176,7 @@ field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
         n_patients=(n_patients, int, 1, None),
         near_duplicates=(near_duplicates, float, 0, 1),
         label_noise=(label_noise, float, 0, 1),
-        neighbours=(neighbours, float, 0, 1),
+        neighbors=(neighbors, float, 0, 1),
         lab_effect=(lab_effect, float, 0, 10),
         patient_effect=(patient_effect, float, 0, 10),
         confound=(confound, float, 0, 10),
@@ -197,7 +197,7 @@ field, neighbours, lab_effect, patient_effect, confound, n_jobs, random_state
     starts = range(0, n_samples, batch_size)
     rows = (range(start, min(start + batch_size, n_samples)) for start in starts)
     drawn = float(low), float(high)
-    return (draw_batch(plan, r, image_size, drawn, neighbours, n_jobs) for r in rows)
+    return (draw_batch(plan, r, image_size, drawn, neighbors, n_jobs) for r in rows)
 
 
 def check_numbers(**given: tuple[Any, type, float, float | None]) -> None:

@@ -3,7 +3,7 @@
 A recipe describes the type as an atlas shows it; here stands what sick patients and careless
 films add: toxic and hypogranular neutrophils, washed-out basophils, large granular lymphocytes,
 blasts with a cleft or vacuoles, giant platelets, shrunken and drawn-out cells. ``build_cell``
-calls :func:`vary` where it is asked for such cells.
+calls :func:`vary` where such cells are requested.
 """
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from hemaest.images import ImageRef
 
 
 def why_unreadable(file: Path) -> str:
-    """Return why a file cannot be read as a colour image; empty where it can.
+    """Return why a file cannot be read as a color image; empty where it can.
 
     Examples
     --------

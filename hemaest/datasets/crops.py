@@ -221,7 +221,7 @@ def _surroundings(
 
 
 def _roughen(canvas: np.ndarray, scale: float, rng: np.random.Generator) -> None:
-    """Lay a fine grain over all dye, whatever the cell: only granules tell a granulocyte.
+    """Lay a fine grain over all dye, whatever the cell: only granules identify a granulocyte.
 
     Films are never as smooth as paint. Without this a network takes any texture for granules.
     """

@@ -122,7 +122,7 @@ class BaseDeepEstimator(
     ) -> "tuple[TrainingNetwork, dict[str, list[str]] | None]":
         """Return an initialized network and the report on its initial weights.
 
-        With ``weights`` (of the whole network) the initial ones only tell the architecture.
+        With ``weights`` (of the whole network) the initial ones only determine the architecture.
         """
         from hemaest.deep._distributed import current_world, local_device
         from hemaest.deep.augmentation import resolve_augment

@@ -75,7 +75,7 @@ def resample(
     if rows is None or len(rows) != len(new_y):
         raise ValueError(
             f"sample_weight needs sample_indices_, which {type(sampler).__name__} does not have: "
-            "it tells where the images come from. Leave out sample_weight or the resampler."
+            "it states where the images come from. Leave out sample_weight or the resampler."
         )
     rows = np.asarray(rows)
     return new_X, np.asarray(new_y), np.where(rows >= 0, weight[rows], weight.mean())

@@ -261,7 +261,7 @@ def label_error_candidates(
     Confident learning after Northcutt et al. (2021).
 
     A class is confidently given where its probability is at least the mean probability that images
-    labelled so get themselves. An image is a candidate where the likeliest of those classes is not
+    labeled so get themselves. An image is a candidate where the likeliest of those classes is not
     its own.
 
     Parameters

@@ -193,7 +193,7 @@ def _double_balance(estimator: Any) -> list[Flag]:
 
 
 def weights_used(estimator: Any) -> dict[str, Any]:
-    """Name, licence and hash of every set of ready-made weights inside an estimator."""
+    """Name, license and hash of every set of ready-made weights inside an estimator."""
     found: dict[str, Any] = {}
     for name, part in parts(estimator):
         params = part.get_params(deep=False) if hasattr(part, "get_params") else {}
@@ -231,10 +231,10 @@ def _timm_weights(backbone: str) -> dict[str, str]:
         return {
             "backbone": backbone,
             "source": str(config.hf_hub_id or config.url or "unknown"),
-            "licence": str(config.license or "unknown"),
+            "license": str(config.license or "unknown"),
         }
     except Exception:  # an unknown name must not spoil the card
-        return {"backbone": backbone, "source": "unknown", "licence": "unknown"}
+        return {"backbone": backbone, "source": "unknown", "license": "unknown"}
 
 
 def claim_card(comparison: Any) -> ClaimCard:

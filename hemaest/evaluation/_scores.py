@@ -126,7 +126,7 @@ def calibration_bins(
     """Return mean confidence, accuracy and share of the images in bins of equal count."""
     order = np.argsort(confidence, kind="stable")
     ranked = confidence[order]
-    # images that are equally sure stay in one bin: a forest or neighbours have few steps
+    # images that are equally sure stay in one bin: a forest or neighbors have few steps
     cuts = np.searchsorted(ranked, ranked[len(order) * np.arange(1, n_bins) // n_bins])
     bins = [b for b in np.split(order, np.unique(cuts)) if len(b)]
     mean = np.array([confidence[b].mean() for b in bins])

@@ -31,13 +31,13 @@ REGIONS = ("cytoplasm", "nucleus")
 # the channels and scales of the coarse pass: at full size the green channel alone
 CHANNELS = ("red", "green", "blue")
 SCALES = ("half", "quarter")
-GREY_DEFINITIONS = {
-    "grey_mean": "mean of the green value G",
-    "grey_std": "standard deviation of G",
-    "grey_skewness": "skewness of G (0 where flat)",
-    "grey_kurtosis": "excess kurtosis of G (0 where flat)",
-    "grey_entropy": "-sum p ln p over the 256 values of G",
-    "grey_range": "95th - 5th percentile of G (smallest value with at least that share)",
+GRAY_DEFINITIONS = {
+    "gray_mean": "mean of the green value G",
+    "gray_std": "standard deviation of G",
+    "gray_skewness": "skewness of G (0 where flat)",
+    "gray_kurtosis": "excess kurtosis of G (0 where flat)",
+    "gray_entropy": "-sum p ln p over the 256 values of G",
+    "gray_range": "95th - 5th percentile of G (smallest value with at least that share)",
 }
 RING_DEFINITIONS = {
     f"ring_{k}": f"mean G where depth D / max D is in quarter {k} (1 outermost) - mean G"
@@ -58,19 +58,19 @@ NUCLEUS_DEFINITIONS = {
     "edge_variation": "standard deviation / mean of that length along the border",
     "edge_sharpness": "edge_gradient / (standard deviation of G within 3 pixels of the edge + 1)",
 }
-N_GREY = len(GREY_DEFINITIONS)
+N_GRAY = len(GRAY_DEFINITIONS)
 N_RING = len(RING_DEFINITIONS)
 N_NUCLEUS = len(NUCLEUS_DEFINITIONS)
 _N_GLCM = _glcm.SIZE
 _TEXTURE = _N_GLCM + N_LBP + N_GRANULARITY
-_BOTH = N_GREY + _TEXTURE
+_BOTH = N_GRAY + _TEXTURE
 
 
 @cache
 def chromatin_definitions() -> dict[str, str]:
     """Return the name and one-line definition of every texture feature, in order."""
     texture = {**_glcm.definitions(), **lbp_definitions(), **GRANULARITY_DEFINITIONS}
-    both = {**GREY_DEFINITIONS, **texture}
+    both = {**GRAY_DEFINITIONS, **texture}
     nucleus = {**RING_DEFINITIONS, **NUCLEUS_DEFINITIONS}
     lines = {f"{region}_{name}": text for region in REGIONS for name, text in both.items()}
     lines |= {f"nucleus_{name}": text for name, text in nucleus.items()}
@@ -91,11 +91,11 @@ def texture(image, k, box, out):
     # rows without gaps, as below: every layout of an array is compiled for itself
     fine = np.full((2, _TEXTURE), np.nan)
     _patterns_of(colors[1], regions, _glcm.TABLES, LBP_TABLES[0], fine)
-    both[:, N_GREY:] = fine
+    both[:, N_GRAY:] = fine
     for region in range(2):
         mask = (regions == region + 1).astype(np.uint8)
         counts = histogram(colors[1], mask)
-        measure_grey(counts, both[region, :N_GREY])
+        measure_gray(counts, both[region, :N_GRAY])
     place = 2 * _BOTH
     stop = place + N_RING + N_NUCLEUS
     measure_nucleus(
@@ -193,32 +193,32 @@ def halve(colors, regions):
 
 
 @kernel(fastmath=False)
-def _patterns_of(grey, regions, glcm_tables, circle, out):
+def _patterns_of(gray, regions, glcm_tables, circle, out):
     """Write co-occurrence, binary patterns and granularity of both regions: out is (2, n)."""
     inner = regions[3:-3, 3:-3]
     offsets, logs = glcm_tables
-    measure_glcm(grey[3:-3, 3:-3], inner, offsets, logs, out[:, :_N_GLCM])
+    measure_glcm(gray[3:-3, 3:-3], inner, offsets, logs, out[:, :_N_GLCM])
     stop = _N_GLCM + N_LBP
-    measure_lbp(grey.astype(np.float64), inner, circle, out[:, _N_GLCM:stop])
+    measure_lbp(gray.astype(np.float64), inner, circle, out[:, _N_GLCM:stop])
     for region in range(2):
         mask = (regions == region + 1).astype(np.uint8)
-        measure_granularity(grey, mask, out[region, stop:])
+        measure_granularity(gray, mask, out[region, stop:])
 
 
 @kernel(fastmath=False)
-def histogram(grey, mask):
-    """Count the grey values inside a mask."""
+def histogram(gray, mask):
+    """Count the gray values inside a mask."""
     counts = np.zeros(256, np.int64)
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
             if mask[y, x]:
-                counts[grey[y, x]] += 1
+                counts[gray[y, x]] += 1
     return counts
 
 
 @kernel(fastmath=False)
-def measure_grey(counts, out):
-    """Write the values of :data:`GREY_DEFINITIONS`."""
+def measure_gray(counts, out):
+    """Write the values of :data:`GRAY_DEFINITIONS`."""
     n = counts.sum()
     if n == 0:
         out[:] = np.nan
@@ -274,8 +274,8 @@ def otsu(counts):
 
 
 @kernel(fastmath=False)
-def measure_rings(grey, mask, squared, mean, rings, out):
-    """Write the mean grey of four rings of depth less the mean; fill the ring of each pixel."""
+def measure_rings(gray, mask, squared, mean, rings, out):
+    """Write the mean gray of four rings of depth less the mean; fill the ring of each pixel."""
     top = squared.max()
     sums = np.zeros(4)
     counts = np.zeros(4, np.int64)
@@ -286,14 +286,14 @@ def measure_rings(grey, mask, squared, mean, rings, out):
                 d = 16 * squared[y, x]
                 ring = (d > top) + (d > 4 * top) + (d > 9 * top)
                 rings[y, x] = ring
-                sums[ring] += grey[y, x]
+                sums[ring] += gray[y, x]
                 counts[ring] += 1
     for k in range(4):
         out[k] = sums[k] / counts[k] - mean if counts[k] else 0.0
 
 
 @kernel(fastmath=False)
-def _edge(grey, mask, squared, out):
+def _edge(gray, mask, squared, out):
     n = 0
     total = 0.0
     square = 0.0
@@ -304,13 +304,13 @@ def _edge(grey, mask, squared, out):
         for x in range(1, mask.shape[1] - 1):
             if not mask[y, x] or squared[y, x] > 9:
                 continue
-            v = float(grey[y, x])
+            v = float(gray[y, x])
             near += 1
             near_sum += v
             near_square += v * v
             if squared[y, x] == 1:
-                gy = (float(grey[y + 1, x]) - grey[y - 1, x]) / 2
-                gx = (float(grey[y, x + 1]) - grey[y, x - 1]) / 2
+                gy = (float(gray[y + 1, x]) - gray[y - 1, x]) / 2
+                gx = (float(gray[y, x + 1]) - gray[y, x - 1]) / 2
                 length = np.sqrt(gy * gy + gx * gx)
                 n += 1
                 total += length
@@ -323,7 +323,7 @@ def _edge(grey, mask, squared, out):
 
 
 @kernel(fastmath=False)
-def measure_nucleus(grey, mask, counts, ring_out, out):
+def measure_nucleus(gray, mask, counts, ring_out, out):
     """Write the values of :data:`RING_DEFINITIONS` and :data:`NUCLEUS_DEFINITIONS`.
 
     Image and mask have a frame of at least one pixel; the mask's is zero.
@@ -336,7 +336,7 @@ def measure_nucleus(grey, mask, counts, ring_out, out):
     squared = squared_distance(mask)
     mean, std, _ = weighted_moments(counts, np.arange(256.0))
     rings = np.zeros(mask.shape, np.uint8)
-    measure_rings(grey, mask, squared, mean, rings, ring_out)
+    measure_rings(gray, mask, squared, mean, rings, ring_out)
     threshold, dark_mean, light_mean, between = otsu(counts)
     dark = np.zeros(mask.shape, np.uint8)
     pale = np.zeros(mask.shape, np.uint8)
@@ -347,11 +347,11 @@ def measure_nucleus(grey, mask, counts, ring_out, out):
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
             if mask[y, x]:
-                is_dark = grey[y, x] <= threshold
+                is_dark = gray[y, x] <= threshold
                 if is_dark:
                     dark[y, x] = 1
                     n_dark += 1
-                elif grey[y, x] > pale_limit and squared[y, x] > 4:
+                elif gray[y, x] > pale_limit and squared[y, x] > 4:
                     pale[y, x] = 1
                 if rings[y, x] == 0:
                     rim += 1
@@ -371,4 +371,4 @@ def measure_nucleus(grey, mask, counts, ring_out, out):
     out[7] = len(spots)
     out[8] = spots.sum() / n
     out[9] = spots.max() / n if len(spots) else 0.0
-    _edge(grey, mask, squared, out[10:13])
+    _edge(gray, mask, squared, out[10:13])

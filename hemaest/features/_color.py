@@ -102,9 +102,7 @@ def color_definitions() -> dict[str, str]:
 @cache
 def image_definitions() -> dict[str, str]:
     """Return the name and one-line definition of every color feature of a whole image."""
-    return {
-        f"image_{name}": f"whole picture: {text}" for name, text in region_definitions().items()
-    }
+    return {f"image_{name}": f"whole image: {text}" for name, text in region_definitions().items()}
 
 
 N_STATISTICS = len(region_definitions())

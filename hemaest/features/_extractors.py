@@ -112,7 +112,7 @@ class ChromatinTexture(CellFeatures):
     >>> image[4:20, 4:20, 3] = 2
     >>> texture = ChromatinTexture().set_output(transform="pandas")
     >>> row = texture.fit_transform(image[None]).iloc[0]
-    >>> row[["nucleus_glcm_contrast_d1_mean", "nucleus_grey_entropy"]].tolist()
+    >>> row[["nucleus_glcm_contrast_d1_mean", "nucleus_gray_entropy"]].tolist()
     [0.0, 0.0]
     """
 
@@ -317,9 +317,9 @@ class PatternHistogram(FeatureExtractor):
         return [f"image_{name}" for name in lbp_definitions(CIRCLES)]
 
     def _features(self, image: NDArray[np.uint8]) -> NDArray[np.floating]:
-        grey = rgb(image)[..., 1]
-        framed = np.pad(grey.astype(float), PAD, mode="edge")
-        everywhere = np.ones(grey.shape, np.uint8)
+        gray = rgb(image)[..., 1]
+        framed = np.pad(gray.astype(float), PAD, mode="edge")
+        everywhere = np.ones(gray.shape, np.uint8)
         rows = []
         for (points, _), circle in zip(CIRCLES, LBP_TABLES, strict=True):
             out = np.empty((2, points + 2))

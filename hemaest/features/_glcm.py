@@ -1,6 +1,6 @@
-"""Grey-level co-occurrence inside the true masks of nucleus and cytoplasm.
+"""Gray-level co-occurrence inside the true masks of nucleus and cytoplasm.
 
-Grey is the green channel, where the dyes of blood stains absorb most, in 32 fixed levels of 8
+Gray is the green channel, where the dyes of blood stains absorb most, in 32 fixed levels of 8
 values each, so that a level means the same in every image. A pair counts when both pixels lie in
 the region. Offsets are (0, d), (r, r), (d, 0), (r, -r) with r = round(d / sqrt 2), as in
 scikit-image; matrices are symmetric.
@@ -69,12 +69,12 @@ def _clogc(count, table):
 
 
 @kernel(fastmath=False)
-def level_ranges(grey, regions):
+def level_ranges(gray, regions):
     """Return the least level of each region and one more than its highest (0 and 0 if empty)."""
     seen = np.zeros((3, LEVELS), np.bool_)
-    for y in range(grey.shape[0]):
-        for x in range(grey.shape[1]):
-            seen[regions[y, x], grey[y, x] >> 3] = True
+    for y in range(gray.shape[0]):
+        for x in range(gray.shape[1]):
+            seen[regions[y, x], gray[y, x] >> 3] = True
     ranges = np.zeros((2, 2), np.int64)
     for region in range(2):
         for level in range(LEVELS - 1, -1, -1):
@@ -85,12 +85,12 @@ def level_ranges(grey, regions):
 
 
 @kernel(fastmath=False)
-def quantize(grey, regions, ranges, pad):
+def quantize(gray, regions, ranges, pad):
     """Return codes: the levels that cytoplasm has, then those that the nucleus has, then outside.
 
     So few codes keep the matrices of their pairs in the processor's nearest cache.
     """
-    height, width = grey.shape
+    height, width = gray.shape
     shift = ranges[0, 1] - ranges[0, 0]
     outside = shift + ranges[1, 1] - ranges[1, 0]
     table = np.empty((3, 256), np.uint8)
@@ -100,7 +100,7 @@ def quantize(grey, regions, ranges, pad):
         table[2, v] = (v >> 3) - ranges[1, 0] + shift
     codes = np.full((height + 2 * pad, width + 2 * pad), outside, np.uint8)
     for y in range(height):
-        line, values, parts = codes[y + pad, pad:], grey[y], regions[y]
+        line, values, parts = codes[y + pad, pad:], gray[y], regions[y]
         for x in range(width):
             line[x] = table[parts[x], values[x]]
     return codes
@@ -242,11 +242,11 @@ def _properties(counts, shift, low, high, table, with_haralick, out, haralick):
 
 
 @kernel(fastmath=False)
-def measure_glcm(grey, regions, offsets, table, out):
+def measure_glcm(gray, regions, offsets, table, out):
     """Write the features of cytoplasm (region 1) and nucleus (region 2): out is (2, SIZE)."""
     pad = 5
-    ranges = level_ranges(grey, regions)
-    codes = quantize(grey, regions, ranges, pad)
+    ranges = level_ranges(gray, regions)
+    codes = quantize(gray, regions, ranges, pad)
     ends = spans(regions)
     shifts = (0, ranges[0, 1] - ranges[0, 0])
     n = shifts[1] + ranges[1, 1] - ranges[1, 0] + 1

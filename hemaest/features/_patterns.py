@@ -5,7 +5,7 @@ interpolated as scikit-image does, with coordinates of five decimals, but in who
 weights are integers over 10^10, so that no comparison with the center falls the wrong way by
 rounding, least of all where the neighborhood is flat.
 
-Granularity spectra and the fractal dimension come from grey morphology. Structuring elements grow
+Granularity spectra and the fractal dimension come from gray morphology. Structuring elements grow
 as octagons: a cross and a square in turn. What lies outside the region takes part in no minimum or
 maximum, so the surroundings do not leak in.
 """
@@ -42,7 +42,7 @@ def lbp_definitions(circles=CIRCLES[:1]) -> dict[str, str]:
         where = f"{points} points at radius {radius}"
         for bits in range(points + 1):
             lines[f"lbp_{points}_{bits}"] = (
-                f"share of pixels with a uniform pattern of {bits} points >= centre, {where}"
+                f"share of pixels with a uniform pattern of {bits} points >= center, {where}"
             )
         lines[f"lbp_{points}_other"] = f"share of pixels whose pattern is not uniform, {where}"
     return lines
@@ -79,29 +79,29 @@ LBP_TABLES = tuple((*_circle(points, radius), _bins(points)) for points, radius 
 def measure_lbp(framed, regions, circle, out):
     """Write the shares of cytoplasm (region 1) and nucleus (region 2) for one circle.
 
-    ``framed`` is the grey image as floats with a frame of PAD pixels of what lies around it.
+    ``framed`` is the gray image as floats with a frame of PAD pixels of what lies around it.
     """
     codes = patterns(framed, circle[0], circle[1])
     _shares(codes, regions, circle[2], out)
 
 
 @kernel(fastmath=False)
-def patterns(grey, corners, weights):
+def patterns(gray, corners, weights):
     """Return the pattern of each pixel of a float image with a frame of PAD."""
-    height, width = grey.shape
+    height, width = gray.shape
     codes = np.zeros((height, width), np.uint16)
     for p in range(len(corners)):
         dy, dx = corners[p]
         a, b, c, d = weights[p]
         bit = np.uint16(1 << p)
         for y in range(3, height - 3):
-            above = grey[y + dy]
-            below = grey[y + dy + 1]
-            centre = grey[y]
+            above = gray[y + dy]
+            below = gray[y + dy + 1]
+            center = gray[y]
             line = codes[y]
             if a == 1e10:  # straight above, below or beside: no mean of four pixels
                 for x in range(3, width - 3):
-                    if above[x + dx] >= centre[x]:
+                    if above[x + dx] >= center[x]:
                         line[x] |= bit
                 continue
             for x in range(3, width - 3):
@@ -111,7 +111,7 @@ def patterns(grey, corners, weights):
                     + c * below[x + dx]
                     + d * below[x + dx + 1]
                 )
-                if value >= centre[x] * 1e10:
+                if value >= center[x] * 1e10:
                     line[x] |= bit
     return codes
 
@@ -132,7 +132,7 @@ def _shares(codes, regions, bins, out):
 
 
 @kernel(fastmath=False)
-def measure_granularity(grey, mask, out):
+def measure_granularity(gray, mask, out):
     """Write the values of :data:`GRANULARITY_DEFINITIONS`.
 
     Image and mask have a frame of one pixel.
@@ -142,12 +142,12 @@ def measure_granularity(grey, mask, out):
         out[:] = np.nan
         return
     top, left, bottom, right = bounds(mask)
-    grey = grey[top - 1 : bottom + 1, left - 1 : right + 1].copy()
+    gray = gray[top - 1 : bottom + 1, left - 1 : right + 1].copy()
     mask = mask[top - 1 : bottom + 1, left - 1 : right + 1].copy()
     low = np.empty(4)
     high = np.empty(4)
-    _openings(grey, mask, out[4:8], low)
-    _openings((255 - grey).astype(np.uint8), mask, out[0:4], high)
+    _openings(gray, mask, out[4:8], low)
+    _openings((255 - gray).astype(np.uint8), mask, out[0:4], high)
     sx = 0.0
     sy = 0.0
     sxx = 0.0

@@ -10,7 +10,7 @@ from hemaest._numba import kernel
 
 DEFINITIONS = {
     "area": "A: number of pixels",
-    "perimeter": "P4: border pixels weighted 1, sqrt(2), (1 + sqrt(2)) / 2 by their neighbours",
+    "perimeter": "P4: border pixels weighted 1, sqrt(2), (1 + sqrt(2)) / 2 by their neighbors",
     "perimeter_crofton": "P: Crofton's perimeter in 4 directions",
     "equivalent_diameter": "sqrt(4 A / pi)",
     "major_axis": "4 sqrt(larger eigenvalue of the covariance of the pixels)",
@@ -18,7 +18,7 @@ DEFINITIONS = {
     "axis_ratio": "minor_axis / major_axis",
     "eccentricity": "sqrt(1 - (minor_axis / major_axis)^2)",
     "extent": "A / area of the bounding box",
-    "hull_area": "pixels whose centre is in the convex hull of the pixels' edge midpoints",
+    "hull_area": "pixels whose center is in the convex hull of the pixels' edge midpoints",
     "solidity": "A / hull_area",
     "hull_perimeter": "length of the convex hull of the pixels' edge midpoints",
     "convexity": "hull_perimeter / P",

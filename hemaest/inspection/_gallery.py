@@ -211,7 +211,7 @@ class CellGalleryDisplay(Savable):
         image = as_array(self.images[i])
         height, width = image.shape[:2]
         scale = 1 / max(height, width)
-        # centred in a square tile, never stretched
+        # centered in a square tile, never stretched
         x0, y0 = left + (1 - width * scale) / 2, top + (1 - height * scale) / 2
         extent = (x0, x0 + width * scale, y0 + height * scale, y0)
         self.ax_.imshow(
@@ -281,7 +281,7 @@ class StainGridDisplay(Savable):
     rows : mapping of str to images
         Name of the row -> images; the same number in each row.
     column_names : sequence of str, optional
-        Written above the columns, such as the laboratories; one name for neighbouring columns is
+        Written above the columns, such as the laboratories; one name for neighboring columns is
         written once.
 
     Attributes

@@ -124,7 +124,7 @@ class AttentionMap(HeatDisplay):
     Attention roll-out: the attention of all blocks multiplied through, half of each block passing
     by unchanged (the residual path), averaged over heads. Of a windowed transformer
     (:class:`hemaest.deep.WPATClassifier`) the map shows how much each place counts in its attention
-    pooling, over all scales. It tells where the prediction is gathered, not for which class; for
+    pooling, over all scales. It shows where the prediction is gathered, not for which class; for
     that see :class:`GradCAM` on a convolutional network.
 
     Make one with :meth:`from_estimator`.

@@ -41,7 +41,7 @@ __all__ = [
     "wrapped",
 ]
 
-# blue and vermilion are told apart by most color-blind readers; a sign or a dash says it again
+# blue and vermilion are distinguished by most color-blind readers; a sign or a dash says it again
 RIGHT, WRONG, PLAIN = "#0072B2", "#D55E00", "#999999"
 
 # distinguishable with any kind of color vision for the common types (Okabe and Ito, 2008); what

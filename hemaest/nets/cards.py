@@ -39,7 +39,7 @@ class ModelCard:
     sha256 : str
         Of the file of weights.
     classes : tuple of str
-        What it tells apart.
+        The classes that it predicts.
     scores : dict of str to dict
         For each set of test images, the scores by name.
     settings : dict

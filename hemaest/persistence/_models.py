@@ -276,7 +276,7 @@ def _is_card(card: Any) -> bool:
 def _is_fitted(estimator: Any) -> bool:
     """Return whether an estimator was fitted, or has nothing to learn.
 
-    Of a pipeline scikit-learn asks the last step alone; one that ends in a frozen step, or in one
+    Of a pipeline scikit-learn checks the last step alone; one that ends in a frozen step, or in one
     that learns nothing, is then fitted where a step before it is.
 
     Examples

@@ -6,7 +6,7 @@ it, so a file holds no cycles, decoding needs no recursion, and an object that i
 decoded once. The kinds are the methods of :class:`Decoder`; nothing in a file is called.
 
 Libraries were considered: skops.io (0.16) imports and calls the classes and functions that a file
-names as long as their names are trusted, refuses forests and XGBoost unless told otherwise, and
+names as long as their names are trusted, refuses forests and XGBoost unless set otherwise, and
 bounds no memory. Hence an encoding by hand.
 """
 

@@ -24,14 +24,14 @@ HANDCRAFTED = ("stain", "segmenter", "balance")
 
 
 def color_steps(options: Options) -> Steps:
-    """Return colour statistics of the whole picture, scaled: nothing about shape."""
+    """Return color statistics of the whole image, scaled: nothing about shape."""
     from hemaest.features import ColorFeatures
 
     return [("features", ColorFeatures(n_jobs=options.n_jobs)), ("scale", StandardScaler())]
 
 
 def segment_step(options: Options) -> tuple[str, Any]:
-    """Return the step that outlines the cell: the one asked for, or the label-free one."""
+    """Return the step that outlines the cell: the one requested, or the label-free one."""
     from hemaest.segmentation import CellSegmenter
 
     if options.segmenter is None:
@@ -63,7 +63,7 @@ def named(step: Any) -> Any:
 
 @register(
     "color-knn",
-    "control: 5 nearest neighbours on colour statistics of the whole picture",
+    "control: 5 nearest neighbors on color statistics of the whole image",
     accepts=("stain",),
     param_grid={"classify__n_neighbors": [1, 5, 15]},
     control=True,
@@ -74,7 +74,7 @@ def _color_knn(options: Options) -> Steps:
 
 @register(
     "color-logistic",
-    "control: logistic regression on colour statistics of the whole picture",
+    "control: logistic regression on color statistics of the whole image",
     accepts=("stain",),
     param_grid={"classify__C": [0.1, 1.0, 10.0]},
     control=True,
@@ -86,7 +86,7 @@ def _color_logistic(options: Options) -> Steps:
 
 @register(
     "handcrafted-forest",
-    "random forest on shape, chromatin and colour of the segmented cell",
+    "random forest on shape, chromatin and color of the segmented cell",
     accepts=HANDCRAFTED,
     param_grid={"classify__max_features": ["sqrt", 0.2], "classify__min_samples_leaf": [1, 3]},
 )
@@ -132,7 +132,7 @@ def _handcrafted_xgboost(options: Options) -> Steps:
 
 @register(
     "handcrafted-svm",
-    "support vector machine on shape, chromatin and colour of the segmented cell",
+    "support vector machine on shape, chromatin and color of the segmented cell",
     accepts=HANDCRAFTED,
     param_grid={
         "classify__estimator__estimator__C": [1.0, 10.0, 100.0],
@@ -165,7 +165,7 @@ def support_vectors(options: Options) -> InnerFolds:
 
 @register(
     "handcrafted-logistic",
-    "logistic regression on shape, chromatin and colour of the segmented cell",
+    "logistic regression on shape, chromatin and color of the segmented cell",
     accepts=HANDCRAFTED,
     param_grid={"classify__C": [0.003, 0.03, 0.3]},
 )
@@ -188,7 +188,7 @@ def _handcrafted_logistic(options: Options) -> Steps:
 
 @register(
     "lbp-svm",
-    "support vector machine on binary patterns of the whole picture, without segmentation",
+    "support vector machine on binary patterns of the whole image, without segmentation",
     accepts=("stain", "balance"),
     param_grid={"classify__estimator__estimator__C": [1.0, 10.0, 100.0]},
 )

@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
 from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps, segment_step, to_normal
-from hemaest.recipes._deep import asked, cropper, enhanced_wpat, small_net
+from hemaest.recipes._deep import cropper, enhanced_wpat, requested, small_net
 from hemaest.recipes._models import BoostedTrees, InnerFolds
 from hemaest.recipes._pipeline import ImagePipeline
 from hemaest.recipes._registry import Options, Steps, feature_sampler, register
@@ -147,7 +147,7 @@ def _r0(options: Options) -> Steps:
     from hemaest.deep import ResNet50Classifier
     from hemaest.stain import ReinhardNormalizer
 
-    settings = asked(
+    settings = requested(
         options, ResNet50Classifier, pretrained=True, max_epochs=5, batch_size=32, lr=1e-3
     )
     return [
@@ -171,7 +171,7 @@ def _r1(options: Options) -> Steps:
             "the rows of measures, by 'smote' or 'oversample'."
         )
     segment, *features = handcrafted_steps(options)
-    # labelled fields are few: on 280 pbc cells more passes and more pixels each helped
+    # labeled fields are few: on 280 pbc cells more passes and more pixels each helped
     # and in types as unequal as those of fields, SMOTE helped the models of measures
     longer = replace(
         options,
@@ -195,7 +195,7 @@ def _r1(options: Options) -> Steps:
 def _r2_resnet50(options: Options) -> Steps:
     from hemaest.deep import ResNet50Classifier
 
-    settings = asked(options, ResNet50Classifier, max_epochs=25)
+    settings = requested(options, ResNet50Classifier, max_epochs=25)
     return [("classify", ResNet50Classifier(**settings))]
 
 
@@ -208,7 +208,7 @@ def _r2_resnet50(options: Options) -> Steps:
 def _r2_vit(options: Options) -> Steps:
     from hemaest.deep import ViTClassifier
 
-    settings = asked(options, ViTClassifier, pretrained=True, max_epochs=25, lr=1e-4)
+    settings = requested(options, ViTClassifier, pretrained=True, max_epochs=25, lr=1e-4)
     return [("classify", ViTClassifier("vit_base_patch16_224", **settings))]
 
 
@@ -221,7 +221,7 @@ def _r2_vit(options: Options) -> Steps:
 def _r3(options: Options) -> Steps:
     from hemaest.deep import ResNet24Classifier
 
-    settings = asked(options)
+    settings = requested(options)
     return [("classify", ResNet24Classifier(resampler="balanced", **settings))]
 
 

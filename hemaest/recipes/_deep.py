@@ -18,8 +18,8 @@ CONVOLUTIONAL: dict[str, list[Any]] = {
 }
 
 
-def asked(options: Options, net: type | None = None, **defaults: Any) -> dict[str, Any]:
-    """Return the parameters of a net: the recipe's own, then what the user asked for.
+def requested(options: Options, net: type | None = None, **defaults: Any) -> dict[str, Any]:
+    """Return the parameters of a net: the recipe's own, then what the user requested.
 
     The class of the net says for which size a GAN makes images, where nothing else does.
     """
@@ -61,7 +61,8 @@ def small_net(options: Options) -> Any:
     from hemaest.deep import ImageClassifier
 
     return ImageClassifier(
-        "cellnet", **asked(options, image_size=64, max_epochs=15, batch_size=16, lr=2e-3, tta=True)
+        "cellnet",
+        **requested(options, image_size=64, max_epochs=15, batch_size=16, lr=2e-3, tta=True),
     )
 
 
@@ -79,21 +80,21 @@ def _deep_small(options: Options) -> Steps:
 def _resnet24(options: Options) -> Steps:
     from hemaest.deep import ResNet24Classifier
 
-    return with_net(options, ResNet24Classifier(**asked(options, ResNet24Classifier)))
+    return with_net(options, ResNet24Classifier(**requested(options, ResNet24Classifier)))
 
 
 @register("resnet50", "ResNet-50 at 224 pixels", accepts=ACCEPTS, param_grid=CONVOLUTIONAL)
 def _resnet50(options: Options) -> Steps:
     from hemaest.deep import ResNet50Classifier
 
-    return with_net(options, ResNet50Classifier(**asked(options, ResNet50Classifier)))
+    return with_net(options, ResNet50Classifier(**requested(options, ResNet50Classifier)))
 
 
 @register("vit", "a small vision transformer", accepts=ACCEPTS, param_grid=TRANSFORMER)
 def _vit(options: Options) -> Steps:
     from hemaest.deep import ViTClassifier
 
-    return with_net(options, ViTClassifier(**asked(options, ViTClassifier)))
+    return with_net(options, ViTClassifier(**requested(options, ViTClassifier)))
 
 
 @register("convnext", "ConvNeXt V2 (atto) at 224 pixels", accepts=ACCEPTS, param_grid=TRANSFORMER)
@@ -107,7 +108,7 @@ def _convnext(options: Options) -> Steps:
         "drop_path": 0.1,
         "warmup": 0.1,
     }
-    return with_net(options, ImageClassifier("convnextv2_atto", **asked(options, **defaults)))
+    return with_net(options, ImageClassifier("convnextv2_atto", **requested(options, **defaults)))
 
 
 @register(
@@ -150,7 +151,7 @@ def enhanced_wpat(options: Options) -> Steps:
     from hemaest.deep import WPATClassifier
     from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
 
-    model = WPATClassifier(pretrained=pretrainer(options), **asked(options, WPATClassifier))
+    model = WPATClassifier(pretrained=pretrainer(options), **requested(options, WPATClassifier))
     enhancer = AdaptiveLocalHistogramEnhancer(n_jobs=options.n_jobs)
     return [*cut_out(options), ("enhance", enhancer), ("classify", model)]
 

@@ -184,7 +184,7 @@ class BoostedTrees(TakesGroups, ClassifierMixin, SuggestsParameters):
         y : array-like of shape (n,)
             Labels of any kind.
         groups : array-like of shape (n,), optional
-            What the inner split must not tear apart.
+            What the inner split keeps together.
         sample_indices : int array of shape (n,), optional
             Given by a pipeline behind a sampler: early stopping is then off, since copies of a
             row would stand on both sides. Put the sampler in ``resampler`` instead.
@@ -381,7 +381,7 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, SuggestsParam
 
     StackingClassifier, GridSearchCV and CalibratedClassifierCV pass no groups on; they all take a
     ready list of folds. Every fold learns from every class: the rows of one that is in too few
-    groups are dealt one by one, with a warning. Around it, a search of scikit-learn's hands the
+    groups are assigned one by one, with a warning. Around it, a search of scikit-learn passes the
     groups to this ``fit`` only under metadata routing.
 
     Parameters
@@ -391,7 +391,7 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, SuggestsParam
     n_folds : int, default=5
         Number of folds; fewer where a class has fewer groups.
     random_state : int or RandomState, optional
-        Deals the folds.
+        Decides the folds.
 
     Attributes
     ----------
@@ -431,7 +431,7 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, SuggestsParam
 
     @checked_fit
     def fit(self, X: Any, y: Any, groups: Any = None, sample_indices: Any = None) -> Self:
-        """Deal the folds and fit.
+        """Make the folds and fit.
 
         Parameters
         ----------
@@ -440,7 +440,7 @@ class InnerFolds(TakesGroups, MetaEstimatorMixin, ClassifierMixin, SuggestsParam
         y : array-like of shape (n,)
             Labels.
         groups : array-like of shape (n,), optional
-            What the folds must not tear apart.
+            What the folds keep together.
         sample_indices : int array of shape (n,), optional
             Given by a pipeline behind a sampler: copies of one row are then kept together.
 

@@ -109,9 +109,9 @@ class ImagePipeline(TakesGroups, Pipeline):
     Notes
     -----
     The groups that ``GridSearchCV(...).fit(X, y, groups=g)`` and ``cross_validate(..., groups=g)``
-    take go to the splitter only: the folds outside tear no group, those inside the steps (early
+    take go to the splitter only: outer folds keep groups together, those inside the steps (early
     stopping, a stack, the quotas of :class:`~hemaest.balance.ACDBGAN`) know of none, and a step
-    cannot tell that from data without groups. Give ``cross_validate`` ``params={"groups": g}`` as
+    cannot know that from data without groups. Give ``cross_validate`` ``params={"groups": g}`` as
     well, and fit a search under scikit-learn's metadata routing, as below.
     :func:`~hemaest.evaluation.compare` hands groups on by itself, with ``search=`` too.
 

@@ -31,7 +31,7 @@ OF_NETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """What a user asked of a recipe; a builder reads what it needs."""
+    """The options that a user gave a recipe; a builder reads what it needs."""
 
     stain: Any = None
     segmenter: Any = None
@@ -182,7 +182,7 @@ def make_recipe(
         One of :func:`list_recipes`.
     stain : {"reinhard", "macenko", "vahadane"} or transformer, optional
         Stain normalization in front, fitted on the training fold. The names stand for what
-        serves pictures of single cells: the glass takes the target's colour as well, and
+        serves images of single cells: the glass takes the target's color as well, and
         ``"macenko"`` takes the known basis of Giemsa stain, since one cell holds too little to
         learn two stains from. For another, give the transformer.
     segmenter : segmenter, optional
@@ -223,14 +223,14 @@ def make_recipe(
     ValueError: There is no recipe 'color-logistik'. Did you mean 'color-logistic'? ...
     """
     recipe = get_recipe(name)
-    asked = {
+    requested = {
         "stain": stain,
         "segmenter": segmenter,
         "balance": balance,
         "image_size": image_size,
         "max_epochs": max_epochs,
     }
-    for option, value in asked.items():
+    for option, value in requested.items():
         if value is not None and option not in recipe.accepts:
             accepted = ", ".join(sorted(recipe.accepts)) or "none of these options"
             raise ValueError(
@@ -238,7 +238,7 @@ def make_recipe(
                 f"{accepted}."
             )
         refuse_bare_fitted(value, option)
-    options = Options(**asked, device=device, n_jobs=n_jobs, random_state=random_state)
+    options = Options(**requested, device=device, n_jobs=n_jobs, random_state=random_state)
     return ImagePipeline([*_stain_steps(options), *recipe.build(options)], memory=memory)
 
 
@@ -266,7 +266,7 @@ def _stain_steps(options: Options) -> Steps:
 
 
 def feature_sampler(options: Options, *, weights: bool = False) -> Steps:
-    """Return the step that balances rows of features, if one is asked for.
+    """Return the step that balances rows of features, if one is requested.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from hemaest._labels import check_labels
 from hemaest.images import check_images
 from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps
-from hemaest.recipes._deep import asked
+from hemaest.recipes._deep import requested
 from hemaest.recipes._pipeline import ImagePipeline
 from hemaest.recipes._registry import Options, Steps, class_weight, feature_sampler, register
 
@@ -72,7 +72,11 @@ def _synthetic_finetune(options: Options) -> Steps:
 
     defaults: dict[str, Any] = {"image_size": 96, "max_epochs": 20, "batch_size": 16, "lr": 1e-3}
     net = ImageClassifier(
-        "cellnet", pretrained="synthetic", augment="strong", tta=True, **asked(options, **defaults)
+        "cellnet",
+        pretrained="synthetic",
+        augment="strong",
+        tta=True,
+        **requested(options, **defaults),
     )
     return with_net(options, net)
 

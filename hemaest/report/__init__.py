@@ -1,4 +1,4 @@
-"""One self-contained HTML file from tables, figures and pictures; knows no estimator."""
+"""One self-contained HTML file from tables, figures and images; knows no estimator."""
 
 import lazy_loader as _lazy
 

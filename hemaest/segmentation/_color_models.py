@@ -1,6 +1,6 @@
 """Color models of one image: clusters, Gaussians, thresholds, and the image's own tissue colors.
 
-The voters (:mod:`hemaest.segmentation._voters`) tell nucleus, cytoplasm and surround apart by them;
+The voters (:mod:`hemaest.segmentation._voters`) separate nucleus, cytoplasm and surround by them;
 the network's answer is adapted to the image at hand by :func:`adapted`.
 """
 
@@ -29,15 +29,15 @@ def kmeans(points: Array, k: int, rounds: int = 12) -> NDArray[np.float32]:
     points = np.ascontiguousarray(points, np.float32)
     order = np.argsort(points[:, 0], kind="stable")
     start = ((np.arange(k) + 0.5) / k * len(points)).astype(int)
-    centres = points[order[start]]
-    refine(points, centres, rounds, 0.1)
-    return centres
+    centers = points[order[start]]
+    refine(points, centers, rounds, 0.1)
+    return centers
 
 
-def nearest(points: Array, centres: Array) -> NDArray[np.int32]:
+def nearest(points: Array, centers: Array) -> NDArray[np.int32]:
     """Return the index of the nearest center of each point."""
     member = np.zeros(len(points), np.int32)
-    assign(np.ascontiguousarray(points, np.float32), centres, member)
+    assign(np.ascontiguousarray(points, np.float32), centers, member)
     return member
 
 
@@ -79,14 +79,14 @@ def otsu3(values: NDArray[np.uint8]) -> float:
 
 
 @kernel
-def assign(points, centres, member):
+def assign(points, centers, member):
     """Write the index of the nearest center of each point."""
     for i in range(len(points)):
         least = np.inf
-        for j in range(len(centres)):
+        for j in range(len(centers)):
             away = 0.0
             for c in range(points.shape[1]):
-                step = points[i, c] - centres[j, c]
+                step = points[i, c] - centers[j, c]
                 away += step * step
             if away < least:
                 least = away
@@ -94,24 +94,24 @@ def assign(points, centres, member):
 
 
 @kernel
-def refine(points, centres, rounds, still):
+def refine(points, centers, rounds, still):
     """Move centers to the means of their points, until none moves further than ``still``."""
     member = np.zeros(len(points), np.int32)
     for _ in range(rounds):
-        assign(points, centres, member)
-        total = np.zeros(centres.shape)
-        count = np.zeros(len(centres))
+        assign(points, centers, member)
+        total = np.zeros(centers.shape)
+        count = np.zeros(len(centers))
         for i in range(len(points)):
             count[member[i]] += 1
             for c in range(points.shape[1]):
                 total[member[i], c] += points[i, c]
         moved = 0.0
-        for j in range(len(centres)):
+        for j in range(len(centers)):
             if count[j] > 0:
                 for c in range(points.shape[1]):
                     mean = total[j, c] / count[j]
-                    moved = max(moved, abs(mean - centres[j, c]))
-                    centres[j, c] = mean
+                    moved = max(moved, abs(mean - centers[j, c]))
+                    centers[j, c] = mean
         if moved < still:
             break
 

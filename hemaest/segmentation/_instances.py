@@ -82,7 +82,7 @@ def split_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
 
 
 def _one_deep_part(depth: NDArray[np.float32], radius: float) -> bool:
-    """Tell whether all peaks of one component lie in one part deeper than any neck to cut."""
+    """Return whether all peaks of one component lie in one part deeper than any neck to cut."""
     import cv2
 
     reach = 2 * max(1, round(0.4 * radius)) + 1

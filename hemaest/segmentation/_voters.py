@@ -56,7 +56,7 @@ def combine_with_voters(
     """Return the network's cell with its borders moved towards those of like-minded voters.
 
     The agreement is the worse of that between the nuclei and that between the cells, with the
-    majority of all voters: it tells good maps from bad ones. Where the network found nothing, the
+    majority of all voters: it parts good maps from bad ones. Where the network found nothing, the
     voters' cell is taken, with an agreement of 0.
     """
     if not network.labels.any():
@@ -124,7 +124,7 @@ def voters(work: WorkingImage) -> list[Mask]:
 
     The darkest class of three-class Otsu on green and on red, the darkest cluster of k-means in
     CIELAB with 3 and with 4 clusters, and Otsu on the soft map of Mousavi Kouzehkanan and others
-    (2022): ``min(M, S) - max(K - M, 0)`` after grey-world scaling.
+    (2022): ``min(M, S) - max(K - M, 0)`` after gray-world scaling.
     """
     valid = work.valid
     if work.blank:
@@ -134,9 +134,9 @@ def voters(work: WorkingImage) -> list[Mask]:
     points = work.lab[valid]
     sample = points[:: max(1, len(points) // 2000)]
     for k in (3, 4):
-        centres = kmeans(sample, k)
-        member = nearest(work.lab.reshape(-1, 3), centres).reshape(valid.shape)
-        masks.append(member == centres[:, 0].argmin())
+        centers = kmeans(sample, k)
+        member = nearest(work.lab.reshape(-1, 3), centers).reshape(valid.shape)
+        masks.append(member == centers[:, 0].argmin())
     masks.append(_violet(work))
     return [mask & valid for mask in masks]
 
@@ -194,14 +194,14 @@ def central_nucleus(mask: Mask) -> Mask:
     import cv2
 
     height, width = mask.shape
-    n, labels, stats, centres = cv2.connectedComponentsWithStats(
+    n, labels, stats, centers = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=4
     )
     if n < 2:
         return mask
-    area, centres = stats[1:, cv2.CC_STAT_AREA].astype(float), centres[1:]
+    area, centers = stats[1:, cv2.CC_STAT_AREA].astype(float), centers[1:]
     x, y, w, h = stats[1:, :4].T
-    off = np.hypot(*(centres - [(width - 1) / 2, (height - 1) / 2]).T) / min(height, width)
+    off = np.hypot(*(centers - [(width - 1) / 2, (height - 1) / 2]).T) / min(height, width)
     seed = int((area * np.exp(-((off / 0.35) ** 2))).argmax())
     border = (x == 0) | (y == 0) | (x + w >= width) | (y + h >= height)
     chosen = np.arange(n - 1) == seed
@@ -213,13 +213,13 @@ def central_nucleus(mask: Mask) -> Mask:
         now = np.r_[False, chosen][labels]
         total = area[chosen].sum()
         radius = np.sqrt(total / np.pi)
-        middle = area[chosen] @ centres[chosen] / total
+        middle = area[chosen] @ centers[chosen] / total
         distance = cv2.distanceTransform((~now).astype(np.uint8), cv2.DIST_L2, 3)
         before = chosen.sum()
         for k in rest:
             box = np.s_[y[k] : y[k] + h[k], x[k] : x[k] + w[k]]
             gap = distance[box][labels[box] == k + 1].min()
-            if gap < 1.4 * radius and np.hypot(*(centres[k] - middle)) < 4 * radius:
+            if gap < 1.4 * radius and np.hypot(*(centers[k] - middle)) < 4 * radius:
                 chosen[k] = True
         if chosen.sum() == before:
             break

@@ -151,13 +151,13 @@ MAX_BLUE = 0.55
 
 
 def stained_like_nuclei(density: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell regions that can be nuclei from red cells by their mean raw density (n, 3).
+    """Separate regions that can be nuclei from red cells by their mean raw density (n, 3).
 
     Examples
     --------
     >>> import numpy as np
-    >>> nucleus, pink_red_cell, grey_red_cell = [0.9, 1.4, 0.4], [0.2, 0.5, 0.5], [0.5, 0.4, 0.2]
-    >>> stained_like_nuclei(np.array([nucleus, pink_red_cell, grey_red_cell]))
+    >>> nucleus, pink_red_cell, gray_red_cell = [0.9, 1.4, 0.4], [0.2, 0.5, 0.5], [0.5, 0.4, 0.2]
+    >>> stained_like_nuclei(np.array([nucleus, pink_red_cell, gray_red_cell]))
     array([ True, False, False])
     """
     red, green, blue = density.T

@@ -50,7 +50,7 @@ def draw_operators(
     basis_angle : float
         Each stain vector is tilted by up to this many degrees, in any direction.
     background : float
-        Density added to each channel, uniform in -background to background: the light's colour.
+        Density added to each channel, uniform in -background to background: the light's color.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def _tilt(
 class StainAugmenter(ImageEstimator):
     """Show a model each image as if other laboratories had stained it.
 
-    It changes the strength of both stains, their colours, and the colour of the light, by one
+    It changes the strength of both stains, their colors, and the color of the light, by one
     3 x 3 operator in optical density for each image. It is a sampler: in a pipeline it adds copies
     while the pipeline is fitted and does nothing when it predicts, so it has no ``transform``.
     Deep models take it as ``augment=``; :meth:`augment` also makes the shifted test sets of

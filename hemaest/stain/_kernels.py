@@ -84,7 +84,7 @@ def foreground(flat, step, n, by_light, limit):
                 light = (a[i] + F32(1)) * (b[i] + F32(1)) * (c[i] + F32(1))
                 dark[i] = U32(light <= limit)
         for i in range(m):
-            # exact: the colour in three bytes is a whole number under 2**24
+            # exact: the color in three bytes is a whole number under 2**24
             packed[i] = U32(I32(a[i] + F32(256) * b[i] + F32(65536) * c[i]))
         for i in range(m):
             kept[count] = packed[i]

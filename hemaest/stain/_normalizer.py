@@ -75,8 +75,8 @@ class StainNormalizer(ImageTransformer):
     """Template of a normalizer.
 
     A leaf names its statistics in ``_shapes`` and writes ``_measure(pixels)``, which describes a
-    pool of pixels by them and says whether they could be told; ``_complete``, which fills in what
-    could not be told; and ``_paint``, which moves an image from one description to another.
+    pool of pixels by them and says whether they could be found; ``_complete``, which fills in what
+    could not be found; and ``_paint``, which moves an image from one description to another.
     """
 
     _min_pixels = 1
@@ -105,7 +105,7 @@ class StainNormalizer(ImageTransformer):
 
     @abstractmethod
     def _complete(self, statistics: Statistics, pixels: Sequence[Pixels]) -> Statistics:
-        """Return statistics in which the target stands in for what the pixels do not tell."""
+        """Return statistics in which the target stands in for what the pixels do not determine."""
 
     @abstractmethod
     def _paint(
@@ -143,7 +143,7 @@ class StainNormalizer(ImageTransformer):
     def _learn(
         self, X: NDArray[Any], target: Statistics | None
     ) -> tuple[Statistics | None, Statistics | None]:
-        """Return target and source; neither where no image tells anything."""
+        """Return target and source; neither where no image has enough stain."""
         measured = map_images(self._describe, X, n_jobs=self.n_jobs)
         good = [i for i, (_, degenerate) in enumerate(measured) if not degenerate]
         if not good:
@@ -165,7 +165,7 @@ class StainNormalizer(ImageTransformer):
         return {name: values.mean(axis=0) for name, values in stacked.items()}
 
     def transform(self, X: Any) -> NDArray[Any]:
-        """Return the images in the target's colours.
+        """Return the images in the target's colors.
 
         Parameters
         ----------
@@ -244,7 +244,7 @@ class StainNormalizer(ImageTransformer):
         if task == "learn from":
             effect = "; nothing was learned, and transform will pass every image unchanged."
         elif self.on_degenerate == "target":
-            effect = "; what they do not tell was taken from the target."
+            effect = "; what they do not determine was taken from the target."
         else:
             effect = "; they pass unchanged."
         warnings.warn(found + effect, UserWarning, stacklevel=stacklevel)
@@ -330,7 +330,7 @@ def normalize_together(images: Any, normalizer: StainNormalizer) -> NDArray[Any]
     """Normalize the tiles or fields of one slide by one set of statistics.
 
     A tile that holds one nucleus and a tile that holds ten have different statistics, though one
-    slide was stained once. Here their pixels are pooled, so that equal colours stay equal from
+    slide was stained once. Here their pixels are pooled, so that equal colors stay equal from
     tile to tile. The result of one image depends on the others, so this is a function and no
     step of a pipeline.
 

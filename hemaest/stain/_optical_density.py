@@ -98,7 +98,7 @@ def ordered(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return two unit stain vectors that point to density; the nuclear stain comes first.
 
     It takes up more red and less blue: so do azure, methylene blue and haematoxylin beside eosin,
-    and, unlike by red alone, beside the haemoglobin of grey red cells. A mean of many images'
+    and, unlike by red alone, beside the haemoglobin of gray red cells. A mean of many images'
     stains makes sense only where all are in one order.
     """
     vectors = vectors * np.where(vectors.sum(axis=1, keepdims=True) < 0, -1, 1)
@@ -123,7 +123,7 @@ def density_operator(source: Statistics, target: Statistics, residual: str) -> N
 def _swapped(source: NDArray[Any], target: NDArray[Any]) -> bool:
     """Return whether the stains of the source look like those of the target in reverse order.
 
-    Two stains that are much alike may be told apart one way here and the other way there.
+    Two stains that are much alike may be separated one way here and the other way there.
     """
     alike = source @ target.T
     return bool(alike[0, 1] + alike[1, 0] > alike[0, 0] + alike[1, 1])
@@ -207,7 +207,7 @@ class OpticalNormalizer(StainNormalizer):
         out: NDArray[np.uint8],
     ) -> None:
         matrix = density_operator(source, target, self.residual)
-        # a slide's one operator still sees each picture in the slide's one light
+        # a slide's one operator still sees each image in the slide's one light
         light = target["light"] if not self.preserve_background else source["light"]
         move = light - matrix @ source["light"]
         near, far = limits(self.mask, self.preserve_background, DENSITY_LIMITS)
@@ -253,13 +253,13 @@ def _angle(diamond: NDArray[Any]) -> NDArray[np.float64]:
 class MacenkoNormalizer(OpticalNormalizer):
     """Replace the two stains of an image, and how strong they are, by the target's.
 
-    In optical density a pixel is a sum of stains. Their colours are the extreme directions in the
+    In optical density a pixel is a sum of stains. Their colors are the extreme directions in the
     plane that holds most of the densities; their strengths are scaled so that the 99th percentile
     becomes the target's. On blood the two are the nuclear stain (azure, methylene blue) and
     eosin; nothing here expects haematoxylin.
 
-    A picture of one cell may hold too little to learn two stains from, and then cytoplasm and red
-    cells can take on a wrong colour. For single cells prefer ``basis="giemsa"`` (or ``"wright"``)
+    One cell may have too little stain to estimate two stain vectors, and then cytoplasm and red
+    cells can take on a wrong color. For single cells prefer ``basis="giemsa"`` (or ``"wright"``)
     with ``preserve_background=False``, as ``make_recipe(name, stain="macenko")`` does; for fields,
     one correction for a whole slide (:func:`normalize_together`, ``source="fitted"``).
 
@@ -271,7 +271,7 @@ class MacenkoNormalizer(OpticalNormalizer):
     alpha : float, default=1
         The percentile of the angle that counts as extreme.
     residual : {"keep", "drop"}, default="keep"
-        What happens to colour off the plane of the stains. The textbook drops it; haemoglobin and
+        What happens to color off the plane of the stains. The textbook drops it; haemoglobin and
         the violet of Romanowsky stains lie off it, and on blood that costs 2 to 12 levels.
     %(light)s
     %(source)s
@@ -376,7 +376,7 @@ class VahadaneNormalizer(OpticalNormalizer):
     max_pixels : int, default=50_000
         The factorization looks at no more stained pixels than these, evenly chosen.
     residual : {"keep", "drop"}, default="keep"
-        What happens to colour off the plane of the stains. The textbook drops it; on blood, where
+        What happens to color off the plane of the stains. The textbook drops it; on blood, where
         haemoglobin lies off the plane, that costs 2 to 6 levels.
     %(light)s
     %(source)s

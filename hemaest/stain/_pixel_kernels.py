@@ -2,7 +2,7 @@
 
 A loop that calls these has no table look-up and no call of ``log``, ``exp`` or ``pow``, so LLVM
 turns the whole of it into vector code: a logarithm is the exponent of the float plus a polynomial
-of its fraction, and so on. The errors stated are a few hundredths of a level in the picture.
+of its fraction, and so on. The errors stated are a few hundredths of a level in the image.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ E0, E1, E2, E3 = (F32(v) for v in _exp)
 # a density of 0 and one unit of it, in the bits of 256 exp(-density)
 WHITE_BITS, UNIT_BITS = F32(135 * OCTAVE), F32(-OCTAVE / np.log(2))
 L0, L1, L2, L3, L4, L5, L6 = (F32(v) for v in _linear)
-# bits from which a third is taken off: x ** (-1 / 3) within 4 %, then r = 1 - x y**3 tells the rest
+# bits from which a third is taken off: x ** (-1 / 3) within 4 %, then r = 1 - x y**3 gives the rest
 GUESS = I32(0x54A20000)
 THIRD = F32(1 / 3)
 R0, R1, R2, R3, R4 = (F32(v) for v in _root)

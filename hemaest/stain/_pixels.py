@@ -21,14 +21,14 @@ LIMITS = {
 }
 
 
-def _grey(density: float) -> NDArray[np.uint8]:
+def _gray(density: float) -> NDArray[np.uint8]:
     return np.full(3, np.rint(256 * np.exp(-density) - 1), np.uint8)
 
 
 # the same two limits as a density, and as 1 - f(Y): beyond them a kernel fades to the background
 DENSITY_LIMITS = {"od": DENSITY, "luminosity": float(np.log(256 / (255 * 0.7758 + 1)))}
 LAB_LIMITS = {
-    "od": float(1 - (lightness(_grey(DENSITY)) + 16) / 116),
+    "od": float(1 - (lightness(_gray(DENSITY)) + 16) / 116),
     "luminosity": 1 - (LIGHTNESS + 16) / 116,
 }
 
@@ -77,7 +77,7 @@ def new_like(image: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray
 
 
 def glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the density of the lightest places, channel by channel: the colour of the light.
+    """Return the density of the lightest places, channel by channel: the color of the light.
 
     From a few thousand pixels, evenly chosen; no more than what glass can be.
     """

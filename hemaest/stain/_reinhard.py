@@ -36,20 +36,20 @@ def reinhard_transfer(
     """Return gain and offset of L, a, b that take the source's statistics to the target's."""
     from_std, to_std = np.maximum(source["std"], FLOOR), np.maximum(target["std"], FLOOR)
     if method == "plain":
-        gain, centre = np.minimum(to_std / from_std, CAP), target["mean"]
+        gain, center = np.minimum(to_std / from_std, CAP), target["mean"]
     else:
         contrast = 1 - from_std[0] / to_std[0]
         gain = np.array([1 + (contrast if contrast > 0 else 0.05), 1.0, 1.0])
-        centre = np.array([source["mean"][0], *target["mean"][1:]])
-    return gain, centre - gain * source["mean"]
+        center = np.array([source["mean"][0], *target["mean"][1:]])
+    return gain, center - gain * source["mean"]
 
 
 @fill_doc(**SHARED_DOCS)
 class ReinhardNormalizer(StainNormalizer):
-    """Give images the mean and the spread of a target's lightness and colour (CIELAB).
+    """Give images the mean and the spread of a target's lightness and color (CIELAB).
 
     It needs no model of the stains. It does move what has no stain along with the rest, and a
-    picture with a larger nucleus gets another correction than its neighbour; a ``mask`` helps with
+    image with a larger nucleus gets another correction than its neighbor; a ``mask`` helps with
     the first, :func:`normalize_together` with the second.
 
     Parameters
@@ -67,7 +67,7 @@ class ReinhardNormalizer(StainNormalizer):
     %(background)s
     on_degenerate : {"passthrough", "target", "raise"}, default="passthrough"
         What happens to an image without contrast (see ``is_degenerate``): it stays as it is,
-        what it does not tell is taken from the target, or an error is raised.
+        what it does not determine is taken from the target, or an error is raised.
     %(n_jobs)s
 
     Attributes

@@ -1,6 +1,6 @@
 """Take the result away, and bring corrections back.
 
-CSV, JSON, COCO, YOLO, GeoJSON for QuPath, a labelled folder for training; COCO and GeoJSON are
+CSV, JSON, COCO, YOLO, GeoJSON for QuPath, a labeled folder for training; COCO and GeoJSON are
 read again. Called by the routes.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from hemaest.web._store import NOT_COUNTED, UNIDENTIFIED
 
-__all__ = ["FORMATS", "labelled_folder", "read_corrections", "write"]
+__all__ = ["FORMATS", "labeled_folder", "read_corrections", "write"]
 
 Rows = Sequence[Mapping[str, Any]]
 COLUMNS = [
@@ -201,7 +201,7 @@ def write(kind: str, summary: Mapping[str, Any], fields: Rows, cells: Rows) -> b
     return FORMATS[kind][0](summary, fields, cells)
 
 
-def labelled_folder(fields: Rows, cells: Rows, crop: Callable[[Mapping[str, Any]], bytes]) -> bytes:
+def labeled_folder(fields: Rows, cells: Rows, crop: Callable[[Mapping[str, Any]], bytes]) -> bytes:
     """Return an archive with one folder for each type, as ``hemaest train`` takes it.
 
     Cells that nobody identified are left out: they would teach nothing. Names start with the

@@ -434,7 +434,7 @@ def _add_results(api: APIRouter, review: Review) -> None:
 
     @api.get("/sessions/{session}/export/{kind}", tags=["results"], response_class=Response)
     def export(session: Name, kind: Name, observer: Observer) -> Response:
-        """Return the result as csv, json, coco, yolo, geojson, pdf, or as a labelled folder."""
+        """Return the result as csv, json, coco, yolo, geojson, pdf, or as a labeled folder."""
         allowed = [*_export.FORMATS, "folder", "pdf"]
         if kind not in allowed:
             raise HTTPException(404, f"{kind!r} is no format; allowed: {allowed}.")
@@ -446,7 +446,7 @@ def _add_results(api: APIRouter, review: Review) -> None:
             )
             media, suffix = "application/pdf", "pdf"
         elif kind == "folder":
-            content = _export.labelled_folder(
+            content = _export.labeled_folder(
                 fields, cells, lambda c: review.crop(session, c, ".png")
             )
             media, suffix = "application/zip", "cells.zip"

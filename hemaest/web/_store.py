@@ -393,7 +393,7 @@ class Store:
             )
             self._set_labels(db, session, observer, after)
             self._log(
-                db, session, observer, "labelled", cells=list(cells), type=type,
+                db, session, observer, "labeled", cells=list(cells), type=type,
                 before=[t if t is not None else own[n]["type"] for n, t in before],
                 **({"reason": reason} if reason else {}),
             )  # fmt: skip
@@ -519,7 +519,7 @@ class Store:
         return self._rows("SELECT * FROM signature WHERE session = ? ORDER BY time", session)
 
     def observers(self, session: str) -> list[str]:
-        """Return everybody who labelled, looked at or signed cells of a session."""
+        """Return everybody who labeled, looked at or signed cells of a session."""
         rows = self._rows(
             "SELECT observer FROM label WHERE session = ? UNION"
             " SELECT observer FROM signature WHERE session = ? ORDER BY 1",

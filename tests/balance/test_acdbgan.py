@@ -47,20 +47,20 @@ def tiny(**changes):
     return ACDBGAN(**(params | changes))
 
 
-def draw(n, colour, rng):
-    """Draw n discs of one colour, each of its own size and place."""
+def draw(n, color, rng):
+    """Draw n discs of one color, each of its own size and place."""
     rows, columns = np.mgrid[:16, :16]
     images = np.full((n, 16, 16, 3), 230, float)
     for image in images:
         middle = 8 + rng.uniform(-2, 2, 2)
         disc = np.hypot(rows - middle[0], columns - middle[1]) < rng.uniform(3, 6)
-        image[disc] = np.array(colour) + rng.normal(0, 12, 3)
+        image[disc] = np.array(color) + rng.normal(0, 12, 3)
     return np.clip(images + rng.normal(0, 5, images.shape), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def discs():
-    """Give 30 common and 12 rare discs of another colour, three to a patient."""
+    """Give 30 common and 12 rare discs of another color, three to a patient."""
     rng = np.random.default_rng(0)
     X = np.concatenate([draw(30, (90, 60, 150), rng), draw(12, (190, 80, 60), rng)])
     y = np.repeat(["common", "rare"], [30, 12])
@@ -440,7 +440,7 @@ def test_pictures_and_history(discs, tmp_path):
     assert np.isfinite(gan.history_.to_numpy()).all()
 
 
-def test_it_learns_the_colour_of_each_class(discs):
+def test_it_learns_the_color_of_each_class(discs):
     X, y, _ = discs
     gan = tiny(max_steps=160, batch_size=16, width=8, lr=4e-3, latent_size=16).fit(X, y)
     means = {

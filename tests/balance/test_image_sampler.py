@@ -51,9 +51,9 @@ def test_cell_maps_go_along(mapped_cells):
 
 
 @pytest.mark.parametrize("sampler", [EditedNearestNeighbours(n_neighbors=3), NearMiss()])
-def test_samplers_that_look_at_neighbours_need_features(uneven, sampler):
+def test_samplers_that_look_at_neighbors_need_features(uneven, sampler):
     X, y, _ = uneven
-    with pytest.raises(ValueError, match=r"chooses by neighbours.*features="):
+    with pytest.raises(ValueError, match=r"chooses by neighbors.*features="):
         ImageSampler(sampler).fit_resample(X, y)
     found = ImageSampler(sampler, features=ColorFeatures())
     X_new, y_new = found.fit_resample(X, y)

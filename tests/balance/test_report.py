@@ -58,13 +58,13 @@ def test_pairs_are_of_different_rows():
     assert len(pairs(1, np.random.default_rng(0))) == 0
 
 
-def draw(n, colour, seed):
+def draw(n, color, seed):
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:16, :16]
     images = np.full((n, 16, 16, 3), 230, float)
     for image in images:
         middle = 8 + rng.uniform(-2, 2, 2)
-        image[np.hypot(rows - middle[0], columns - middle[1]) < rng.uniform(3, 6)] = colour
+        image[np.hypot(rows - middle[0], columns - middle[1]) < rng.uniform(3, 6)] = color
     return np.clip(images + rng.normal(0, 6, images.shape), 0, 255).astype(np.uint8)
 
 

@@ -154,13 +154,13 @@ def test_cells_are_drawn_by_type(model, folder, place):
 
 
 def test_a_model_of_fields_says_so(fields, place):
-    labelled = place / "labelled"
+    labeled = place / "labeled"
     for i, label in enumerate(["few", "many", "few", "many"]):
-        (labelled / label).mkdir(parents=True, exist_ok=True)
+        (labeled / label).mkdir(parents=True, exist_ok=True)
         content = (fields / f"field{i % 2}.png").read_bytes()
-        (labelled / label / f"{i}.png").write_bytes(content)
+        (labeled / label / f"{i}.png").write_bytes(content)
     model = place / "fields.hemaest"
-    done = hemaest("train", labelled, "-r", "color-logistic", "--input", "field", "--folds", 0,
+    done = hemaest("train", labeled, "-r", "color-logistic", "--input", "field", "--folds", 0,
                    "-o", model)  # fmt: skip
     assert done.exit_code == 0, done.output
     assert json.loads(hemaest("info", model, "--json").stdout)["trained_on"]["input"] == "field"

@@ -225,12 +225,12 @@ def test_a_table_with_gaps_says_where(tmp_path, rows, message):
 
 
 @pytest.mark.parametrize("load", [load_raabin, load_taleqani, load_leukemia_folders])
-def test_every_description_tells_licence_and_citation(tmp_path, load):
+def test_every_description_tells_license_and_citation(tmp_path, load):
     put(tmp_path, "Train/Basophil/95-9-15-1_14_1.jpg", "Pre/a.jpg", "ALL/a.png")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the folders of the other sets
         words = load(tmp_path).DESCR.lower()
-    assert "licence" in words and "publishers' page" not in words
+    assert "license" in words and "publishers' page" not in words
     assert np.any([word in words for word in ("et al.", "citation")])
 
 

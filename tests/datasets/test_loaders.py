@@ -67,13 +67,13 @@ def test_broken_files_are_listed_and_the_rest_goes_on(folder):
         put(folder / "blast" / "whole.jpg", size=(90, 90)).read_bytes()[:400]
     )
     (folder / "blast" / "empty.png").write_bytes(b"")
-    put(folder / "blast" / "grey.png", mode="L")
+    put(folder / "blast" / "gray.png", mode="L")
     assert len(load_image_folder(folder).images) == 10
     bunch = load_image_folder(folder, verify=True)
     assert_common(bunch)
     assert len(bunch.images) == 7
-    assert bunch.failures["file"].tolist() == ["blast/cut.jpg", "blast/empty.png", "blast/grey.png"]
-    for name, word in (("cut", "broken"), ("empty", "0 bytes"), ("grey", "grey")):
+    assert bunch.failures["file"].tolist() == ["blast/cut.jpg", "blast/empty.png", "blast/gray.png"]
+    for name, word in (("cut", "broken"), ("empty", "0 bytes"), ("gray", "gray")):
         row = bunch.failures[bunch.failures["file"].str.contains(name)]
         assert word in row["reason"].item()
 

@@ -102,7 +102,7 @@ def test_columns_are_read_by_name(plain):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image ID,class\n1,\n2,4\n", r"1 row\(s\).*1 \(neutrophil\).*'1': ''.* Mend"),
+        ("image ID,class\n1,\n2,4\n", r"1 row\(s\).*1 \(neutrophil\).*'1': ''.* Correct"),
         ("image ID,class\nx,1\n2,7\n1,1\n", r"2 row\(s\).*'x': '1', '2': '7'"),
         ("image ID,class\n1,1\n2,4\n2,3\n", r"1 row\(s\).*once.*'2': '3'"),
         ("image ID\n1\n", r"lacks the column 'class' \(or 'class label'\); it has image ID"),
@@ -170,6 +170,6 @@ def test_what_is_missing_is_described(plain):
         load_segmentation_wbc(plain, dataset=2)
 
 
-def test_the_licence_is_told_as_far_as_it_is_known(plain):
+def test_the_license_is_told_as_far_as_it_is_known(plain):
     descr = load_segmentation_wbc(plain).DESCR
-    assert "Licence: not known" in descr and "Jiangxi Tecom Science Corporation" in descr
+    assert "License: not known" in descr and "Jiangxi Tecom Science Corporation" in descr

@@ -115,7 +115,7 @@ def test_errors_say_what_to_do(given, message):
 
 
 def test_truth_is_of_the_cell_alone_where_a_neighbor_is_drawn_too():
-    cells = make_cells(30, neighbours=1.0, random_state=0)
+    cells = make_cells(30, neighbors=1.0, random_state=0)
     both = cells.masks > 2
     assert both.any(axis=(1, 2)).mean() > 0.5
     for mask, (_, row) in zip(cells.masks, cells.truth.iterrows(), strict=True):

@@ -78,7 +78,7 @@ def test_trait_values_are_clipped_to_the_range():
 
 
 def test_a_cell_is_the_same_at_every_magnification():
-    """Twice the pixels, the same cell: areas in micrometres agree."""
+    """Twice the pixels, the same cell: areas in micrometers agree."""
     coarse = make_cells(12, image_size=96, field=30.0, random_state=5)
     fine = make_cells(12, image_size=288, field=30.0, random_state=5)
     np.testing.assert_allclose(coarse.truth.cell_area * 9, fine.truth.cell_area, rtol=0.03)
@@ -118,8 +118,8 @@ def test_shifts_are_in_the_truth():
     assert (off.truth[["lab_shift", "patient_shift", "confound_shift"]] == 0).all(axis=None)
 
 
-def test_a_confound_gives_the_class_away_by_colour():
-    """Where there is no cell, colour says nothing of the class, unless it is confounded."""
+def test_a_confound_gives_the_class_away_by_color():
+    """Where there is no cell, color says nothing of the class, unless it is confounded."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
@@ -144,8 +144,8 @@ def test_labs_take_the_stains_in_turn():
     assert set(mixed.truth.stain) == set(load_stains())
 
 
-def test_neighbours_are_cell_two():
-    cells = make_cells(30, neighbours=1.0, image_size=96, random_state=0)
+def test_neighbors_are_cell_two():
+    cells = make_cells(30, neighbors=1.0, image_size=96, random_state=0)
     assert {3, 4} & set(np.unique(cells.masks))
     alone = make_cells(30, image_size=96, random_state=0)
     assert set(np.unique(alone.masks)) == {0, 1, 2}

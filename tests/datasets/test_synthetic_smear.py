@@ -45,7 +45,7 @@ def test_same_seed_same_bytes(smear, n_jobs):
 
 
 def test_tiles_leave_no_seam(smear, monkeypatch):
-    """Drawn in small tiles the map is the same, and colours differ by sensor noise alone."""
+    """Drawn in small tiles the map is the same, and colors differ by sensor noise alone."""
     monkeypatch.setattr(_film, "TILE", 96)
     tiled = make_smear((300, 420), n_cells=12, random_state=3)
     np.testing.assert_array_equal(tiled.cell_map, smear.cell_map)

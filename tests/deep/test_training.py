@@ -501,7 +501,7 @@ def test_settings_change_what_is_learnt(data):
         assert (small(max_epochs=2, **change).fit(X, y).predict_proba(X) != plain).any(), change
 
 
-def test_adapted_statistics_undo_a_change_of_colour(data):
+def test_adapted_statistics_undo_a_change_of_color(data):
     X, y, _ = data
     model = small(max_epochs=10, augment=None).fit(X, y)
     other_lab = (X * 0.5 + 110).astype(np.uint8)

@@ -74,7 +74,7 @@ def test_ready_made_weights_are_named(tmp_path):
     used = weights_used(Pipeline([("net", Net(str(path)))]))
     assert used["net"]["file"] == "w.safetensors" and len(used["net"]["sha256"]) == 64
     named = weights_used(Net(True))["weights"]
-    assert named["licence"] == "apache-2.0" and "resnet50" in named["source"]
+    assert named["license"] == "apache-2.0" and "resnet50" in named["source"]
     assert weights_used(Net(False)) == {}
 
 

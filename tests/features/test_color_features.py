@@ -56,9 +56,9 @@ def test_rgb_statistics_are_exact():
 def test_order_of_pixels_does_not_matter():
     image = noise_with_map()
     turned = np.ascontiguousarray(np.rot90(image))
-    colour = ColorFeatures().fit(image[None])
+    color = ColorFeatures().fit(image[None])
     np.testing.assert_allclose(
-        colour.transform(image[None]), colour.transform(turned[None]), rtol=1e-9, atol=1e-9
+        color.transform(image[None]), color.transform(turned[None]), rtol=1e-9, atol=1e-9
     )
 
 

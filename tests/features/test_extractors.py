@@ -134,7 +134,7 @@ def test_granules_and_vacuoles_of_a_drawn_cell():
     assert got["cytoplasm_vacuole_fraction"] == pytest.approx(16 / cytoplasm)
 
 
-def test_shares_of_colours_sum_to_one(cells):
+def test_shares_of_colors_sum_to_one(cells):
     got = frame(ColorFeatures(), cells[0][:10])
     for region in ("cytoplasm", "nucleus"):
         for kind in ("a", "l"):

@@ -21,15 +21,15 @@ def regions(seed, size=64):
     return np.digitize(noise, np.quantile(noise, [0.3, 0.6])).astype(np.uint8)
 
 
-def glcm(grey, region):
+def glcm(gray, region):
     out = np.empty((2, _glcm.SIZE))
-    _glcm.measure_glcm(grey, region, *_glcm.TABLES, out)
+    _glcm.measure_glcm(gray, region, *_glcm.TABLES, out)
     return [dict(zip(_glcm.definitions(), row, strict=True)) for row in out]
 
 
-def matrices(grey, inside):
+def matrices(gray, inside):
     """Return the normalized matrices of the pairs inside a mask, by scikit-image."""
-    levels = np.where(inside, grey >> 3, 32).astype(np.uint8)
+    levels = np.where(inside, gray >> 3, 32).astype(np.uint8)
     counts = graycomatrix(levels, _glcm.DISTANCES, ANGLES, levels=33, symmetric=True)
     counts = counts[:32, :32].astype(float)
     return counts / counts.sum((0, 1))
@@ -37,9 +37,9 @@ def matrices(grey, inside):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_co_occurrence_agrees_with_scikit_image(seed):
-    grey, region = grain(seed, seed), regions(seed)
-    for k, got in enumerate(glcm(grey, region), start=1):
-        want = matrices(grey, region == k)
+    gray, region = grain(seed, seed), regions(seed)
+    for k, got in enumerate(glcm(gray, region), start=1):
+        want = matrices(gray, region == k)
         for name in _glcm._PROPERTIES:
             for values, d in zip(graycoprops(want, name), _glcm.DISTANCES, strict=True):
                 assert got[f"glcm_{name}_d{d}_mean"] == pytest.approx(values.mean(), abs=1e-9)
@@ -79,9 +79,9 @@ def haralick(p):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_haralick_by_definition(seed):
-    grey, region = grain(seed, 1 + seed), regions(seed)
-    for k, got in enumerate(glcm(grey, region), start=1):
-        want = matrices(grey, region == k)[:, :, 0]
+    gray, region = grain(seed, 1 + seed), regions(seed)
+    for k, got in enumerate(glcm(gray, region), start=1):
+        want = matrices(gray, region == k)[:, :, 0]
         rows = [haralick(want[:, :, angle]) for angle in range(4)]
         for name in rows[0]:
             mean = np.mean([row[name] for row in rows])
@@ -103,21 +103,21 @@ def test_bounds_of_co_occurrence(seed):
 @pytest.mark.parametrize(("points", "radius"), _patterns.CIRCLES)
 @pytest.mark.parametrize("smooth", [0, 2, 8])
 def test_binary_patterns_agree_with_scikit_image(points, radius, smooth):
-    grey = grain(9, smooth) if smooth < 8 else np.full((30, 30), 77, np.uint8)
+    gray = grain(9, smooth) if smooth < 8 else np.full((30, 30), 77, np.uint8)
     corners, weights, bins = dict(zip(_patterns.CIRCLES, _patterns.LBP_TABLES, strict=True))[
         points, radius
     ]
-    framed = np.pad(grey, _patterns.PAD).astype(float)
+    framed = np.pad(gray, _patterns.PAD).astype(float)
     codes = _patterns.patterns(framed, corners, weights)[3:-3, 3:-3]
-    want = local_binary_pattern(grey, points, radius, "uniform")
+    want = local_binary_pattern(gray, points, radius, "uniform")
     inside = np.s_[2:-2, 2:-2]
     np.testing.assert_array_equal(bins[codes][inside], want[inside])
 
 
-def masked_opening(grey, mask, radius):
+def masked_opening(gray, mask, radius):
     """Return an opening with an octagon that sees the mask alone, by scikit-image."""
     shapes = [footprint_rectangle((3, 3)) if r % 2 == 0 else CROSS for r in range(1, radius + 1)]
-    low = np.where(mask, grey, 255).astype(np.uint8)
+    low = np.where(mask, gray, 255).astype(np.uint8)
     for shape in shapes:
         low = np.where(mask, erosion(low, shape), 255).astype(np.uint8)
     up = np.where(mask, low, 0).astype(np.uint8)
@@ -128,11 +128,11 @@ def masked_opening(grey, mask, radius):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_granularity_against_plain_openings(seed):
-    grey, mask = np.pad(grain(seed, 1), 1), np.pad(regions(seed) == 2, 1)
+    gray, mask = np.pad(grain(seed, 1), 1), np.pad(regions(seed) == 2, 1)
     out = np.empty(_patterns.N_GRANULARITY)
-    _patterns.measure_granularity(grey, mask.astype(np.uint8), out)
+    _patterns.measure_granularity(gray, mask.astype(np.uint8), out)
     got = dict(zip(_patterns.GRANULARITY_DEFINITIONS, out, strict=True))
-    for kind, picture in (("dark", 255 - grey), ("light", grey)):
+    for kind, picture in (("dark", 255 - gray), ("light", gray)):
         volumes = [int(picture[mask].sum())]
         volumes += [int(masked_opening(picture, mask, r)[mask].sum()) for r in range(1, 5)]
         for r in range(1, 5):
@@ -141,11 +141,11 @@ def test_granularity_against_plain_openings(seed):
 
 
 def test_fractal_dimension_grows_with_roughness():
-    def dimension(grey):
+    def dimension(gray):
         out = np.empty(_patterns.N_GRANULARITY)
-        mask = np.zeros(grey.shape, np.uint8)
+        mask = np.zeros(gray.shape, np.uint8)
         mask[1:-1, 1:-1] = 1
-        _patterns.measure_granularity(grey, mask, out)
+        _patterns.measure_granularity(gray, mask, out)
         return out[-1]
 
     flat = dimension(np.full((40, 40), 9, np.uint8))
@@ -165,13 +165,13 @@ def test_parts_are_those_of_scipy():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_otsu_is_that_of_scikit_image(seed):
-    grey = grain(seed, 3)
-    counts = np.bincount(grey.ravel(), minlength=256)
+    gray = grain(seed, 3)
+    counts = np.bincount(gray.ravel(), minlength=256)
     threshold, dark, light, between = _chromatin.otsu(counts)
-    assert threshold == threshold_otsu(grey)
-    assert dark == pytest.approx(grey[grey <= threshold].mean())
-    assert light == pytest.approx(grey[grey > threshold].mean())
+    assert threshold == threshold_otsu(gray)
+    assert dark == pytest.approx(gray[gray <= threshold].mean())
+    assert light == pytest.approx(gray[gray > threshold].mean())
     within = sum(
-        part.var() * part.size for part in (grey[grey <= threshold], grey[grey > threshold])
+        part.var() * part.size for part in (gray[gray <= threshold], gray[gray > threshold])
     )
-    assert between + within / grey.size == pytest.approx(grey.var())
+    assert between + within / gray.size == pytest.approx(gray.var())

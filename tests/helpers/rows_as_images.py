@@ -8,10 +8,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 def rows_to_images(rows, channels):
     """Return each row of a table as an image (1, width, channels), a fixed map of its values."""
-    grey = np.clip(np.rint(128 + 24 * np.asarray(rows, float)), 0, 255).astype(np.uint8)
-    images = np.repeat(grey[:, None, :, None], channels, axis=3)
+    gray = np.clip(np.rint(128 + 24 * np.asarray(rows, float)), 0, 255).astype(np.uint8)
+    images = np.repeat(gray[:, None, :, None], channels, axis=3)
     if channels == 4:
-        width = grey.shape[1]
+        width = gray.shape[1]
         images[..., 3] = 1 + (np.arange(width) >= width // 2)
     return images
 

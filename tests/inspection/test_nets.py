@@ -94,9 +94,9 @@ def test_one_call_on_a_fitted_pipeline(cells, model):
 def test_wrong_estimators_classes_and_layers_are_answered(cells, model, transformer):
     X, y = cells
     X = X[..., :3]
-    colour = Pipeline([("f", ColorFeatures()), ("c", LogisticRegression(max_iter=5000))]).fit(X, y)
+    color = Pipeline([("f", ColorFeatures()), ("c", LogisticRegression(max_iter=5000))]).fit(X, y)
     with pytest.raises(TypeError, match="ends in LogisticRegression"):
-        GradCAM.from_estimator(colour, X)
+        GradCAM.from_estimator(color, X)
     with pytest.raises(ValueError, match="no class of the model"):
         GradCAM.from_estimator(model, X[:2], target="huge")
     with pytest.raises(ValueError, match="no module"):
@@ -163,7 +163,7 @@ def test_shares_and_faint_heat():
     assert (overlay(image, np.ones((4, 4)))[0, 0] != overlay(image, point)[0, 0]).any()
 
 
-def test_the_gallery_sorts_by_confidence_and_colours_by_truth(cells):
+def test_the_gallery_sorts_by_confidence_and_colors_by_truth(cells):
     X, y = cells
     proba = np.tile([0.6, 0.4], (32, 1)) + np.linspace(0, 0.3, 32)[:, None] * [1, -1]
     display = ErrorGalleryDisplay(X, y, proba, ["large", "small"])

@@ -26,8 +26,8 @@ def test_pictures_keep_their_shape_and_order(cells):
         left, right, bottom, top = drawn.get_extent()
         height, width = image.shape[:2]
         assert np.isclose((right - left) / (bottom - top), width / height)
-    centres = [np.mean(drawn.get_extent()[:2]) for drawn in ax.images[:3]]
-    assert centres == sorted(centres)
+    centers = [np.mean(drawn.get_extent()[:2]) for drawn in ax.images[:3]]
+    assert centers == sorted(centers)
 
 
 def test_equal_column_names_are_written_once(cells):

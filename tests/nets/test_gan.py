@@ -97,7 +97,7 @@ def test_a_shift_moves_whole_pixels():
     torch.testing.assert_close(moved[:, :, 2:], image[:, :, :6])
 
 
-def test_no_noise_changes_no_colour_and_cuts_are_square():
+def test_no_noise_changes_no_color_and_cuts_are_square():
     image = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(jitter_color(image, torch.zeros(2, 3), 0.5), image)
     hidden = cut_out(torch.ones(1, 1, 8, 8), torch.zeros(1, 2), 0.5)

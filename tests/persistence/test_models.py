@@ -38,7 +38,7 @@ MODELS = {
     "forest": RandomForestClassifier(5, random_state=0),
     "trees": ExtraTreesClassifier(5, random_state=0),
     "boosting": HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=2, random_state=0),
-    "neighbours": KNeighborsClassifier(3, algorithm="kd_tree"),
+    "neighbors": KNeighborsClassifier(3, algorithm="kd_tree"),
     "svm": SVC(),
     "perceptron": MLPClassifier((4,), max_iter=2000, random_state=0),
     "calibrated": CalibratedClassifierCV(LogisticRegression(), cv=2),

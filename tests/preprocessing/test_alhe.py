@@ -67,10 +67,10 @@ def luma(image):
     return image[..., :3] @ np.array([77, 150, 29]) / 256
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (90, 40, 130), (255, 0, 0)])
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (90, 40, 130), (255, 0, 0)])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 3), (40, 64)])
-def test_one_colour_stays(colour, shape):
-    image = np.full((1, *shape, 3), colour, np.uint8)
+def test_one_color_stays(color, shape):
+    image = np.full((1, *shape, 3), color, np.uint8)
     np.testing.assert_array_equal(AdaptiveLocalHistogramEnhancer().fit_transform(image), image)
 
 
@@ -111,8 +111,8 @@ def test_a_pixel_lies_between_the_curves_of_its_four_tiles(cell):
     """Compute single pixels from the definition, in floats, one by one."""
     result = AdaptiveLocalHistogramEnhancer(tiles=4).fit_transform([cell])[0]
     rng = np.random.default_rng(0)
-    grey = luma(cell)
-    level = np.floor(grey + 0.5).astype(int)
+    gray = luma(cell)
+    level = np.floor(gray + 0.5).astype(int)
     curves = np.empty((4, 4, 256))
     for i in range(4):
         for j in range(4):
@@ -145,10 +145,10 @@ def test_curves_rise_and_stay_in_range():
 def test_low_contrast_and_rich_tiles_get_more():
     levels = np.arange(256)
 
-    def slope(centre, spread, noise=6.0):
-        counts = np.exp(-0.5 * ((levels - centre) / spread) ** 2) * 1000
+    def slope(center, spread, noise=6.0):
+        counts = np.exp(-0.5 * ((levels - center) / spread) ** 2) * 1000
         curve = enhancement_curves(counts, 3.0, noise)
-        return (curve[centre + 4] - curve[centre - 4]) / 8
+        return (curve[center + 4] - curve[center - 4]) / 8
 
     assert slope(128, 12) > slope(128, 60)
     assert slope(128, 12) > slope(128, 2)
@@ -164,7 +164,7 @@ def test_one_tile_is_the_whole_image_and_together_with_itself(cell):
     np.testing.assert_array_equal(after, after[first][which.ravel()])
 
 
-def test_neighbouring_tiles_agree_together(cell):
+def test_neighboring_tiles_agree_together(cell):
     enhancer = AdaptiveLocalHistogramEnhancer()
     halves = to_object_array([cell[:60], cell[40:]])
     one, other = enhancer.enhance_together(halves)

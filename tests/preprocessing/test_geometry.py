@@ -35,7 +35,7 @@ def test_a_square_stays_a_square(shape, mode):
     image = np.full((*shape, 3), 240, np.uint8)
     result = Resize(64, mode=mode).fit_transform([image])[0]
     assert result.shape == (64, 64, 3)
-    # the border is the image's own colour, so padding cannot be told from plasma
+    # the border is the image's own color, so padding cannot be told from plasma
     assert (result == 240).all()
 
 
@@ -49,7 +49,7 @@ def test_aspect_is_kept():
     assert np.ptp(rows) == np.ptp(columns) == 9
 
 
-def test_the_map_moves_by_nearest_neighbour():
+def test_the_map_moves_by_nearest_neighbor():
     image = square_cell(64, 64, 10, 10, 31)
     for size in (17, 40, 100):
         labels = Resize(size).fit_transform(image[None])[0, ..., 3]
@@ -58,7 +58,7 @@ def test_the_map_moves_by_nearest_neighbour():
         assert share == pytest.approx((image[..., 3] > 0).mean(), abs=0.08)
 
 
-def test_padding_is_the_median_colour_of_the_border():
+def test_padding_is_the_median_color_of_the_border():
     image = np.full((10, 20, 3), (230, 220, 210), np.uint8)
     image[3:7, 5:15] = 0
     image[0, 0] = 0

@@ -72,7 +72,7 @@ def test_with_a_segmenter_a_net_sees_the_cell_cut_out(name, cells):
     np.testing.assert_array_equal(recipe.predict_proba(X), alone.predict_proba(cut))
 
 
-class ColoursOnly(BaseEstimator):
+class ColorsOnly(BaseEstimator):
     """A sampler that, as a GAN, can do nothing with cell maps."""
 
     def fit_resample(self, X, y):
@@ -85,7 +85,7 @@ def test_a_sampler_of_a_net_gets_no_cell_maps(mapped_cells):
     ragged = to_object_array([image[k % 2 :] for k, image in enumerate(X)])
     net = ImageClassifier("cellnet", image_size=32, max_epochs=1, backbone_options=TINY)
     for images in (X, ragged):
-        net.set_params(resampler=ColoursOnly(), random_state=0).fit(images, y)
+        net.set_params(resampler=ColorsOnly(), random_state=0).fit(images, y)
         plain = clone(net).set_params(resampler=None).fit(images, y)
         np.testing.assert_array_equal(net.predict_proba(images), plain.predict_proba(images))
 

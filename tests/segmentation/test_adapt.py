@@ -1,4 +1,4 @@
-"""The network's shares fitted to the colours of one picture."""
+"""The network's shares fitted to the colors of one picture."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def drawn():
     return standardize(image.clip(0, 255).astype(np.uint8)), shares.astype(np.float32)
 
 
-def test_borders_move_to_where_the_colour_changes(drawn):
+def test_borders_move_to_where_the_color_changes(drawn):
     density, shares = drawn
     after = adapted(density, shares, shares[..., 0] < 0.5)
     for part, radius in ((slice(2, 3), 20), (slice(1, 3), 34)):

@@ -1,4 +1,4 @@
-"""The colour models agree with scipy's and with what k-means is."""
+"""The color models agree with scipy's and with what k-means is."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from hemaest.segmentation import _color_models
 @pytest.fixture
 def points():
     rng = np.random.default_rng(0)
-    centres = np.array([[20.0, 10, -10], [60, 30, -30], [90, 0, 5]])
-    return (centres[np.arange(600) % 3] + rng.normal(0, 4, (600, 3))).astype(np.float32)
+    centers = np.array([[20.0, 10, -10], [60, 30, -30], [90, 0, 5]])
+    return (centers[np.arange(600) % 3] + rng.normal(0, 4, (600, 3))).astype(np.float32)
 
 
 def plain(points, mean, covariance):
@@ -34,13 +34,13 @@ def test_a_mixture_is_the_sum_of_its_clusters(points):
     np.testing.assert_allclose(got, logsumexp(logs, axis=0), rtol=1e-4, atol=1e-3)
 
 
-def test_centres_are_the_means_of_their_points(points):
-    centres = _color_models.kmeans(points, 3, rounds=50)
-    distance = np.linalg.norm(points[:, None] - centres, axis=2)
-    member = _color_models.nearest(points, centres)
+def test_centers_are_the_means_of_their_points(points):
+    centers = _color_models.kmeans(points, 3, rounds=50)
+    distance = np.linalg.norm(points[:, None] - centers, axis=2)
+    member = _color_models.nearest(points, centers)
     assert (member == distance.argmin(axis=1)).all()
     means = np.stack([points[member == j].mean(axis=0) for j in range(3)])
-    np.testing.assert_allclose(centres, means, atol=0.1)
+    np.testing.assert_allclose(centers, means, atol=0.1)
 
 
 def test_a_view_that_is_not_contiguous_gives_the_same(points):

@@ -14,17 +14,17 @@ PLASMA, CYTOPLASM, NUCLEUS, RED_CELL = (
 )
 
 
-def disk(size, centre, radius):
+def disk(size, center, radius):
     yy, xx = np.mgrid[:size, :size]
-    return np.hypot(yy - centre[0], xx - centre[1]) < radius
+    return np.hypot(yy - center[0], xx - center[1]) < radius
 
 
 def draw(size=128, lobes=(((64, 64), 22),), cell=((64, 64), 36), red=(), seed=0):
     """Draw a cell; return the image and its true map."""
     image = np.full((size, size, 3), PLASMA, float)
     truth = np.zeros((size, size), np.uint8)
-    for centre, radius in red:
-        image[disk(size, centre, radius)] = RED_CELL
+    for center, radius in red:
+        image[disk(size, center, radius)] = RED_CELL
     if cell:
         image[disk(size, *cell)] = CYTOPLASM
         truth[disk(size, *cell)] = 1
@@ -130,11 +130,11 @@ def test_a_map_that_is_there_is_replaced():
     np.testing.assert_array_equal(segmenter.transform(old), once)
 
 
-def field(centres, size=240, red=()):
-    lobes = tuple((c, 14) for c in centres)
+def field(centers, size=240, red=()):
+    lobes = tuple((c, 14) for c in centers)
     image, truth = draw(size, lobes, None, red)
-    for centre in centres:
-        ring = disk(size, centre, 22) & (truth == 0)
+    for center in centers:
+        ring = disk(size, center, 22) & (truth == 0)
         image[ring] = CYTOPLASM
         truth[ring] = 1
     return image, truth

@@ -1,4 +1,4 @@
-"""The methods once more: plainly, in float64, with scikit-image's own colour conversions."""
+"""The methods once more: plainly, in float64, with scikit-image's own color conversions."""
 
 import numpy as np
 from skimage.color import rgb2lab

@@ -24,8 +24,8 @@ CONSTANT = {
 }
 
 
-def constant(colour, size=24):
-    return np.full((1, size, size, 3), colour, np.uint8)
+def constant(color, size=24):
+    return np.full((1, size, size, 3), color, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,12 @@ def target():
 
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS, ids=repr)
-@pytest.mark.parametrize("colour", CONSTANT)
-def test_one_colour_passes_unchanged(normalizer, colour, target):
+@pytest.mark.parametrize("color", CONSTANT)
+def test_one_color_passes_unchanged(normalizer, color, target):
     normalizer.fit(target)
-    image = constant(CONSTANT[colour])
+    image = constant(CONSTANT[color])
     if not normalizer.is_degenerate(image)[0]:
-        # with known stains one colour does tell their strength
+        # with known stains one color does tell their strength
         assert getattr(normalizer, "basis", None) == "giemsa"
         return
     with pytest.warns(UserWarning, match=r"1 image\(s\) have too little stain"):
@@ -105,15 +105,15 @@ def test_raise_names_the_images(target):
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS[:4], ids=repr)
 @pytest.mark.filterwarnings("ignore:.*too little stain")
-def test_target_mode_neither_blackens_nor_colours_glass(normalizer, target):
+def test_target_mode_neither_blackens_nor_colors_glass(normalizer, target):
     normalizer = normalizer.__class__(mask=normalizer.mask, on_degenerate="target").fit(target)
-    for colour in ("white", "off white"):
-        image = constant(CONSTANT[colour])
+    for color in ("white", "off white"):
+        image = constant(CONSTANT[color])
         np.testing.assert_array_equal(normalizer.transform(image), image)
     assert np.isfinite(normalizer.transform(constant(CONSTANT["violet"])).astype(float)).all()
 
 
-def test_target_mode_matches_the_strength_of_one_colour(target):
+def test_target_mode_matches_the_strength_of_one_color(target):
     normalizer = MacenkoNormalizer(light="white", on_degenerate="target").fit(target)
     image = constant((160, 150, 200))
     with pytest.warns(UserWarning, match="taken from the target"):

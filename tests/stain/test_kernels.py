@@ -15,15 +15,15 @@ OFF = np.float32(0)
 
 
 @pytest.fixture(scope="module")
-def colours():
+def colors():
     axis = np.r_[np.arange(0, 256, 6), 1, 2, 3, 254, 255].astype(np.uint8)
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(1, -1, 3)
 
 
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("name", ["apply_density", "apply_lab"])
-def test_the_identity_returns_every_colour(module, name, colours):
-    flat, step, _ = flatten(colours).where
+def test_the_identity_returns_every_color(module, name, colors):
+    flat, step, _ = flatten(colors).where
     out = np.empty_like(flat)
     getattr(module, name)(flat, step, EYE, STILL, OFF, OFF, out)
     np.testing.assert_array_equal(out, flat)
@@ -31,10 +31,10 @@ def test_the_identity_returns_every_colour(module, name, colours):
 
 @pytest.mark.parametrize("name", ["apply_density", "apply_lab"])
 @pytest.mark.parametrize("limits", [(OFF, OFF), (np.float32(0.1), np.float32(0.3))])
-def test_compiled_and_plain_write_the_same_within_a_level(name, limits, colours):
+def test_compiled_and_plain_write_the_same_within_a_level(name, limits, colors):
     matrix = np.float32([[0.9, 0.1, -0.05], [0.02, 1.15, -0.1], [-0.03, 0.05, 0.95]])
     move = np.float32([0.03, -0.02, 0.01])
-    flat, step, _ = flatten(colours).where
+    flat, step, _ = flatten(colors).where
     results = []
     for module in MODULES:
         results.append(np.empty_like(flat))
@@ -78,13 +78,13 @@ def test_measures_agree(step, tiles):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_luminosity_keeps_what_is_darker_than_lightness_80(module, colours):
-    kept, n = module.foreground(*flatten(colours).where, *LIMITS["luminosity"])
-    grade = lightness(colours[0])
+def test_luminosity_keeps_what_is_darker_than_lightness_80(module, colors):
+    kept, n = module.foreground(*flatten(colors).where, *LIMITS["luminosity"])
+    grade = lightness(colors[0])
     clear = np.abs(grade - 80) > 0.01
     inside = {tuple(c) for c in kept[: 4 * n].reshape(n, 4)[:, :3].tolist()}
-    for colour, dark in zip(colours[0][clear][::50], (grade < 80)[clear][::50], strict=True):
-        assert (tuple(colour.tolist()) in inside) == dark
+    for color, dark in zip(colors[0][clear][::50], (grade < 80)[clear][::50], strict=True):
+        assert (tuple(color.tolist()) in inside) == dark
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -100,7 +100,7 @@ def test_bright_levels_are_order_statistics(module, stride, tiles):
 @pytest.mark.parametrize("size", [1, 7, 200, 5000])
 def test_spread_densities_take_one_pixel_of_each_stretch(size):
     n = 1000
-    # the place of a pixel, written as its colour
+    # the place of a pixel, written as its color
     flat = np.stack([np.arange(n) // 250, np.arange(n) % 250, np.zeros(n)], axis=1)
     flat = flat.astype(np.uint8).ravel()
     for module in MODULES:

@@ -148,7 +148,7 @@ def test_the_medoid_of_many_images_takes_no_table_of_all_pairs():
 
 
 @pytest.mark.parametrize("Normalizer", NORMALIZERS)
-def test_tiles_of_one_slide_keep_equal_colours_equal(Normalizer):
+def test_tiles_of_one_slide_keep_equal_colors_equal(Normalizer):
     slide = draw_stained(5, size=96, strength=(0.6, 1.3))
     tiles = np.stack([slide[:48], slide[40:88]])
     normalizer = Normalizer().fit([draw_stained(0)])

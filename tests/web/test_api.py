@@ -49,7 +49,7 @@ def test_from_labels_to_a_signed_report(client, app, tmp_path):
     pdf = client.get(f"{at}/export/pdf", params=WHO)
     assert pdf.headers["content-type"] == "application/pdf" and pdf.content.startswith(b"%PDF-")
     events = [e["event"] for e in client.get(f"{at}/log").json()]
-    assert events[-3:] == ["labelled", "seen", "signed"]
+    assert events[-3:] == ["labeled", "seen", "signed"]
 
 
 def test_every_export_holds_the_cells(client, app, tmp_path):

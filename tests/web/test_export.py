@@ -107,9 +107,9 @@ def test_what_is_no_correction_is_refused_in_words(content):
         _export.read_corrections(content, FIELDS, CELLS)
 
 
-def test_the_labelled_folder_holds_what_was_identified_under_names_of_its_own():
+def test_the_labeled_folder_holds_what_was_identified_under_names_of_its_own():
     cells = [*CELLS, cell(5, "Ph+"), cell(6, "Ph?")]
-    data = _export.labelled_folder(FIELDS, cells, lambda c: str(c["id"]).encode())
+    data = _export.labeled_folder(FIELDS, cells, lambda c: str(c["id"]).encode())
     archive = zipfile.ZipFile(io.BytesIO(data))
     content = {archive.read(n) for n in archive.namelist()}
     assert content == {b"1", b"2", b"5", b"6"}

@@ -207,7 +207,7 @@ def test_from_upload_to_signed_pdf_with_a_reload_and_a_killed_server(server, new
     session = store.sessions()[0]["id"]
     own = {str(c["id"]): c["label"] for c in store.cells(session, "Dr. Ada")}
     assert own[first] == "eosinophil" and len(own) == n_cells
-    steps = [e["details"].get("type") for e in store.log(session) if e["event"] == "labelled"]
+    steps = [e["details"].get("type") for e in store.log(session) if e["event"] == "labeled"]
     assert steps == ["basophil", "blast", "eosinophil"]
     store.close()
 
@@ -226,7 +226,7 @@ def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page, tmp_path
         name, key = truth[number % 3]
         wanted[number] = name
         page.keyboard.press(key)
-        # the next cell that was not labelled yet
+        # the next cell that was not labeled yet
         while page.evaluate(
             "document.activeElement.querySelector('.mark')?.textContent === '✓'"
         ) and len(wanted) < len(kinds):
@@ -239,7 +239,7 @@ def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page, tmp_path
     page.wait_for_selector("#sign-content h2")
     store = Store(tmp_path / "review.sqlite")
     assert {c["id"]: c["label"] for c in store.cells(session, "Dr. Keys")} == wanted
-    assert sum(e["event"] == "labelled" for e in store.log(session)) == len(kinds)
+    assert sum(e["event"] == "labeled" for e in store.log(session)) == len(kinds)
     store.close()
 
 

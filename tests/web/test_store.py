@@ -98,7 +98,7 @@ def test_the_log_holds_every_step_and_cannot_be_changed(store, tmp_path):
     store.sign(session, "A", {"note": ""})
     events = [e["event"] for e in store.log(session)]
     assert events == [
-        "session opened", "field added", "field analyzed", "labelled", "undone", "signed",
+        "session opened", "field added", "field analyzed", "labeled", "undone", "signed",
     ]  # fmt: skip
     other = sqlite3.connect(tmp_path / "review.sqlite")
     for query in ("DELETE FROM log", "UPDATE log SET observer = 'B'"):
@@ -180,7 +180,7 @@ def test_no_label_that_was_acknowledged_is_lost_when_the_process_is_killed(tmp_p
             acknowledged = 1 + len(process.stdout.read().splitlines())
         store = Store(path)
         done = store.steps(session, "A")["undo"] - before
-        logged = sum(e["event"] == "labelled" for e in store.log(session))
+        logged = sum(e["event"] == "labeled" for e in store.log(session))
         assert acknowledged <= done <= acknowledged + 1
         assert logged == store.steps(session, "A")["undo"]
         store.close()

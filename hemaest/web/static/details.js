@@ -15,7 +15,7 @@ async function referenceTypes() {
 export function start() {
   on("current", draw);
   on("cells", draw);
-  on("labelled", draw);
+  on("labeled", draw);
 }
 
 function draw() {

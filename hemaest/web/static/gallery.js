@@ -20,7 +20,7 @@ export function start() {
   box.addEventListener("dragstart", drag);
   for (const name of ["dragover", "dragleave", "drop"]) box.addEventListener(name, dropped);
   on("cells", draw);
-  on("labelled", ({ ids, before }) => move(ids, before));
+  on("labeled", ({ ids, before }) => move(ids, before));
   on("steps", steps);
 }
 

@@ -26,7 +26,7 @@ export function start() {
   byId("view").addEventListener("keydown", key);
   on("fields", fields);
   on("cells", paint);
-  on("labelled", paint);
+  on("labeled", paint);
   on("current", paint);
 }
 

@@ -31,7 +31,7 @@ export async function label(ids, name) {
   if (state.signed || !ids.length) { tell("refused"); return; }
   const before = new Map(ids.map((id) => [id, state.cells.get(id).label]));
   for (const id of ids) Object.assign(state.cells.get(id), { label: name, reviewed: 1, seen: 1 });
-  tell("labelled", { ids, before });
+  tell("labeled", { ids, before });
   try {
     state.steps = await change("POST", path("/labels"), { observer: state.observer, cells: ids, type: name });
     tell("steps");
