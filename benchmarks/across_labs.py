@@ -27,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks._results import data_folder, interval, remembered, write_section
 from hemaest._tables import format_table
-from hemaest.datasets import load_bccd
-from hemaest.features import ColorFeatures, HandcraftedFeatures
+from hemaest.datasets import load_bccd, make_cells
+from hemaest.features import HandcraftedFeatures
 from hemaest.images import as_array, read_image, to_object_array
 from hemaest.pretrained import load_pretrained
 from hemaest.segmentation import CellSegmenter
@@ -123,6 +123,13 @@ def handcrafted(images: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def feature_names() -> list[str]:
+    """Return the names of the handcrafted features."""
+    drawn = make_cells(1, random_state=0)
+    mapped = np.concatenate([drawn.images, drawn.masks[..., None]], axis=3)
+    return HandcraftedFeatures().fit(mapped).get_feature_names_out().tolist()
+
+
 def per_image(images: np.ndarray) -> np.ndarray:
     """Stretch each channel of each image from its 2nd to its 98th percentile."""
     out = []
@@ -135,8 +142,6 @@ def per_image(images: np.ndarray) -> np.ndarray:
 
 def reinhard(images: np.ndarray) -> np.ndarray:
     """Bring each image to the mean and spread of one fixed rendered cell."""
-    from hemaest.datasets import make_cells
-
     target = make_cells(8, classes=["neutrophil"], random_state=0).images
     return ReinhardNormalizer().fit(target).transform(images)
 
@@ -181,9 +186,8 @@ class Table:
     def __init__(self, labs: list[Lab], cache: Path, per_type: int) -> None:
         self.labs, self.cache, self.per_type = labs, cache, per_type
         self.version = load_pretrained("blood-cells").card_.sha256[:8]
-        self.colors = set(ColorFeatures().get_feature_names_out())
-        names = HandcraftedFeatures().get_feature_names_out()
-        self.shape = np.array([not any(c in n for c in COLOR_WORDS) for n in names])
+        self.names = feature_names()
+        self.shape = np.array([not any(c in n for c in COLOR_WORDS) for n in self.names])
 
     def of(self, lab: Lab, kind: str) -> np.ndarray:
         """Return the features of one kind of one laboratory, missing ones as the median."""
@@ -333,7 +337,7 @@ def attributes(table: Table) -> str:
     files = chosen["file"].str.split("/").str[-1]
     known = files.isin(noted.index).to_numpy()
     X = table.of(table.labs[0], "handcrafted")[known]
-    names = list(HandcraftedFeatures().get_feature_names_out())
+    names = table.names
     rows = []
     for attribute in [c for c in noted.columns if c != "label"]:
         y = noted.loc[files[known], attribute].to_numpy(dtype=str)
