@@ -186,7 +186,7 @@ class BloodCellClassifier(
     embed = transform
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """Return how familiar each crop is: the log-odds that it shows a stained film.
+        """Return how familiar each crop is: the log-odds of a stained film, above a threshold.
 
         Parameters
         ----------
@@ -196,9 +196,9 @@ class BloodCellClassifier(
         Returns
         -------
         scores : float array of shape (n,)
-            Below 0 the crop is unlike everything that was rendered for training.
+            Below 0 the crop is less familiar than 99 of 100 rendered crops.
         """
-        return self.look(X)[0].familiar
+        return self.look(X)[0].familiar - self._calibration.get("familiar", 0.0)
 
     def to_onnx(self, path: str | Path) -> Path:
         """Write the network to an ONNX file, compared with onnxruntime.

@@ -331,7 +331,10 @@ def finish(settings: Settings, net: BloodCellNet, out: Path) -> Path:
 def calibrated(
     settings: Settings, path: Path, number: int = 1536
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the weight of the second look and the temperature, and scores, on unseen crops."""
+    """Return weight of the second look, temperature and least familiarity, and scores.
+
+    All on crops of seeds that training did not see, at a resolution that two looks are made for.
+    """
     from safetensors.numpy import load_file
 
     from hemaest.images import to_object_array
@@ -362,7 +365,9 @@ def calibrated(
         "balanced accuracy": float(np.mean(recall)),
         "log loss": loss,
     }
-    calibration = {"second_look": share, "temperature": temperature}
+    # one in a hundred rendered crops may be called unfamiliar
+    familiar = float(np.quantile(first.familiar, 0.01))
+    calibration = {"second_look": share, "temperature": temperature, "familiar": familiar}
     return calibration, {name: round(value, 4) for name, value in scores.items()}
 
 
