@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hemaest._files import write_whole
 from hemaest._tables import format_cell
 
 PACKAGES = ("hemaest", "numpy", "scikit-learn", "torch")
@@ -374,9 +374,8 @@ class Report:
         """
         html = self.html()
         if path is not None:
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(html, encoding="utf-8")
+            # names of files may hold bytes that are no text
+            write_whole(path, html.encode(errors="backslashreplace"))
         return html
 
 

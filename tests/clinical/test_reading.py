@@ -1,0 +1,57 @@
+"""Reading cells and fields: what is cut out, and that no image depends on another."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hemaest import cellmap
+from hemaest.clinical import FieldReader, looks_like_field
+from hemaest.clinical.reading import crop_at
+from hemaest.datasets import make_cells, make_smear
+from hemaest.recipes import make_recipe
+
+
+@pytest.fixture(scope="module")
+def model():
+    cells = make_cells(16, classes=["lymphocyte", "neutrophil"], random_state=0)
+    return make_recipe("color-logistic").fit(cells.images, cells.target)
+
+
+def test_a_crop_is_centred_scaled_and_padded():
+    rng = np.random.default_rng(0)
+    field = rng.integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    cut = crop_at(field, (20, 10, 40, 30), (20, 20), 1)
+    np.testing.assert_array_equal(cut, field[10:30, 20:40])
+    corner = crop_at(field, (0, 0, 4, 4), (20, 20), 1)
+    np.testing.assert_array_equal(corner[8:, 8:], field[:12, :12])
+    assert len(np.unique(corner[:8].reshape(-1, 3), axis=0)) == 1
+    assert crop_at(field, (0, 0, 60, 40), (30, 30), 2.5).shape == (30, 30, 3)
+
+
+def test_a_reading_holds_what_its_map_shows(model):
+    field = make_smear(420, n_cells=3, random_state=0).image
+    reading = FieldReader(model).read(field)
+    areas = cellmap.areas(reading.cell_map)
+    assert cellmap.n_cells(reading.cell_map) == len(reading.table) == len(areas)
+    assert (reading.table["nucleus_area"] <= reading.table["cell_area"]).all()
+    assert reading.table["error"].eq("").all()
+
+
+def test_a_field_is_read_by_itself_at_its_own_magnification(model):
+    fields = [make_smear(420, n_cells=3, random_state=seed).image for seed in range(2)]
+    reader = FieldReader(model, trained_size=(128, 128), trained_radius=20.0)
+    alone = [reader.read(field) for field in fields]
+    again = [reader.read(field) for field in reversed(fields)][::-1]
+    for one, other in zip(alone, again, strict=True):
+        pd.testing.assert_frame_equal(one.table, other.table)
+        assert one.red_cell_radius > 0
+    known = reader.read(fields[0], red_cell_radius=alone[0].red_cell_radius)
+    pd.testing.assert_frame_equal(known.table, alone[0].table)
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+def test_fields_and_cells_are_told_apart_at_any_size(side):
+    cells = make_cells(6, image_size=side, random_state=1).images
+    fields = [make_smear(side * 3, random_state=seed).image for seed in range(2)]
+    assert sum(map(looks_like_field, cells)) <= 1
+    assert all(map(looks_like_field, fields)) or side == 64
