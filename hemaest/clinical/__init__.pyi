@@ -1,6 +1,9 @@
 from . import agreement as agreement
 from ._counter import DifferentialCounter as DifferentialCounter
+from ._differential_display import DifferentialDisplay as DifferentialDisplay
 from ._harmonize import harmonize as harmonize
+from ._novelty import NoveltyDetector as NoveltyDetector
+from ._patients import PatientClassifier as PatientClassifier
 from ._rejecting import RejectingClassifier as RejectingClassifier
 from ._risk_coverage import RiskCoverageDisplay as RiskCoverageDisplay
 from ._scores import (
@@ -24,18 +27,21 @@ __all__ = [
     "METRICS",
     "CellTaxonomy",
     "DifferentialCounter",
+    "DifferentialDisplay",
     "FieldReader",
     "FieldReading",
     "NamedCell",
+    "NoveltyDetector",
+    "PatientClassifier",
     "RejectingClassifier",
     "RiskCoverageDisplay",
     "agreement",
     "harmonize",
     "lineage_accuracy",
+    "looks_like_field",
     "mean_cost",
+    "name_cells",
     "one_stage_accuracy",
     "per_type",
     "usual_accuracy",
-    "looks_like_field",
-    "name_cells",
 ]
