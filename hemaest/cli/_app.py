@@ -122,6 +122,10 @@ Folder = Annotated[
     Path | None,
     typer.Argument(help="One subfolder of images for each class. Without it: synthetic cells."),
 ]
+Source = Annotated[
+    Path, typer.Argument(help="A folder, or a manifest (CSV, Parquet) with a column 'file'.")
+]
+Out = Annotated[Path, typer.Argument(help="The folder of the Parquet files; a run resumes in it.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
@@ -169,6 +173,10 @@ def compare(
         Path, typer.Option(callback=new_file, help="Where the HTML report goes.")
     ] = Path("hemaest-report.html"),
     cache: Cache = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a dask scheduler, as tcp://HOST:8786: fits run there."),
+    ] = None,
     jobs: Jobs = -1,
     seed: Seed = 0,
     as_json: Json = False,
@@ -188,6 +196,7 @@ def compare(
             audit=audit,
             report=report,
             cache=cache,
+            scheduler=scheduler,
             jobs=jobs,
             seed=seed,
             as_json=as_json,
@@ -340,6 +349,13 @@ def predict(
             callback=new_file, help="Write all predictions here; a second run resumes from it."
         ),
     ] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            help="For many images of single cells: PATHS is one folder or manifest, and the "
+            "predictions go to this folder as partitioned Parquet; a second run resumes."
+        ),
+    ] = None,
     annotate: Annotated[
         Path | None,
         typer.Option(
@@ -355,6 +371,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Name cells; on whole fields find, outline, name and count every leukocyte."""
+    if parquet is not None:
+        from hemaest.cli._stream import predict_parquet
+
+        predict_parquet(tuple(paths), model, parquet, jobs, as_json)
+        return
     from hemaest.cli._predict import PredictOptions, run
 
     run(
@@ -371,6 +392,22 @@ def predict(
             as_json=as_json,
         )
     )
+
+
+@app.command()
+def features(source: Source, out: Out, jobs: Jobs = -1, as_json: Json = False) -> None:
+    """Measure shape, chromatin and color of many cells, into partitioned Parquet."""
+    from hemaest.cli._stream import write_features
+
+    write_features(source, out, jobs, as_json)
+
+
+@app.command()
+def embed(source: Source, out: Out, jobs: Jobs = -1, as_json: Json = False) -> None:
+    """Write the embeddings of many cells by the shipped network, into partitioned Parquet."""
+    from hemaest.cli._stream import write_embeddings
+
+    write_embeddings(source, out, jobs, as_json)
 
 
 @app.command(name="info")

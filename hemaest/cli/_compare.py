@@ -1,6 +1,7 @@
 """``hemaest compare``."""
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class CompareOptions:
     audit: bool = True
     report: Path = Path("hemaest-report.html")
     cache: Path | None = None
+    scheduler: str | None = None
     jobs: int = -1
     seed: int = 0
     as_json: bool = False
@@ -152,20 +154,27 @@ def _compare(names: list[str], data: Any, options: CompareOptions, found: Any) -
     elif found is not None:
         # copies that the audit found keep groups together that the names keep apart
         own, source = safe_groups(data, found), source or "near-duplicate cluster"
+    where: Any = nullcontext()
+    if options.scheduler is not None:
+        from hemaest.scale import on_cluster
+
+        where = on_cluster(options.scheduler)
     try:
-        return compare(
-            names,
-            data.images,
-            data.target,
-            groups=own,
-            group_source=source,
-            cv=folds_of(options),
-            recipe_params=given,
-            covariates=data.get("covariates"),
-            learning_curve=options.learning_curve,
-            cache_dir=options.cache,
-            random_state=options.seed,
-            verbose=watching(),
-        )
-    except (ValueError, RuntimeError) as error:
+        with where:
+            return compare(
+                names,
+                data.images,
+                data.target,
+                groups=own,
+                group_source=source,
+                cv=folds_of(options),
+                recipe_params=given,
+                covariates=data.get("covariates"),
+                learning_curve=options.learning_curve,
+                cache_dir=options.cache,
+                n_jobs=None if options.scheduler is None else -1,
+                random_state=options.seed,
+                verbose=watching(),
+            )
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
         stop(str(error), NOTHING_DONE)

@@ -212,7 +212,7 @@ def _warnings(detector: SmearDetector, fields: NDArray[Any]) -> list[str]:
 
 
 def _familiar(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which cells are like those that the model was trained on."""
-    if not hasattr(classifier, "is_familiar"):
+    """Return which cells are like those that the model was trained on, where the model tells."""
+    if not (hasattr(classifier, "embed") and hasattr(classifier, "score_samples")):
         return np.ones(len(images), bool)
-    return np.asarray(classifier.is_familiar(images), bool)
+    return np.asarray(classifier.score_samples(images)) >= 0
