@@ -232,10 +232,11 @@ def train(
         typer.Option(
             "--recipe",
             "-r",
-            help="A name of `hemaest recipes`.",
+            help="A name of `hemaest recipes`. auto: synthetic-linear where a class has fewer than "
+            "100 cells, else handcrafted-xgboost.",
             autocompletion=complete_recipes,
         ),
-    ] = "handcrafted-xgboost",
+    ] = "auto",
     model: Annotated[
         Path, typer.Option("--output", "-o", callback=new_file, help="The model file to write.")
     ] = Path("model.hemaest"),

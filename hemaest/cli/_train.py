@@ -1,6 +1,6 @@
 """``hemaest train`` and ``hemaest adapt``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class TrainOptions:
     """What ``hemaest train`` was given."""
 
     folder: Path | None = None
-    recipe: str = "handcrafted-xgboost"
+    recipe: str = "auto"
     output: Path = Path("model.hemaest")
     kind: str = "cell"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -45,9 +45,15 @@ class TrainOptions:
 
 def run(options: TrainOptions) -> None:
     """Measure a recipe by cross-validation, fit it on everything, and save it with its claim."""
-    make(options, jobs=1)  # a wrong name or option ends here, before the work
+    from hemaest.recipes import default_recipe
+
+    if options.recipe != "auto":
+        make(options, jobs=1)  # a wrong name or option ends here, before the work
     compile_ahead()
     data = load_cells(options.folder, options.groups, options.cells, options.seed)
+    if options.recipe == "auto":
+        options = replace(options, recipe=default_recipe(data.target))
+        make(options, jobs=1)
     claim = None
     if options.folds:
         with resumable(options.cache):
@@ -165,13 +171,14 @@ def description(data: Cells, options: TrainOptions) -> dict[str, Any]:
 
 
 def adapt(options: TrainOptions, model: Path | None) -> None:
-    """Train a classifier of a laboratory's own types on the embeddings of a trained network."""
+    """Train a classifier of a laboratory's own types on what a trained network sees."""
+    from hemaest import recipes
     from hemaest.cli._predict import loaded
 
     compile_ahead()
     data = load_cells(options.folder, options.groups, options.cells, options.seed)
-    network = loaded(model)
-    if not hasattr(network, "transform"):
+    network = None if model is None else loaded(model)
+    if network is not None and not hasattr(network, "transform"):
         stop(
             f"{model} gives no embeddings; give a model of a deep recipe, or none for the shipped "
             "network.",
@@ -180,7 +187,13 @@ def adapt(options: TrainOptions, model: Path | None) -> None:
     say(f"Fitting a linear classifier on {len(data.images)} images ...")
     with resumable(None):
         try:
-            fitted = linear_on(network).fit(data.images, data.target)
+            if network is None:
+                fitted = recipes.adapt(
+                    data.images, data.target, groups=data.groups, n_jobs=options.jobs,
+                    random_state=options.seed,
+                )  # fmt: skip
+            else:
+                fitted = linear_on(network).fit(data.images, data.target)
         except (ValueError, RuntimeError) as error:
             stop(str(error), NOTHING_DONE)
         about = description(data, options)
