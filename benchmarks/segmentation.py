@@ -1,15 +1,14 @@
-"""Segmentation against expert masks, and leukocytes found in smear fields.
+"""Segmentation of single cells against expert masks; fields are in ``benchmarks.fields``.
 
 ``python -m benchmarks.segmentation [--small] [--figure worst.png]``
 
-``--parts`` chooses among cells, learned, smear, speed and fields.
+``--parts`` chooses among cells, learned, synthetic and speed.
 """
 
 import argparse
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,15 +17,14 @@ from sklearn.model_selection import StratifiedKFold
 
 from benchmarks._results import data_folder, write_section
 from hemaest._tables import format_table
-from hemaest.datasets import load_bccd, load_segmentation_wbc, make_cells, make_smear
+from hemaest.datasets import load_segmentation_wbc, make_cells
 from hemaest.images import iter_arrays, to_object_array
-from hemaest.segmentation import CellSegmenter, SmearDetector
-from hemaest.segmentation._smear import match_boxes
+from hemaest.segmentation import CellSegmenter
 from hemaest.segmentation._working_image import dice
 
 FAILURE = 0.7
 TYPES = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
-PARTS = ("cells", "learned", "synthetic", "smear", "speed", "fields")
+PARTS = ("cells", "learned", "synthetic", "speed")
 METHODS = {"default": "both", "network alone": "network"}
 BARS = {
     "voters": (0.955, 0.965, 0.970, 0.945),
@@ -176,40 +174,6 @@ def synthetic_only(bunch, epochs: int, n: int = 400) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def smear(small: bool, method: str) -> tuple[dict, pd.DataFrame]:
-    """Find the leukocytes of BCCD; list every box that was missed."""
-    bunch = load_bccd(data_folder() / "bccd")
-    keep = slice(None, None, 8 if small else 1)
-    files, images = np.asarray(bunch.filenames)[keep], list(iter_arrays(bunch.images[keep]))
-    truth = [
-        boxes[np.asarray(kinds) == "WBC"]
-        for boxes, kinds in zip(bunch.boxes[keep], bunch.box_labels[keep], strict=True)
-    ]
-    detector = SmearDetector(method=method).fit(images[:1])
-    detector.predict(images[:1])
-    start = time.process_time()
-    found = detector.predict(images)
-    spent = 1000 * (time.process_time() - start) / len(images)
-    hits = misses = false = right = 0
-    rows = []
-    for file, boxes, true in zip(files, found, truth, strict=True):
-        pairs = match_boxes(boxes, true)
-        hits += len(pairs)
-        false += len(boxes) - len(pairs)
-        right += len(boxes) == len(true)
-        for j in set(range(len(true))) - {j for _, j in pairs}:
-            misses += 1
-            x0, y0, x1, y1 = true[j]
-            rows.append({"missed in": Path(file).name, "x0": x0, "y0": y0, "x1": x1, "y1": y1})
-    row = {
-        "method": method, "fields": len(images), "leukocytes": hits + misses, "found": hits,
-        "false": false, "precision": hits / max(hits + false, 1), "recall": hits / (hits + misses),
-        "F1": 2 * hits / (2 * hits + misses + false), "bar F1": 0.97,
-        "count right": right / len(images), "bar count": 0.95, "CPU ms": spent,
-    }  # fmt: skip
-    return row, pd.DataFrame(rows, columns=["missed in", "x0", "y0", "x1", "y1"])
-
-
 def with_load(text: str) -> str:
     """Say beside times how busy the machine was."""
     busy = os.getloadavg()[0]
@@ -251,45 +215,6 @@ def speed(n: int = 12) -> pd.DataFrame:
             spent = best_of(lambda b=batch: net(b)) / 16
             rows.append({"what": f"the network in batches of 16, {what}", "network": spent})
     rows[-1]["bar"] = rows[-2]["bar"] = 4.0
-    field = make_smear((480, 640), random_state=0).image[None]
-    row = {"what": "a field of 640x480"}
-    for name, method in (("voters", "voters"), ("default", "both")):
-        detector = SmearDetector(method=method).fit(field)
-        row[name] = best_of(lambda d=detector: d.predict(field))
-    return pd.DataFrame([*rows, row | {"bar": 150.0}])
-
-
-FIELDS = [
-    # height, width, micrometres a pixel, stain, blur
-    (900, 1440, 0.12, "may-gruenwald-giemsa", 2.5), (900, 1440, 0.12, "may-gruenwald-giemsa", 5.0),
-    (900, 1440, 0.2, "wright", 4.0), (900, 1440, 0.25, "quick", 2.0),
-    (3000, 4000, 0.2, "may-gruenwald-giemsa", 0.0), (3000, 4000, 0.1, "wright", 0.0),
-    (3000, 4000, 0.4, "leishman", 0.0), (3000, 4000, 0.2, "quick", 0.0),
-]  # fmt: skip
-
-
-def fields(small: bool) -> pd.DataFrame:
-    """Find the leukocytes of blurred and of very large synthetic fields."""
-    import cv2
-
-    rows = []
-    for seed, (height, width, scale, stain, blur) in enumerate(FIELDS[: 5 if small else None]):
-        smear_ = make_smear(
-            (height, width), micrometres_per_pixel=scale, stain=stain, random_state=seed
-        )
-        image = cv2.GaussianBlur(smear_.image, (0, 0), blur) if blur else smear_.image
-        detector = SmearDetector().fit([image])
-        start = time.process_time()
-        (boxes,) = detector.predict([image])
-        spent = time.process_time() - start
-        hits, n = len(match_boxes(boxes, smear_.boxes.astype(float))), len(smear_.boxes)
-        rows.append(
-            {
-                "field": f"{width}x{height}", "um a pixel": scale, "stain": stain, "blur": blur,
-                "leukocytes": n, "found": hits, "false": len(boxes) - hits,
-                "F1": 2 * hits / max(n + len(boxes), 1), "CPU s": spent,
-            }
-        )  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -349,19 +274,9 @@ def main() -> None:
     if "synthetic" in given.parts:
         table = format_table(synthetic_only(load_cells(given.small), epochs))
         write_section(f"Segmentation of cells learned from synthetic masks ({size})", table)
-    if "smear" in given.parts:
-        results = [smear(given.small, method) for method in ("voters", "both")]
-        table = format_table(pd.DataFrame([row for row, _ in results]))
-        missed = format_table(results[0][1]) if len(results[0][1]) else "No box was missed."
-        write_section(
-            f"Leukocytes of smear fields ({size})", with_load(f"{table}\n\nvoters:\n\n{missed}")
-        )
     if "speed" in given.parts:
         table = with_load(format_table(speed()))
         write_section("Speed of the segmenter, CPU ms", table)
-    if "fields" in given.parts:
-        table = with_load(format_table(fields(given.small)))
-        write_section(f"Leukocytes of blurred and of large synthetic fields ({size})", table)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from hemaest.datasets import make_smear
 from hemaest.nets.cards import ModelCard, file_hash, write_card
-from hemaest.nets.fieldnet import CLASSES, UNIT, FieldNet, standardize_field
+from hemaest.nets.fieldnet import CLASSES, UNIT, FieldNet, depth_of, standardize_field
 
 from .train_cells import _commit as commit, follow, keep, resume
 
@@ -152,30 +152,6 @@ def _truth(smear: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     red = np.where(smear.red_cell_map > 0, smear.red_cell_map + np.int32(cells.max()), cells)
     owners = np.where(smear.platelet_map > 0, smear.platelet_map + np.int32(red.max()), red)
     return kind, depth_of(owners)
-
-
-def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return the distance to the edge of the object of each pixel, over that object's largest.
-
-    Examples
-    --------
-    >>> owners = np.zeros((9, 9), int); owners[2:7, 2:5] = 1; owners[2:7, 5:8] = 2
-    >>> depth_of(owners)[4, 1:9].round(1).tolist()
-    [0.0, 0.5, 1.0, 0.5, 0.5, 1.0, 0.5, 0.0]
-    """
-    import cv2
-
-    inside = owners > 0
-    edge = np.zeros(owners.shape, bool)
-    for axis in (0, 1):
-        a, b = np.moveaxis(owners, axis, 0)[:-1], np.moveaxis(owners, axis, 0)[1:]
-        step, at = a != b, np.moveaxis(edge, axis, 0)
-        at[:-1] |= step
-        at[1:] |= step
-    far = cv2.distanceTransform((inside & ~edge).astype(np.uint8), cv2.DIST_L2, 3) + 1.0
-    largest = np.zeros(int(owners.max()) + 1, np.float32)
-    np.maximum.at(largest, owners.ravel(), far.ravel())
-    return np.where(inside, far / np.maximum(largest[owners], 1), 0).astype(np.float32)
 
 
 def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:

@@ -2,10 +2,10 @@
 
 A crop goes through this module, ``_network`` (the network), ``_voters`` (the label-free method,
 and both combined), ``_color_models``, ``_working_image``, and ``_instances`` where cells touch.
-Fields go to ``_fields``.
+Fields go to ``_fields``, which has a network of its own.
 """
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +18,6 @@ from hemaest._frame import paint_frame
 from hemaest._parallel import map_images
 from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
 from hemaest.images import iter_arrays, pack, rgb
-from hemaest.segmentation._fields import segment_field
 from hemaest.segmentation._voters import combine_with_voters, segment_by_voters
 from hemaest.segmentation._working_image import SegmentationResult, dice
 
@@ -45,7 +44,11 @@ class CellSegmenter(ImageTransformer):
         leukocyte of a field (at most 127).
     method : {"auto", "voters", "network", "both"}, default="auto"
         ``"voters"`` uses no network and no torch, ``"network"`` nothing else, ``"both"`` combines
-        them. ``"auto"`` is ``"both"``, but ``"network"`` for fields where masks are given.
+        them. ``"auto"`` is ``"both"`` for single cells, and ``"network"``, the only method there
+        is, for fields.
+    um_per_pixel, red_cell_radius : float, optional
+        The scale of fields where it is known, in micrometers a pixel or as the radius of a red
+        cell in pixels; see :class:`SmearDetector`. Single cells need none.
     max_epochs : int, default=30
         Passes over the images when masks are given.
     n_jobs : int, optional
@@ -76,6 +79,8 @@ class CellSegmenter(ImageTransformer):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "cells": [StrOptions({"central", "all"})],
         "method": [StrOptions({"auto", "voters", "network", "both"})],
+        "um_per_pixel": [None, Interval(Real, 0, None, closed="neither")],
+        "red_cell_radius": [None, Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
@@ -86,12 +91,16 @@ class CellSegmenter(ImageTransformer):
         cells: str = "central",
         *,
         method: str = "auto",
+        um_per_pixel: float | None = None,
+        red_cell_radius: float | None = None,
         max_epochs: int = 30,
         n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
         self.cells = cells
         self.method = method
+        self.um_per_pixel = um_per_pixel
+        self.red_cell_radius = red_cell_radius
         self.max_epochs = max_epochs
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -115,44 +124,56 @@ class CellSegmenter(ImageTransformer):
         self : object
         """
         X = self._check_images(X)
-        if masks is None:
-            self.net_ = None
-            self.method_ = "both" if self.method == "auto" else self.method
-            return self
-        if self.method == "voters":
+        fields = self.cells == "all"
+        if fields and self.method not in {"auto", "network"}:
+            raise ValueError(
+                f'method={self.method!r} is for single cells; cells="all" takes method="network".'
+            )
+        if masks is not None and self.method == "voters":
             raise ValueError(
                 'method="voters" learns nothing; use method="auto" with masks, or leave masks out.'
             )
-        from hemaest.segmentation._training import fine_tune
-
-        fields = self.cells == "all"
-        self.net_ = fine_tune(
-            X,
-            _check_maps(masks, X, "masks"),
-            fields=fields,
-            epochs=self.max_epochs,
-            random_state=self.random_state,
-        )
+        self.net_ = None if masks is None else self._trained(X, _check_maps(masks, X, "masks"))
         self.method_ = ("network" if fields else "both") if self.method == "auto" else self.method
         return self
+
+    def _trained(self, X: NDArray[Any], masks: list[NDArray[Any]]) -> Any:
+        if self.cells == "all":
+            from hemaest.segmentation._field_training import fine_tune_fields
+
+            return fine_tune_fields(
+                X, masks, scale=self._scale(), epochs=self.max_epochs,
+                random_state=self.random_state,
+            )  # fmt: skip
+        from hemaest.segmentation._training import fine_tune
+
+        return fine_tune(X, masks, epochs=self.max_epochs, random_state=self.random_state)
+
+    def _scale(self) -> Any:
+        from hemaest.segmentation._fields import Scale
+
+        return Scale.given(self.um_per_pixel, self.red_cell_radius)
 
     def _segment(self, image: NDArray[np.uint8]) -> SegmentationResult:
         """Segment one image by the method in use."""
         image = paint_frame(rgb(image))
+        if self.cells == "all":
+            from hemaest.segmentation._fields import segment_field
+
+            return segment_field(image, self._scale(), self.net_)
         if self.method_ == "voters":
-            return (segment_by_voters if self.cells == "central" else segment_field)(image)
+            return segment_by_voters(image)
         from hemaest.segmentation._network import default_network, segment_by_network
 
-        net = default_network() if self.net_ is None else self.net_
-        if self.cells == "all":
-            return segment_field(image, net, network_only=self.method_ == "network")
-        result = segment_by_network(net, image)
+        result = segment_by_network(default_network() if self.net_ is None else self.net_, image)
         return result if self.method_ == "network" else combine_with_voters(image, result)
 
     def _map(self, function: Any, X: NDArray[Any]) -> list[Any]:
         check_is_fitted(self)
-        if self.method_ != "voters":
-            # the pool limits the threads of what is loaded when it starts
+        # the pool limits the threads of what is loaded when it starts
+        if self.cells == "all":
+            import hemaest.segmentation._fields  # noqa: F401
+        elif self.method_ != "voters":
             import hemaest.segmentation._network  # noqa: F401
         return map_images(function, X, n_jobs=self.n_jobs)
 

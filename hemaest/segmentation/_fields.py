@@ -1,164 +1,197 @@
-"""Fields of any size: seen at once, or measured in samples and segmented in overlapping tiles.
+"""Fields of any size: at which scale a field is seen, and how a large one is seen in tiles.
 
-:func:`find_field` decides which way a field takes; ``CellSegmenter`` and ``SmearDetector`` call it.
+:func:`find_field` is what ``CellSegmenter`` and ``SmearDetector`` call.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap
-from hemaest._color import LOG, plasma_color
-from hemaest.segmentation._field import FieldResult, RedCells, find_in_view, votes_and_red_cells
-from hemaest.segmentation._working_image import (
-    Mask,
-    SegmentationResult,
-    WorkingImage,
-    weighted_median,
-    working_image,
+from hemaest.nets.fieldnet import UNIT, FieldMaps, look_at_field, shipped_field_net
+from hemaest.segmentation._field import (
+    FieldResult,
+    find_in_view,
+    red_cell_radii,
+    resized,
+    working_zoom,
 )
+from hemaest.segmentation._working_image import SegmentationResult, weighted_median
 
-# working size: red cells of this radius in pixels; within these sides
-RED_RADIUS = 15.0
-FIRST_SIDE = 384
-SIDES = (160, 1536)
-# side of a tile, and how far it looks over its edge, in working pixels (a red cell has 15)
+# longest side of a first look, in pixels
+GLANCE = 320
+# where a large field is seen, as shares of its height and width
+WINDOWS = ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8))
+# two looks that differ by less than so many octaves agree; of these the one counts that is nearer
+# to the scale, in um a pixel, that the network saw most
+AGREE = 0.5
+USUAL = 0.2
+SMALLEST_VIEW = 96  # pixels
+# a field that needs more working pixels than this on a side is seen in tiles
+LARGEST = 1600
 TILE = 1024
-OVERLAP = 120
-# estimates closer than this factor agree
-SAME = 1.3
+# how far a tile looks over its edge, in micrometers: two leukocytes
+OVERLAP = 36.0
+RED_CELL_RADIUS = 3.6  # micrometers
+ENOUGH = 6  # red cells that are seen whole, to measure a field by them
 # a cell is the same as one of another tile where they share this much of it
 SHARED = 0.3
-# what is left of the score of a body that is small and pale beside the others
-DOUBT = 0.4
 
 Box = tuple[slice, slice]
 
 
-def find_field(
-    image: NDArray[np.uint8], net: Any = None, *, network_only: bool = False
-) -> FieldResult:
-    """Find every leukocyte of an RGB field.
+@dataclass(frozen=True)
+class Scale:
+    """The scale of a field, and who says so.
 
-    The voters find them and a network, where given, moves their outlines; ``network_only``
-    lets the network find them too, for one that was trained on masks of fields. What is too large
-    to be seen at once is seen in tiles.
+    Attributes
+    ----------
+    um_per_pixel : float
+        NaN where nobody knows.
+    source : {"given", "red cells", "network", "none"}
+        Red cells are a good measure where there are enough of them; elsewhere the network reads
+        the scale from the look of all that is there.
+    doubt : float
+        How far the objects of the field disagree about it, in octaves; 0 where it was given.
     """
-    longest = max(image.shape[:2])
-    if longest <= 2 * FIRST_SIDE:
-        return find_in_view(image, *_measured_image(image), net, network_only)
-    scale, radius = _measured_scale(image)
-    if scale * longest > SIDES[1]:
-        return find_tiled(image, net, network_only, scale, radius)
-    work = working_image(image, round(max(scale * longest, SIDES[0])))
-    return find_in_view(
-        image, work, *votes_and_red_cells(work), net, network_only, radius * work.scale
-    )
+
+    um_per_pixel: float
+    source: str
+    doubt: float
+
+    @classmethod
+    def given(cls, um_per_pixel: float | None, red_cell_radius: float | None) -> "Scale | None":
+        """Return the scale that a user knows, None where they know none."""
+        if um_per_pixel is not None:
+            return cls(float(um_per_pixel), "given", 0.0)
+        if red_cell_radius is not None:
+            return cls(RED_CELL_RADIUS / float(red_cell_radius), "given", 0.0)
+        return None
+
+
+def find_field(
+    image: NDArray[np.uint8], scale: Scale | None = None, net: Any = None
+) -> tuple[FieldResult, Scale]:
+    """Find every leukocyte of an RGB field; return them and the scale at which it was seen.
+
+    Parameters
+    ----------
+    image : uint8 array (height, width, 3)
+    scale : Scale, optional
+        Where it is known.
+    net : FieldNet, optional
+        By default the one that ships.
+    """
+    net = shipped_field_net() if net is None else net
+    if scale is None:
+        scale = measure_scale(image, net)
+    um = scale.um_per_pixel
+    if not np.isfinite(um):
+        um = UNIT * max(1.0, max(image.shape[:2]) / LARGEST)
+    if working_zoom(um) * max(image.shape[:2]) > LARGEST:
+        return find_tiled(image, net, um), scale
+    return find_in_view(image, net, um), scale
 
 
 def segment_field(
-    image: NDArray[np.uint8], net: Any = None, *, network_only: bool = False
+    image: NDArray[np.uint8], scale: Scale | None = None, net: Any = None
 ) -> SegmentationResult:
     """Segment every leukocyte of an RGB field, the 127 with the largest nuclei at most."""
-    found = find_field(image, net, network_only=network_only).segmentation
+    found = find_field(image, scale, net)[0].segmentation
     labels = cellmap.first_cells(found.labels)
     return SegmentationResult(found.nucleus, found.cell, labels, found.agreement)
 
 
-def working_side(image: NDArray[np.uint8]) -> int:
-    """Return the longest side, in pixels, at which ``find_field`` looks at a field."""
-    longest = max(image.shape[:2])
-    if longest <= 2 * FIRST_SIDE:
-        return max(_measured_image(image)[0].rgb.shape[:2])
-    return round(max(_measured_scale(image)[0] * longest, SIDES[0]))
+def measure_scale(image: NDArray[np.uint8], net: Any) -> Scale:
+    """Return the scale of a field by its red cells, or as the network reads it.
 
-
-def _measured_scale(image: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return the working pixels per pixel of a large field, and the radius of its red cells."""
-    radius = radius_of_large(image)
-    if np.isfinite(radius):
-        return min(1.0, RED_RADIUS / radius), radius
-    return SIDES[1] / max(image.shape[:2]), radius
-
-
-def _measured_image(image: NDArray[np.uint8]) -> tuple[WorkingImage, list[Mask], RedCells]:
-    """Bring the field to a size at which red cells have a known radius."""
-    work = working_image(image, FIRST_SIDE)
-    masks, red_cells = votes_and_red_cells(work)
-    longest = max(work.rgb.shape[:2])
-    wanted = np.clip(
-        longest * RED_RADIUS / red_cells.radius if red_cells.count else longest, *SIDES
-    )
-    wanted = min(wanted, max(work.size))
-    if 0.7 < wanted / longest < 1.4:
-        return work, masks, red_cells
-    work = working_image(image, round(wanted))
-    masks, red_cells = votes_and_red_cells(work)
-    return work, masks, red_cells
-
-
-def radius_of_large(image: NDArray[np.uint8]) -> float:
-    """Return the radius of a typical red cell of a large field in pixels, NaN where none is seen.
-
-    Windows of growing size are looked at until two sizes agree: in too small ones the grain of
-    cells is measured, in too large ones clumps, for red cells are specks there.
+    The field is seen enlarged, as it is, at half the size and so on. Where cells are larger than
+    what the network sees at once, or mere specks, each look halves the scale that it gives; where
+    they are of a size that it knows, two looks agree. The first two that do are believed.
     """
-    longest = max(image.shape[:2])
-    seen: list[float] = []
-    times = 1
-    while True:
-        seen.append(times * _radius_in_windows(image, FIRST_SIDE * times))
-        if len(seen) > 1 and 1 / SAME < seen[-1] / seen[-2] < SAME:
-            return seen[-2]
-        if FIRST_SIDE * times >= longest:
-            break
-        times *= 2
-    # where no two agree red cells are too small for all but the smallest windows
-    return next((radius for radius in seen if np.isfinite(radius)), float("nan"))
+    zoom = 2.0
+    looks: list[tuple[float, Scale]] = []
+    best, least = Scale(float("nan"), "none", float("nan")), np.inf
+    while zoom * max(image.shape[:2]) >= SMALLEST_VIEW:
+        look = _look(image, zoom, net)
+        if np.isfinite(look.um_per_pixel):
+            looks.append((zoom, look))
+            best = look if len(looks) == 1 else best
+        if len(looks) > 1:
+            apart = abs(float(np.log2(looks[-2][1].um_per_pixel / looks[-1][1].um_per_pixel)))
+            if apart < least:
+                least = apart
+                best = min(looks[-2:], key=_off_the_usual)[1]
+            if least < AGREE:
+                break
+        zoom /= 2
+    return best
 
 
-def _radius_in_windows(image: NDArray[np.uint8], side: int) -> float:
-    """Return the median over five windows of a size, in pixels of a window of FIRST_SIDE."""
+def _off_the_usual(look: tuple[float, Scale]) -> float:
+    zoom, scale = look
+    return abs(float(np.log2(scale.um_per_pixel / zoom / USUAL)))
+
+
+def _look(image: NDArray[np.uint8], zoom: float, net: Any) -> Scale:
+    """Return the scale of the field as one look at a zoom gives it."""
+    seen = _scale_of([look_at_field(net, part) for part in _views(image, zoom)])
+    return replace(seen, um_per_pixel=seen.um_per_pixel * zoom)
+
+
+def _scale_of(looks: list[FieldMaps]) -> Scale:
+    """Return the scale at which the looks were taken."""
+    radii = np.concatenate([red_cell_radii(maps) for maps in looks])
+    if len(radii) >= ENOUGH:
+        low, high = np.percentile(radii, [25, 75])
+        middle = float(weighted_median(radii, radii**2))
+        return Scale(RED_CELL_RADIUS / middle, "red cells", float(np.log2(high / low)))
+    known = [maps for maps in looks if np.isfinite(maps.um_per_pixel)]
+    if not known:
+        return Scale(float("nan"), "none", float("nan"))
+    um, doubt = (
+        float(np.median([getattr(m, n) for m in known])) for n in ("um_per_pixel", "doubt")
+    )
+    return Scale(um, "network", doubt)
+
+
+def _views(image: NDArray[np.uint8], zoom: float) -> list[NDArray[np.uint8]]:
+    """Return the whole field at a zoom, or where that is large windows of it."""
     height, width = image.shape[:2]
-    high, wide = min(side, height), min(side, width)
-    radii = []
-    for y, x in ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8)):
-        top, left = round(y * (height - high)), round(x * (width - wide))
-        work = working_image(image[top : top + high, left : left + wide], FIRST_SIDE)
-        _, red_cells = votes_and_red_cells(work)
-        if red_cells.count >= 5:
-            radii.append(red_cells.radius / (work.scale * side / FIRST_SIDE))
-    return float(np.median(radii)) if len(radii) >= 2 else float("nan")
+    if zoom * max(height, width) <= 1.2 * GLANCE:
+        return [resized(image, zoom)]
+    side = GLANCE / zoom
+    high, wide = round(min(side, height)), round(min(side, width))
+    few = zoom * max(height, width) <= 4 * GLANCE
+    return [
+        resized(image[top : top + high, left : left + wide], zoom)
+        for y, x in WINDOWS[: 1 if few else 5]
+        for top, left in [(round(y * (height - high)), round(x * (width - wide)))]
+    ]
 
 
 def find_tiled(
-    image: NDArray[np.uint8],
-    net: Any,
-    network_only: bool,
-    scale: float,
-    radius: float,
-    side: float = TILE,
+    image: NDArray[np.uint8], net: Any, um_per_pixel: float, side: float = TILE
 ) -> FieldResult:
     """Find every leukocyte tile by tile; each belongs to the tile that holds its middle."""
     size = image.shape[:2]
+    zoom = working_zoom(um_per_pixel)
     nucleus, cell = np.zeros(size, np.float32), np.zeros(size, np.float32)
     owner = np.zeros(size, np.int32)
     boxes: list[NDArray[np.float64]] = []
-    red_cells, platelets, agreements, looks = [], [], [], []
-    white = LOG[plasma_color(image[::8, ::8].reshape(-1, 3)).astype(np.uint8)]
-    margin = 0.5 * radius if np.isfinite(radius) else 0.0
-    for core, view in tiles(size, side / scale, OVERLAP / scale):
+    parts: list[tuple[FieldResult, int]] = []
+    red_cells, platelets = [], []
+    margin = 1.5 / um_per_pixel
+    for core, view in tiles(size, side / zoom, OVERLAP / um_per_pixel):
         part = image[view]
-        work = working_image(part, round(scale * max(part.shape[:2])))
-        field = find_in_view(
-            part, work, *votes_and_red_cells(work), net, network_only, radius * scale
-        )
+        field = find_in_view(part, net, um_per_pixel)
         corner = np.array([view[0].start, view[1].start])
         red_cells.append(_inside(field.red_cell_places + corner, core))
         platelets.append(_inside(field.platelet_places + corner, core))
-        agreements.append(field.segmentation.agreement)
+        parts.append((field, part.shape[0] * part.shape[1]))
         cells = cellmap.cells(field.segmentation.labels)
         for box, number in zip(field.boxes, field.owners, strict=True):
             middle = np.array([[box[1] + box[3], box[0] + box[2]]]) / 2 + corner
@@ -171,8 +204,6 @@ def find_tiled(
             if (owner[here][own] > 0).sum() > SHARED * own.sum():
                 continue
             boxes.append(box + np.r_[corner[::-1], corner[::-1], 0])
-            inner = own & (field.segmentation.nucleus[near] > 0.5)
-            looks.append((inner.sum(), (white - LOG[part[near][inner]]).mean()))
             free = (own | (cells[near] == 0)) & (owner[here] == 0)
             owner[here][own & free] = len(boxes)
             for full, soft in (
@@ -182,39 +213,32 @@ def find_tiled(
                 full[here] = np.where(free, np.maximum(full[here], soft[near]), full[here])
     order, numbers = _by_nucleus(owner, nucleus > 0.5, len(boxes))
     labels = cellmap.encode(numbers[owner], nucleus > 0.5)
-    table = np.array(boxes, np.float64).reshape(-1, 5)
-    table[:, 4] *= np.where(small_and_pale(np.array(looks).reshape(-1, 2)), DOUBT, 1)
-    table = table[order]
+    table = np.array(boxes, np.float64).reshape(-1, 5)[order]
     best = np.argsort(-table[:, 4], kind="stable")
-    seen = [a for a in agreements if np.isfinite(a)]
-    found = SegmentationResult(
-        nucleus, cell, labels, float(np.mean(seen)) if seen else float("nan")
-    )
+
+    def mean(name: str) -> float:
+        values = [(getattr(field, name), n) for field, n in parts]
+        known = np.array([row for row in values if np.isfinite(row[0])]).reshape(-1, 2)
+        return float(np.average(known[:, 0], weights=known[:, 1])) if len(known) else float("nan")
+
+    sure = [f.segmentation.agreement for f, _ in parts if np.isfinite(f.segmentation.agreement)]
     return FieldResult(
-        found, table[best], best + 1, np.concatenate(red_cells), np.concatenate(platelets), radius
+        segmentation=SegmentationResult(
+            nucleus, cell, labels, float(np.mean(sure)) if sure else float("nan")
+        ),
+        boxes=table[best],
+        owners=best + 1,
+        red_cell_places=np.concatenate(red_cells),
+        platelet_places=np.concatenate(platelets),
+        red_cell_radius=mean("red_cell_radius"),
+        um_per_pixel=um_per_pixel,
+        certainty=mean("certainty"),
+        cover=mean("cover"),
     )
-
-
-def small_and_pale(looks: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell large platelets by the area and density (n, 2) of nuclei: less than others have both.
-
-    A tile without a leukocyte takes its largest platelets for nuclei; the field knows better.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> small_and_pale(np.array([[900, 1.2], [880, 0.7], [300, 1.2], [250, 0.6]]))
-    array([False, False, False,  True])
-    """
-    if not len(looks):
-        return np.zeros(0, bool)
-    area, density = looks.T
-    usual_area, usual_density = (weighted_median(value, area) for value in (area, density))
-    return (area < 0.5 * usual_area) & (density < 0.75 * usual_density)
 
 
 def tiles(size: tuple[int, int], side: float, overlap: float) -> Iterator[tuple[Box, Box]]:
-    """Yield the cores, which partition the image, and the wider windows around them.
+    """Yield the cores, which part the image, and the wider windows around them.
 
     Examples
     --------

@@ -1,56 +1,66 @@
-"""From a mask of cells to single cells: split at necks, each with its nucleus.
+"""From a mask of cells to single cells, where cells touch.
 
-The network's crop method and the field method call this where cells touch.
+The method for crops splits a mask at its necks, that for fields by the depth that its network
+predicts.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.feature import peak_local_max
-from skimage.measure import label
 from skimage.segmentation import watershed
 
 Mask = NDArray[np.bool_]
 
 # pieces whose neck is wider than this share of the narrower piece are one cell
 NECK = 0.75
+# the depth in the middle of an object, and of a dip between two of them as a share of the lower
+LEAST_DEPTH = 0.35
+DIP = 0.8
 
 
-def single_cells(cell: Mask, nucleus: Mask, radius: float) -> NDArray[np.uint16]:
-    """Label single leukocytes, largest nucleus first.
+def split_by_depth(mask: Mask, depth: NDArray[np.float32], apart: float) -> NDArray[np.int32]:
+    """Label single objects of a mask by their depth: 0 at the edge of each, 1 in its middle.
 
     Parameters
     ----------
-    cell, nucleus : bool array (h, w)
-        All leukocytes, and their nuclei.
-    radius : float
-        Of a red cell, in pixels: nothing smaller than a part of it is a leukocyte.
+    mask : bool array (h, w)
+    depth : float32 array (h, w)
+        As a network predicts it; it dips between objects that touch.
+    apart : float
+        Middles of two objects are at least so many pixels apart.
+
+    Returns
+    -------
+    labels : int32 array (h, w)
 
     Examples
     --------
     >>> import numpy as np
     >>> y, x = np.mgrid[:60, :90]
-    >>> left, right = np.hypot(y - 30, x - 28), np.hypot(y - 30, x - 62)
-    >>> cells = single_cells((left < 19) | (right < 19), (left < 12) | (right < 12), radius=12)
+    >>> depth = np.maximum(1 - np.hypot(y - 30, x - 28) / 19, 1 - np.hypot(y - 30, x - 62) / 19)
+    >>> cells = split_by_depth(depth > 0, depth.clip(0).astype(np.float32), apart=8)
     >>> int(cells.max()), bool(cells[30, 28] != cells[30, 62])
     (2, True)
     """
-    pieces = split_at_necks(cell | nucleus, radius)
-    pieces = attach_to_nucleus(pieces, nucleus, 0.15 * np.pi * radius**2)
-    count = np.bincount(pieces[nucleus], minlength=pieces.max() + 1)
-    size = np.bincount(pieces.ravel(), minlength=len(count))
-    red = np.pi * radius**2
-    good = (count >= 0.3 * red) & (size >= 0.5 * red)
-    good[0] = False
-    order = np.flatnonzero(good)
-    order = order[np.argsort(-count[order], kind="stable")]
-    ranks = np.zeros(len(count), np.uint16)
-    ranks[order] = np.arange(1, len(order) + 1)
-    labels = ranks[pieces]
-    # what a cut left behind without a nucleus belongs to nobody
-    parts = label(labels, connectivity=1)
-    seen = np.zeros(parts.max() + 1, bool)
-    seen[parts[nucleus]] = True
-    return np.where(seen[parts], labels, 0).astype(np.uint16)
+    import cv2
+
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32)
+    inside = np.where(mask, depth, 0)
+    peaks = peak_local_max(
+        inside, min_distance=max(1, round(apart)), threshold_abs=LEAST_DEPTH, exclude_border=False
+    )
+    _, whole = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    seeds = np.zeros(mask.shape, np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    # a part without a clear middle is one object
+    shallow = np.setdiff1d(np.unique(whole[mask]), whole[tuple(peaks.T)])
+    rest = np.isin(whole, shallow) & mask
+    seeds[rest] = whole[rest] + len(peaks)
+    pieces = watershed(-depth, seeds, mask=mask).astype(np.int32)
+    top = np.zeros(int(seeds.max()) + 1)
+    top[seeds[tuple(peaks.T)]] = depth[tuple(peaks.T)]
+    return _merge(pieces, lambda a, b, neck: neck > DIP * min(top[a], top[b]), depth)
 
 
 def split_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
@@ -91,21 +101,6 @@ def _one_deep_part(depth: NDArray[np.float32], radius: float) -> bool:
     _, deep = cv2.connectedComponents((depth > NECK * depth.max()).astype(np.uint8), connectivity=4)
     at = deep[peaks]
     return bool(len(at)) and at[0] > 0 and bool((at == at[0]).all())
-
-
-def attach_to_nucleus(pieces: NDArray[np.int32], nucleus: Mask, least: float) -> NDArray[np.int32]:
-    """Join a piece without a nucleus to the neighbor with the longest border."""
-    count = np.bincount(pieces[nucleus], minlength=pieces.max() + 1)
-    poor = count < least
-    border = _borders(pieces, np.ones(pieces.shape, np.float32))
-    target = np.arange(len(count))
-    longest: dict[int, float] = {}
-    for (a, b), (_, length) in border.items():
-        for one, other in ((a, b), (b, a)):
-            if poor[one] and not poor[other] and length > longest.get(one, 0):
-                longest[one] = length
-                target[one] = other
-    return target[pieces].astype(np.int32)
 
 
 def _borders(

@@ -170,31 +170,6 @@ def predict_at(
     return x, class_probabilities(net, x)
 
 
-def predict_near(
-    net: SmallUNet, image: NDArray[np.uint8], where: NDArray[np.bool_], reach: int
-) -> NDArray[np.float32]:
-    """Return the class shares near a mask, and background where nothing of it is in reach.
-
-    The mask says what size the image is seen at. Most of a field is red cells, which need no look.
-    """
-    import cv2
-
-    x = density_at(image, max(where.shape))
-    shares = np.zeros_like(x)
-    shares[..., 0] = 1
-    near = cv2.dilate(where.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
-    _, _, boxes, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
-    boxes = boxes[1:]
-    if boxes[:, cv2.CC_STAT_AREA].sum() > 0.7 * near.size:
-        return class_probabilities(net, x)
-    for left, top, width, height, _ in boxes:
-        box = np.s_[top : top + height, left : left + width]
-        shares[box] = np.where(
-            near[box][..., None] > 0, class_probabilities(net, x[box]), shares[box]
-        )
-    return shares
-
-
 def density_at(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     """Return the standardized density of an image with ``side`` pixels along its longer edge."""
     import cv2

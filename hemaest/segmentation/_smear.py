@@ -1,7 +1,7 @@
-"""Find the leukocytes of smear fields: boxes, crops, counts."""
+"""Find the leukocytes of smear fields: boxes, crops, counts, and how far to trust them."""
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest import cellmap
 from hemaest._frame import paint_frame
 from hemaest._parallel import map_images
-from hemaest.base import ImageTransformer, Interval, StrOptions, checked_fit
+from hemaest.base import ImageTransformer, Interval, checked_fit
 from hemaest.images import pack, rgb, to_object_array
-from hemaest.segmentation._field import FieldResult
-from hemaest.segmentation._fields import find_field
+
+if TYPE_CHECKING:
+    from hemaest.segmentation._field import FieldResult
+    from hemaest.segmentation._fields import Scale
 
 __all__ = ["SmearDetector"]
 
@@ -23,20 +25,22 @@ __all__ = ["SmearDetector"]
 class SmearDetector(ImageTransformer):
     """Find every leukocyte of a smear field.
 
-    The red cells of the field are its measure, so no magnification has to be given: a field is
-    brought to a size at which a red cell has a known radius, nuclei are found by five voters,
-    and touching cells are split at their necks. Fields may have any size; one that is too large
-    to be seen at once is seen in overlapping tiles.
+    A small network, trained on rendered fields of every possible laboratory and on no real image,
+    tells background, red cells, platelets, cytoplasm and nuclei apart, and how deep each pixel lies
+    in its cell, so that touching cells come apart. The red cells of a field are its measure, and
+    where there are too few of them the network reads the scale from all that it sees, so that no
+    magnification has to be given. Fields may have any size; one that is
+    too large to be seen at once is seen in overlapping tiles.
 
     Parameters
     ----------
-    method : {"auto", "voters", "network", "both"}, default="auto"
-        As in :class:`CellSegmenter`: ``"voters"`` uses no network and no torch, ``"both"`` lets the
-        small network move the outlines, ``"network"`` lets it find the nuclei as well. ``"auto"``
-        is ``"voters"``.
+    um_per_pixel : float, optional
+        The scale of all fields in micrometers a pixel, where it is known: it is obeyed.
+    red_cell_radius : float, optional
+        The radius of a typical red cell in pixels, another way to give the scale.
     min_score : float, default=0.5
-        Cells with a lower score are left out. A score grows with the size of the nucleus
-        against red cells and with its difference from them in color.
+        Cells with a lower score are left out. A score is the mean probability that a pixel of
+        the cell is a leukocyte's, less where cell or nucleus are too small for one.
     margin : float, default=0.15
         How much wider than its box a crop is, on each side, as a share of the box.
     n_jobs : int, optional
@@ -67,7 +71,8 @@ class SmearDetector(ImageTransformer):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "method": [StrOptions({"auto", "voters", "network", "both"})],
+        "um_per_pixel": [None, Interval(Real, 0, None, closed="neither")],
+        "red_cell_radius": [None, Interval(Real, 0, None, closed="neither")],
         "min_score": [Interval(Real, 0, 1, closed="both")],
         "margin": [Interval(Real, 0, 2, closed="both")],
         "n_jobs": [None, Integral],
@@ -76,12 +81,14 @@ class SmearDetector(ImageTransformer):
     def __init__(
         self,
         *,
-        method: str = "auto",
+        um_per_pixel: float | None = None,
+        red_cell_radius: float | None = None,
         min_score: float = 0.5,
         margin: float = 0.15,
         n_jobs: int | None = None,
     ) -> None:
-        self.method = method
+        self.um_per_pixel = um_per_pixel
+        self.red_cell_radius = red_cell_radius
         self.min_score = min_score
         self.margin = margin
         self.n_jobs = n_jobs
@@ -112,24 +119,22 @@ class SmearDetector(ImageTransformer):
         self.min_score_, self.offset_ = min_score, offset
         return self
 
-    def _find(self, X: NDArray[Any]) -> list[FieldResult]:
-        return self._map(self._field, X)
+    def _find(self, X: NDArray[Any]) -> list["FieldResult"]:
+        return self._map(lambda image: self._field(image)[0], X)
 
     def _map(self, function: Any, X: NDArray[Any]) -> list[Any]:
-        if self.method not in {"auto", "voters"}:
-            # the pool limits the threads of what is loaded when it starts
-            import hemaest.segmentation._network  # noqa: F401
+        # the pool limits the threads of what is loaded when it starts
+        import hemaest.segmentation._fields  # noqa: F401
+
         return map_images(function, X, n_jobs=self.n_jobs)
 
-    def _field(self, image: NDArray[np.uint8]) -> FieldResult:
-        image = paint_frame(rgb(image))
-        if self.method in {"auto", "voters"}:
-            return find_field(image)
-        from hemaest.segmentation._network import default_network
+    def _field(self, image: NDArray[np.uint8]) -> tuple["FieldResult", "Scale"]:
+        from hemaest.segmentation._fields import Scale, find_field
 
-        return find_field(image, default_network(), network_only=self.method == "network")
+        known = Scale.given(self.um_per_pixel, self.red_cell_radius)
+        return find_field(paint_frame(rgb(image)), known)
 
-    def _boxes(self, field: FieldResult) -> NDArray[np.float64]:
+    def _boxes(self, field: "FieldResult") -> NDArray[np.float64]:
         kept = field.boxes[field.boxes[:, 4] >= self.min_score_]  # the best come first
         return _shifted(kept, self.offset_, field.segmentation.labels.shape)
 
@@ -161,8 +166,8 @@ class SmearDetector(ImageTransformer):
         -------
         table : DataFrame
             ``leukocytes``, ``red_cells``, ``platelets`` and ``red_cell_radius`` in pixels (NaN
-            where no red cell was seen). Red cells in clumps are counted by the peaks of their
-            distance map, platelets as small dark bodies: both are estimates.
+            where no red cell was seen). Red cells and platelets are counted by their middles,
+            which the network predicts: both are estimates.
         """
         check_is_fitted(self)
         rows = [
@@ -175,6 +180,31 @@ class SmearDetector(ImageTransformer):
             for field in self._find(self._check_images(X))
         ]
         return pd.DataFrame(rows)
+
+    def quality(self, X: Any) -> pd.DataFrame:
+        """Say of each field how far its cells can be trusted, and what speaks against it.
+
+        Parameters
+        ----------
+        X : images
+            Fields, as :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        table : DataFrame
+            One row a field: ``n_leukocytes``; ``um_per_pixel`` and ``scale_source`` ("given"; "red
+            cells"; "network", where there are too few red cells; "none"); ``familiarity`` from 0
+            to 1, how much the field is like those that the network was trained on; ``warning`` in
+            words, empty where nothing speaks against the field.
+        """
+        check_is_fitted(self)
+        from hemaest.segmentation._trust import quality_of_field
+
+        def row(image: NDArray[np.uint8]) -> dict[str, Any]:
+            field, scale = self._field(image)
+            return quality_of_field(rgb(image), field, scale, len(self._boxes(field)))
+
+        return pd.DataFrame(self._map(row, self._check_images(X)))
 
     def detect_cells(self, X: Any) -> Bunch:
         """Cut every leukocyte out of its field.
@@ -207,7 +237,7 @@ class SmearDetector(ImageTransformer):
         )
 
     def _cells_of(self, image: NDArray[np.uint8]) -> tuple[list, list, list]:
-        field = self._field(image)
+        field, _ = self._field(image)
         crops, maps, rows = [], [], []
         for number, box in enumerate(self._boxes(field)):
             around = _with_margin(box, self.margin, image.shape[:2])
@@ -219,7 +249,7 @@ class SmearDetector(ImageTransformer):
         return crops, maps, rows
 
     def _transform_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        boxes = self._boxes(self._field(image))
+        boxes = self._boxes(self._field(image)[0])
         if not len(boxes):
             return image.copy()
         x0, y0, x1, y1 = _with_margin(boxes[0], self.margin, image.shape[:2])

@@ -17,19 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hemaest import cellmap
-from hemaest._frame import paint_frame
 from hemaest._progress import track
 from hemaest._seeds import seed_of
 from hemaest.datasets import make_cells
 from hemaest.images import iter_arrays, rgb
 from hemaest.nets.unet import SmallUNet
-from hemaest.segmentation._fields import working_side
 from hemaest.segmentation._network import (
     SIDE,
     class_probabilities,
     default_network,
     default_weights,
-    density_at,
     fuse,
 )
 from hemaest.segmentation._working_image import dice, square_around, standardize
@@ -72,7 +69,6 @@ def fine_tune(
     X: NDArray[Any],
     masks: list[NDArray[np.uint8]],
     *,
-    fields: bool,
     epochs: int,
     random_state: Any,
     batch_size: int = 16,
@@ -87,10 +83,7 @@ def fine_tune(
     seed = seed_of(random_state)
     pairs: list[Pair] = []
     for image, mask in zip(iter_arrays(X), masks, strict=True):
-        if fields:
-            pairs += field_pairs(rgb(image), mask)
-        else:
-            pairs.append(pair(rgb(image), mask, closer=True))
+        pairs.append(pair(rgb(image), mask, closer=True))
     steps = max(4, epochs * len(pairs) // batch_size)
     with_cells = [(x, kind) for x, kind in pairs if kind.any()]
     if with_cells and follows_convention(with_cells[:: max(1, len(with_cells) // 24)]):
@@ -108,35 +101,6 @@ def fine_tune(
         lr=1e-3,
     )
     return fuse(net)
-
-
-def field_pairs(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> list[Pair]:
-    """Return training pairs of a field, at the size at which it is looked at.
-
-    One shows each leukocyte, and no more than as many, spread evenly, what else there is.
-    """
-    import cv2
-
-    image = paint_frame(image)
-    # training cuts SIDE pixels out of each pair after it brought all of it to that size
-    x = density_at(image, round(working_side(image) * POOL_SIDE / SIDE))
-    kind = cellmap.encode(labels > 0, cellmap.nuclei(labels))
-    kind = cv2.resize(kind, x.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    spare = [(0, max(0, POOL_SIDE - n)) for n in kind.shape]
-    x, kind = np.pad(x, [*spare, (0, 0)], mode="symmetric"), np.pad(kind, spare, mode="symmetric")
-    _, _, _, middles = cv2.connectedComponentsWithStats((kind > 0).astype(np.uint8))
-    last = np.array(kind.shape) - POOL_SIDE
-    corners = (middles[1:, ::-1] - POOL_SIDE / 2).round().astype(int).clip(0, last).tolist()
-    grid = [range(0, int(n) + 1, POOL_SIDE) for n in last]
-    empty = [
-        (top, left)
-        for top in grid[0]
-        for left in grid[1]
-        if not kind[top : top + POOL_SIDE, left : left + POOL_SIDE].any()
-    ]
-    corners += empty[:: max(1, len(empty) // max(1, len(corners)))]
-    windows = [np.s_[top : top + POOL_SIDE, left : left + POOL_SIDE] for top, left in corners]
-    return [(x[w].transpose(2, 0, 1).astype(np.float16), kind[w]) for w in windows]
 
 
 def follows_convention(pairs: list[Pair]) -> bool:

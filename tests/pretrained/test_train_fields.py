@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from hemaest.nets.fieldnet import CLASSES
+from hemaest.nets.fieldnet import CLASSES, depth_of
 from hemaest.pretrained import train_fields
-from hemaest.pretrained.train_fields import IGNORED, Settings, depth_of, draw_field, train
+from hemaest.pretrained.train_fields import IGNORED, Settings, draw_field, train
 
 SMALL = Settings(steps=3, batch=2, crop=64, fresh=1, pool=4, widths=(4, 4, 4), precision="float32")
 

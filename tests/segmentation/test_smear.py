@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from skimage.transform import resize
 
+from hemaest.datasets import make_smear
+from hemaest.datasets.crops import draw_unrelated
 from hemaest.segmentation import SmearDetector
 from hemaest.segmentation._smear import iou, match_boxes
 
@@ -142,3 +144,53 @@ def test_wrong_boxes_are_refused_and_nothing_is_forgotten():
     with pytest.raises(ValueError, match=r"boxes\[0\] holds NaN"):
         detector.fit([field], boxes=[np.vstack([truth, [np.nan] * 4])])
     np.testing.assert_array_equal(detector.predict([field])[0], before)
+
+
+def test_a_given_scale_is_obeyed():
+    """Told that a pixel is 1 um, the detector takes these large cells for nothing of the kind."""
+    field, truth = draw_field()
+    for known in ({"um_per_pixel": 0.2}, {"red_cell_radius": 18}):
+        (boxes,) = SmearDetector(**known).fit([field]).predict([field])
+        assert len(match_boxes(boxes, truth, 0.7)) == len(boxes) == 2
+    table = SmearDetector(um_per_pixel=1.0).fit([field]).quality([field])
+    assert table.loc[0, "scale_source"] == "given" and table.loc[0, "um_per_pixel"] == 1.0
+    assert "implausible radius of red cells" in table.loc[0, "warning"]
+    with pytest.raises(ValueError, match="um_per_pixel"):
+        SmearDetector(um_per_pixel=0).fit([field])
+
+
+def test_quality_knows_films_from_what_is_none():
+    films = [make_smear((300, 400), lab_effect=1.0, random_state=k).image for k in range(5)]
+    rng = np.random.default_rng(0)
+    others = [np.repeat(np.repeat(draw_unrelated(100, rng), 3, 0), 3, 1) for _ in range(8)]
+    table = SmearDetector().fit(films).quality([*films, *others])
+    assert table.columns.tolist() == [
+        "n_leukocytes", "um_per_pixel", "scale_source", "familiarity", "warning",
+    ]  # fmt: skip
+    assert table["familiarity"].between(0, 1).all()
+    assert (table["warning"][:5] == "").mean() >= 0.8
+    assert (table["warning"][5:] != "").mean() >= 0.7
+    assert (table["scale_source"][:5] == "red cells").all()
+
+
+def test_quality_names_uneven_light_and_a_field_of_nothing():
+    field, _ = draw_field()
+    shade = np.linspace(0.3, 1, field.shape[1])[None, :, None]
+    dark = (field * shade).astype(np.uint8)
+    empty = np.full_like(field, 240)
+    table = SmearDetector().fit([field]).quality([dark, empty])
+    assert "uneven light" in table.loc[0, "warning"]
+    assert "no cell that would tell the scale" in table.loc[1, "warning"]
+
+
+def test_every_laboratory():
+    """Rendered fields of any laboratory that training did not draw: most cells, few others."""
+    found = true = hits = 0
+    for seed in range(900, 912):
+        smear = make_smear(
+            256, micrometres_per_pixel=0.25, n_cells=3, severity=0.7, random_state=seed
+        )
+        (boxes,) = SmearDetector().fit([smear.image]).predict([smear.image])
+        found, true = found + len(boxes), true + len(smear.boxes)
+        hits += len(match_boxes(boxes, smear.boxes.astype(float)))
+    assert hits / true > 0.8 and hits / max(found, 1) > 0.8

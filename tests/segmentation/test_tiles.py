@@ -1,12 +1,13 @@
-"""Large fields: measured in samples, seen in tiles, and the same as seen at once."""
+"""Large fields: their scale is measured in windows, and tiles see what one look sees."""
 
 import numpy as np
 import pytest
 
 from hemaest import cellmap
 from hemaest.datasets import make_smear
+from hemaest.nets.fieldnet import shipped_field_net
 from hemaest.segmentation import CellSegmenter, SmearDetector
-from hemaest.segmentation._fields import find_field, find_tiled, radius_of_large, tiles
+from hemaest.segmentation._fields import Scale, find_field, find_tiled, measure_scale, tiles
 from hemaest.segmentation._smear import iou, match_boxes
 
 
@@ -26,8 +27,8 @@ def test_cores_part_the_picture(size):
 
 
 def test_a_large_field_is_found_in_tiles(smear):
-    field = find_field(smear.image)
-    assert abs(field.red_cell_radius - 18.75) < 4
+    field, scale = find_field(smear.image)
+    assert scale.source == "red cells" and abs(np.log2(scale.um_per_pixel / 0.2)) < 0.6
     assert len(match_boxes(field.boxes, smear.boxes.astype(float))) == len(smear.boxes)
     labels = field.segmentation.labels
     for box, number in zip(field.boxes, field.owners, strict=True):
@@ -38,19 +39,21 @@ def test_a_large_field_is_found_in_tiles(smear):
 
 def test_tiles_see_what_one_look_sees(smear):
     part = np.ascontiguousarray(smear.image[:, 300:1300])
-    whole = find_field(part)
-    scale = 15 / whole.red_cell_radius
-    tiled = find_tiled(part, None, False, scale, whole.red_cell_radius, side=400)
+    whole, _ = find_field(part, Scale(0.2, "given", 0.0))
+    tiled = find_tiled(part, shipped_field_net(), 0.2, side=400)
     overlap = iou(whole.boxes, tiled.boxes)
     assert len(whole.boxes) == len(tiled.boxes)
     assert (overlap.max(axis=1) > 0.8).all()
     assert abs(len(tiled.red_cell_places) / len(whole.red_cell_places) - 1) < 0.15
 
 
-@pytest.mark.parametrize("scale", [0.15, 0.3])
-def test_the_radius_follows_the_magnification(scale):
-    image = make_smear((900, 1300), micrometres_per_pixel=scale, n_cells=3, random_state=4).image
-    assert abs(radius_of_large(image) * scale / 3.75 - 1) < 0.2
+@pytest.mark.parametrize("um_per_pixel", [0.12, 0.3, 0.7])
+def test_the_scale_is_read_from_the_field(um_per_pixel):
+    seen = []
+    for seed in range(3):
+        image = make_smear((600, 800), micrometres_per_pixel=um_per_pixel, random_state=seed).image
+        seen.append(measure_scale(image, shipped_field_net()).um_per_pixel)
+    assert abs(np.log2(np.median(seen) / um_per_pixel)) < 0.5
 
 
 def test_more_cells_than_a_map_can_name():
@@ -64,5 +67,5 @@ def test_more_cells_than_a_map_can_name():
     assert len(detector.predict([image])[0]) == 144
     crops = detector.detect_cells([image])
     assert len(crops.maps) == 144 and {m.max() for m in crops.maps} == {2}
-    labels = CellSegmenter("all", method="voters").fit([image]).predict([image])[0]
+    labels = CellSegmenter("all").fit([image]).predict([image])[0]
     assert labels.dtype == np.uint8 and labels.max() == 254
