@@ -7,7 +7,7 @@ lenses. Every effect depends on the place in the whole image, so tiles of a larg
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def _worse(good: Microscope, rng: np.random.Generator, severity: float) -> Micro
     mix = saturation * np.eye(3) + (1 - saturation) / 3 + some(0.7) * 0.1 * normal(3, 3)
     mix /= mix.sum(axis=1, keepdims=True)
     angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(-1.2, 1.2)
-    round_view = rng.random() < 0.15 * severity
+    round_view = rng.random() < 0.22 * severity
     return Microscope(
         blur=good.blur + some(0.5) * 0.25 * abs(float(rng.standard_normal())),
         blur_pixels=some(0.7) * float(rng.uniform(0.2, 1.2)),
@@ -136,7 +136,7 @@ def _worse(good: Microscope, rng: np.random.Generator, severity: float) -> Micro
             float(0.15 * normal(1)[0]),
             float(0.15 * normal(1)[0]),
             float(rng.uniform(0.85, 1.35)),
-            float(rng.uniform(0.002, 0.06)),
+            float(rng.uniform(0.002, 0.1)),
         )
         if round_view
         else None,
@@ -198,7 +198,11 @@ def photograph(
         light *= np.exp(-over)
     light = _through_lens(light, scale, m, focus, window)
     if m.eyepiece is not None:
-        light *= view(m, canvas.shape[:2], window)[..., None]
+        # the edge of the view is colored: blue light is bent more than red
+        for channel, wider in enumerate((-0.25, 0.0, 0.3)):
+            x, y, radius, soft = m.eyepiece
+            eyepiece = (x, y, radius + wider * soft, soft)
+            light[..., channel] *= view(replace(m, eyepiece=eyepiece), light.shape, window)
     if m.mix is not None:
         haze = m.haze * stain.light * m.gain
         light = respond(light, (1 - m.haze) * m.gain, haze.astype(np.float32), m.mix, _curves(m))

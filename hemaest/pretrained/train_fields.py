@@ -32,7 +32,8 @@ from .train_cells import _commit as commit, follow, keep, resume
 __all__ = ["Settings", "draw_field", "train"]
 
 SIDE = 256  # of a drawn field
-IGNORED = 255  # burst nuclei: leukocytes to some, none to others
+IGNORED = 255  # burst nuclei, and slices of cells: leukocytes to some, none to others
+SLICE = 24.0  # square micrometers
 BLOOD = {
     "neutrophil": 0.5, "band_neutrophil": 0.05, "lymphocyte": 0.27, "monocyte": 0.08,
     "eosinophil": 0.06, "basophil": 0.04,
@@ -52,7 +53,7 @@ STYLES = (
 class Settings:
     """All numbers of a run; the card keeps them."""
 
-    steps: int = 2600
+    steps: int = 2000
     batch: int = 8
     crop: int = 192
     fresh: int = 2  # fields of a batch that are drawn anew; the rest were drawn lately
@@ -106,7 +107,7 @@ def draw_field(seed: list[int], severity: float = 1.3) -> Field:
     um = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     # the camera's own resolution: most images are seen smaller than they are
     u = rng.random()
-    finer = 1.0 if u < 0.55 else rng.uniform(1.0, 1.9) if u < 0.9 else rng.uniform(0.7, 1.0)
+    finer = 1.0 if u < 0.5 else rng.uniform(1.0, 1.9) if u < 0.8 else rng.uniform(0.5, 1.0)
     side = round(SIDE * finer)
     n_cells = None
     if rng.random() < 0.6:  # leukocytes are rare in blood; here they are what is to be learned
@@ -122,7 +123,7 @@ def draw_field(seed: list[int], severity: float = 1.3) -> Field:
         severity=float(severity * rng.random()),
         random_state=int(rng.integers(2**31 - 1)),
     )
-    kind, depth = _truth(smear)
+    kind, depth = _truth(smear, um * SIDE / side)
     image = smear.image
     if side != SIDE:
         way = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
@@ -138,7 +139,7 @@ def _sick(rng: np.random.Generator) -> dict[str, float]:
     return dict(zip(TYPES, rng.dirichlet(np.full(len(TYPES), 0.15)) + 1e-6, strict=True))
 
 
-def _truth(smear: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _truth(smear: Any, um: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the class of each pixel, and how deep it lies in its object."""
     cells = (smear.cell_map.astype(np.int32) + 1) // 2
     kind = np.zeros(cells.shape, np.uint8)
@@ -147,7 +148,7 @@ def _truth(smear: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     kind[cells > 0] = CLASSES.index("cytoplasm")
     kind[(cells > 0) & (smear.cell_map % 2 == 0)] = CLASSES.index("nucleus")
     for row in smear.truth.itertuples():
-        if row.cell_type == "smudge_cell":
+        if row.cell_type == "smudge_cell" or row.cell_area * um**2 < SLICE:
             kind[cells == row.cell] = IGNORED
     red = np.where(smear.red_cell_map > 0, smear.red_cell_map + np.int32(cells.max()), cells)
     owners = np.where(smear.platelet_map > 0, smear.platelet_map + np.int32(red.max()), red)

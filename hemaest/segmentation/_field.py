@@ -16,10 +16,11 @@ from skimage.feature import peak_local_max
 from hemaest import cellmap
 from hemaest.nets.fieldnet import CLASSES, UNIT, FieldMaps, look_at_field
 from hemaest.segmentation._instances import split_by_depth
-from hemaest.segmentation._working_image import Mask, SegmentationResult, no_cell, weighted_median
+from hemaest.segmentation._working_image import Mask, SegmentationResult, no_cell
 
-# what is coarser or finer than the network's unit by less than this is seen as it is
-AS_IT_IS = (0.8, 1.5)
+# what is coarser or finer than the network's unit by less than this is seen as it is: to enlarge
+# an image adds nothing, and smooth edges are not what the network knows
+AS_IT_IS = (0.8, 3.0)
 LARGEST_ZOOM = 2.5
 # areas in square micrometers: a leukocyte and a nucleus are at least about this large
 CELL_AREA = 22.0
@@ -27,6 +28,8 @@ NUCLEUS_AREA = 9.0
 # middles of two cells, of two red cells, of two platelets are at least so many micrometers apart
 APART = {"leukocyte": 3.0, "red_cell": 2.5, "platelet": 1.2}
 SMALLEST_RADIUS = 2.5  # pixels
+ROUND = 0.8
+MOST_ARE_SEEN = 0.15
 CORE = 0.4  # depth above which red cells that touch are apart
 RED_CELL, PLATELET = CLASSES.index("red_cell"), CLASSES.index("platelet")
 NUCLEUS = CLASSES.index("nucleus")
@@ -80,11 +83,13 @@ def working_zoom(um_per_pixel: float) -> float:
 
     Examples
     --------
-    >>> working_zoom(0.1) < 0.5, working_zoom(0.3), working_zoom(0.6)
-    (True, 1.0, 2.0)
+    >>> working_zoom(0.1) < 0.5, working_zoom(0.3), working_zoom(0.6), working_zoom(1.2)
+    (True, 1.0, 1.0, 2.0)
     """
     zoom = um_per_pixel / UNIT
-    return 1.0 if AS_IT_IS[0] <= zoom <= AS_IT_IS[1] else min(zoom, LARGEST_ZOOM)
+    if zoom > AS_IT_IS[1]:
+        return min(zoom / 2, LARGEST_ZOOM)
+    return 1.0 if zoom >= AS_IT_IS[0] else zoom
 
 
 def resized(image: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
@@ -118,7 +123,7 @@ def read_maps(maps: FieldMaps, size: tuple[int, int], um_per_pixel: float) -> Fi
         found = _enlarge(labels, white, shares[..., NUCLEUS], size)
         boxes, owners = boxes_of(found.labels, scores)
     radii = red_cell_radii(maps)
-    radius = float(weighted_median(radii, radii**2)) if len(radii) else float("nan")
+    radius = float(np.median(radii)) if len(radii) else float("nan")
     top = shares.max(axis=2)
     return FieldResult(
         segmentation=found,
@@ -182,8 +187,14 @@ def red_cell_radii(maps: FieldMaps) -> NDArray[np.float64]:
     _, _, boxes, _ = cv2.connectedComponentsWithStats(core.astype(np.uint8), connectivity=4)
     left, top, wide, high, area = boxes[1:].T
     whole = (left > 0) & (top > 0) & (left + wide < core.shape[1]) & (top + high < core.shape[0])
-    radii = np.sqrt(area[whole] / np.pi) / (1 - CORE)
-    return radii[radii > SMALLEST_RADIUS]
+    # two that touch are neither round nor of the size of one
+    long, short = np.maximum(wide, high), np.minimum(wide, high)
+    single = (area > ROUND * np.pi / 4 * wide * high) & (long < 1.5 * short)
+    radii = np.sqrt(area[whole & single] / np.pi) / (1 - CORE)
+    radii = radii[radii > SMALLEST_RADIUS]
+    # dots that are taken for red cells inside of large ones make up little of what is red
+    few = np.pi * (radii**2).sum() < MOST_ARE_SEEN * kind.sum()
+    return radii[:0] if few else radii
 
 
 def _enlarge(

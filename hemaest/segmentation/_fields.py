@@ -3,6 +3,7 @@
 :func:`find_field` is what ``CellSegmenter`` and ``SmearDetector`` call.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from hemaest.segmentation._field import (
     resized,
     working_zoom,
 )
-from hemaest.segmentation._working_image import SegmentationResult, weighted_median
+from hemaest.segmentation._working_image import SegmentationResult
 
 # longest side of a first look, in pixels
 GLANCE = 320
@@ -27,7 +28,7 @@ GLANCE = 320
 WINDOWS = ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8))
 # two looks that differ by less than so many octaves agree; of these the one counts that is nearer
 # to the scale, in um a pixel, that the network saw most
-AGREE = 0.5
+AGREE = 0.8
 USUAL = 0.2
 SMALLEST_VIEW = 96  # pixels
 # a field that needs more working pixels than this on a side is seen in tiles
@@ -36,6 +37,7 @@ TILE = 1024
 # how far a tile looks over its edge, in micrometers: two leukocytes
 OVERLAP = 36.0
 RED_CELL_RADIUS = 3.6  # micrometers
+DOUBTFUL = 0.7  # octaves by which red cells of one field do not differ
 ENOUGH = 6  # red cells that are seen whole, to measure a field by them
 # a cell is the same as one of another tile where they share this much of it
 SHARED = 0.3
@@ -110,30 +112,33 @@ def measure_scale(image: NDArray[np.uint8], net: Any) -> Scale:
 
     The field is seen enlarged, as it is, at half the size and so on. Where cells are larger than
     what the network sees at once, or mere specks, each look halves the scale that it gives; where
-    they are of a size that it knows, two looks agree. The first two that do are believed.
+    they are of a size that it knows, two looks agree. Of these the least doubtful two are believed.
     """
-    zoom = 2.0
-    looks: list[tuple[float, Scale]] = []
-    best, least = Scale(float("nan"), "none", float("nan")), np.inf
+    zoom, looks = 2.0, []
     while zoom * max(image.shape[:2]) >= SMALLEST_VIEW:
-        look = _look(image, zoom, net)
-        if np.isfinite(look.um_per_pixel):
-            looks.append((zoom, look))
-            best = look if len(looks) == 1 else best
-        if len(looks) > 1:
-            apart = abs(float(np.log2(looks[-2][1].um_per_pixel / looks[-1][1].um_per_pixel)))
-            if apart < least:
-                least = apart
-                best = min(looks[-2:], key=_off_the_usual)[1]
-            if least < AGREE:
-                break
+        looks.append((zoom, _look(image, zoom, net)))
         zoom /= 2
-    return best
+    looks = [(zoom, look) for zoom, look in looks if np.isfinite(look.um_per_pixel)]
+    if not looks:
+        return Scale(float("nan"), "none", float("nan"))
+    pairs = [(a, b) for a, b in itertools.pairwise(looks) if _apart(a, b) < AGREE]
+    likely = min(pairs, key=lambda pair: _apart(*pair) + sum(map(_doubt, pair)), default=looks)
+    return min(likely, key=_off_the_usual)[1]
+
+
+def _apart(a: tuple[float, Scale], b: tuple[float, Scale]) -> float:
+    """Return by how many octaves two looks differ."""
+    return abs(float(np.log2(a[1].um_per_pixel / b[1].um_per_pixel)))
+
+
+def _doubt(look: tuple[float, Scale]) -> float:
+    """Return the doubt about a look; red cells are the better measure."""
+    return look[1].doubt + (0.5 if look[1].source == "network" else 0.0)
 
 
 def _off_the_usual(look: tuple[float, Scale]) -> float:
-    zoom, scale = look
-    return abs(float(np.log2(scale.um_per_pixel / zoom / USUAL)))
+    """Return by how many octaves a look differs from the scale that the network saw most."""
+    return abs(float(np.log2(look[1].um_per_pixel / look[0] / USUAL)))
 
 
 def _look(image: NDArray[np.uint8], zoom: float, net: Any) -> Scale:
@@ -146,9 +151,10 @@ def _scale_of(looks: list[FieldMaps]) -> Scale:
     """Return the scale at which the looks were taken."""
     radii = np.concatenate([red_cell_radii(maps) for maps in looks])
     if len(radii) >= ENOUGH:
-        low, high = np.percentile(radii, [25, 75])
-        middle = float(weighted_median(radii, radii**2))
-        return Scale(RED_CELL_RADIUS / middle, "red cells", float(np.log2(high / low)))
+        low, middle, high = np.percentile(radii, [25, 50, 75])
+        doubt = float(np.log2(high / low))
+        if doubt < DOUBTFUL:
+            return Scale(RED_CELL_RADIUS / float(middle), "red cells", doubt)
     known = [maps for maps in looks if np.isfinite(maps.um_per_pixel)]
     if not known:
         return Scale(float("nan"), "none", float("nan"))

@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 NECK = 0.75
 # the depth in the middle of an object, and of a dip between two of them as a share of the lower
 LEAST_DEPTH = 0.35
-DIP = 0.8
+DIP = 0.6
 
 
 def split_by_depth(mask: Mask, depth: NDArray[np.float32], apart: float) -> NDArray[np.int32]:
