@@ -50,6 +50,8 @@ class FieldMaps:
         Probability of each of ``CLASSES``.
     depth : float32 array (height, width)
         0 at the edge of an object, 1 in its middle.
+    film : bool array (height, width)
+        False on a black frame.
     um_per_pixel : float
         The scale at which the network takes the image to be; NaN where it sees no object.
     doubt : float
@@ -58,6 +60,7 @@ class FieldMaps:
 
     shares: NDArray[np.float32]
     depth: NDArray[np.float32]
+    film: NDArray[np.bool_]
     um_per_pixel: float
     doubt: float
 
@@ -120,9 +123,7 @@ def standardize_field(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     image = np.ascontiguousarray(image)
     level = cv2.LUT(image, LOG)
-    red, green, blue = cv2.split(image)
-    bright = cv2.max(cv2.max(red, green), blue)
-    film = bright >= DARKEST * np.percentile(bright[::4, ::4], 90)
+    film = on_film(image)
     size = (WINDOW + 1, WINDOW + 1)
     # where nearly all is frame the mean of the whole image stands in for that of the window
     if film.all():  # the same as below, in a third of the time
@@ -140,6 +141,15 @@ def standardize_field(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         gap = level - (mean + 0.02 * whole) / (near + 0.02)
         spread = float(np.sqrt((gap**2 * weight[..., None]).sum() / (3 * n)))
     return np.clip(gap / np.float32(max(spread, 0.02)), -6, 6)
+
+
+def on_film(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell film from a black frame."""
+    import cv2
+
+    red, green, blue = cv2.split(np.ascontiguousarray(image))
+    bright = cv2.max(cv2.max(red, green), blue)
+    return np.asarray(bright >= DARKEST * np.percentile(bright[::4, ::4], 90))
 
 
 def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
@@ -168,10 +178,11 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         depth = out[len(CLASSES)].sigmoid().numpy()
         octaves = out[len(CLASSES) + 1].numpy()
     object_ = depth > 0.4
+    film = on_film(image)
     if object_.sum() < 20:
-        return FieldMaps(shares, depth, float("nan"), float("nan"))
+        return FieldMaps(shares, depth, film, float("nan"), float("nan"))
     low, middle, high = np.percentile(octaves[object_], [25, 50, 75])
-    return FieldMaps(shares, depth, UNIT * 2 ** float(middle), float(high - low))
+    return FieldMaps(shares, depth, film, UNIT * 2 ** float(middle), float(high - low))
 
 
 def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:

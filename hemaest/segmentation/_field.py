@@ -25,6 +25,7 @@ LARGEST_ZOOM = 2.5
 # areas in square micrometers: a leukocyte and a nucleus are at least about this large
 CELL_AREA = 22.0
 NUCLEUS_AREA = 9.0
+SHARPER = np.log(0.5) / np.log(0.8)
 # middles of two cells, of two red cells, of two platelets are at least so many micrometers apart
 APART = {"leukocyte": 3.0, "red_cell": 2.5, "platelet": 1.2}
 SMALLEST_RADIUS = 2.5  # pixels
@@ -113,7 +114,7 @@ def read_maps(maps: FieldMaps, size: tuple[int, int], um_per_pixel: float) -> Fi
     white = shares[..., NUCLEUS] + shares[..., NUCLEUS - 1]
     kind = shares.argmax(axis=2)
     pieces = split_by_depth(white > 0.5, depth, apart=APART["leukocyte"] / um)
-    labels, scores = _leukocytes(pieces, white, shares[..., NUCLEUS], um)
+    labels, scores = _leukocytes(pieces, white * maps.film, shares[..., NUCLEUS], um)
     places = {
         name: _peaks(depth, kind == k, APART[name] / um) * back
         for name, k in (("red_cell", RED_CELL), ("platelet", PLATELET))
@@ -144,7 +145,8 @@ def _leukocytes(
     """Return the pieces that can be leukocytes, numbered by the size of their nuclei, and scores.
 
     A score is the mean probability that a pixel of the cell is one, times how likely a leukocyte
-    and its nucleus are so small.
+    and its nucleus are so small, to a power that brings the value that served rendered fields best
+    to a half.
     """
     flat, n = pieces.ravel(), int(pieces.max()) + 1
     count = np.bincount(flat, minlength=n)
@@ -153,7 +155,8 @@ def _leukocytes(
     inner = np.bincount(flat, nucleus.ravel() > 0.5, n) * um**2
     scores = sure * expit(6 * np.log(np.maximum(area, 1e-3) / CELL_AREA) + 2)
     scores *= expit(4 * np.log(np.maximum(inner, 1e-3) / NUCLEUS_AREA) + 2)
-    good = (scores > 0.05) & (inner > 0)
+    scores = scores**SHARPER
+    good = (scores > 0.02) & (inner > 0)
     good[0] = False
     order = np.flatnonzero(good)
     order = order[np.argsort(-inner[order], kind="stable")]
