@@ -323,7 +323,7 @@ BY_ITSELF = {
     "nuclear_cytoplasmic_ratio": "nc_ratio",
     "granularity": "cytoplasm_granules_dark_2",
     "cytoplasm_vacuole": "cytoplasm_vacuole_fraction",
-    "chromatin_density": "nucleus_grey_mean",
+    "chromatin_density": "nucleus_gray_mean",
 }
 
 
