@@ -455,8 +455,6 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     def history_(self) -> "pd.DataFrame":
         """The losses and the speed, for each stretch of steps."""
         check_is_fitted(self, "weights_")
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("history_ is a DataFrame: install pandas.") from error
+        import pandas as pd
+
         return pd.DataFrame(self._history)

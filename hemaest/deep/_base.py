@@ -275,10 +275,8 @@ class BaseDeepEstimator(
     def history_(self) -> "pd.DataFrame":
         """One row for each epoch."""
         check_is_fitted(self, "net_")
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("history_ is a DataFrame: install pandas.") from error
+        import pandas as pd
+
         history = self.net_.history
         known = [name for name in HISTORY_COLUMNS if any(name in row for row in history)]
         rows = [[row.get(name) for name in known] for row in history]

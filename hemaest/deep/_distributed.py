@@ -73,7 +73,8 @@ class World:
         if self.size == 1:
             return module
         ids = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids)
+        # a masked autoencoder leaves parts of the network without a gradient
+        return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
 
     def explain(self, error: RuntimeError) -> RuntimeError:
         """Return the error to raise where the connection to another process broke."""

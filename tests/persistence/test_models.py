@@ -297,5 +297,5 @@ def test_another_format_is_named(saved):
     with pytest.raises(ValueError, match="newer hemaest"):
         load(saved)
     rewritten(saved, format=1)
-    with pytest.raises(ValueError, match="older versions.*Fit and save it again"):
+    with pytest.raises(ValueError, match="older versions.*save it again"):
         load(saved)
