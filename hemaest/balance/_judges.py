@@ -59,6 +59,8 @@ class Judges:
     def verdict(self, images: NDArray[Any], code: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return which images are too far for most judges, and which are copies for any."""
         members = [m for m in self.members if (m.target == code).any()]
+        if not members:
+            return np.zeros(len(images), bool), np.zeros(len(images), bool)
         each = np.stack([member.distances(images, code) for member in members])
         too_far = (each > self.far[code]).mean(axis=0) > 0.5
         return np.asarray(too_far), np.any(each < self.near, axis=0)
@@ -138,6 +140,8 @@ def fit_judges(
     seen = np.zeros(len(classes))
     found: list[list[NDArray[np.float64]]] = [[] for _ in classes]
     for train, held in _folds(X, y, groups, n_folds, seed):
+        if len(np.unique(target[train])) < 2:
+            continue  # a judge of one class has nothing to tell apart
         fitted = seeded_clone(encoder, seed).fit(X[train], y[train])
         judge = Judge(fitted, embed(fitted, X[train]), target[train])
         members.append(judge)

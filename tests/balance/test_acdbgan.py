@@ -135,11 +135,11 @@ def test_an_inner_hold_out_sees_no_synthetic_row_and_the_gan_sees_nothing_of_it(
         random_state=0,
     ).fit(X, y, groups)
     held = X[model.held_out_]
-    np.testing.assert_array_equal(Overhear.valid.squares.X, held)
+    np.testing.assert_array_equal(Overhear.valid.images.X, held)
     ((given, told),) = Spy.given
     assert known(given).isdisjoint(known(held)) and len(given) + len(held) == len(X)
     assert set(told).isdisjoint(set(groups[model.held_out_]))
-    made = known(Overhear.train.squares.X) - known(given)
+    made = known(Overhear.train.images.X) - known(given)
     assert made and made.isdisjoint(known(held))
 
 
@@ -475,7 +475,7 @@ def test_what_is_drawn_comes_in_all_eight_views_of_a_square():
     [
         ({"image_size": 34}, "image_size=34 is not 4, 5, 6 or 7 times"),
         ({"min_images": 99}, "no class has min_images=99"),
-        ({"device": "cude"}, "is no device"),
+        ({"device": "cude"}, "is not a device"),
         ({"precision": "float16"}, "precision"),
     ],
 )

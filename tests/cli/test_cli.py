@@ -164,19 +164,15 @@ def test_a_shell_completes_recipes(tmp_path):
 def test_an_interrupted_command_ends_with_130_and_saves_nothing(folder, tmp_path):
     code = "from hemaest.cli import main; main()"
     arguments = ["train", folder, "-r", "deep-small", "--folds", 0, "--epochs", 5000, "-o", "m"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stderr:
-        if "Fitting" in line:
-            break
-    time.sleep(10)  # into the training
-    process.send_signal(signal.SIGINT)
-    told = process.stderr.read()
-    assert process.wait(60) == 130, told
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "Fitting" in line:
+                break
+        time.sleep(10)  # into the training
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait(60) == 130, told
     assert "Interrupted" in told and "Traceback" not in told
     assert not (tmp_path / "m").exists()
 
