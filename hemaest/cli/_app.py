@@ -15,7 +15,7 @@ from hemaest.cli._shared import INTERRUPTED, NOTHING_DONE, WRONG_USAGE, say
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 # what typer raises for wrong usage; releases differ in whose click they hold
-USAGE = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+USAGE: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 COMPARED = ("color-logistic", "handcrafted-xgboost", "deep-small")
 
 
@@ -87,16 +87,20 @@ class Normalizer(StrEnum):
     vahadane = "vahadane"
 
 
-Balance = StrEnum(
-    "Balance",
-    {
-        name.replace("-", "_"): name
-        for name in (
-            *("weights", "oversample", "smote", "borderline-smote", "adasyn", "smote-tomek"),
-            *("logit-adjusted", "focal", "acdbgan", "rendered"),
-        )
-    },
-)
+class Balance(StrEnum):
+    """How classes are balanced."""
+
+    weights = "weights"
+    oversample = "oversample"
+    smote = "smote"
+    borderline_smote = "borderline-smote"
+    adasyn = "adasyn"
+    smote_tomek = "smote-tomek"
+    logit_adjusted = "logit-adjusted"
+    focal = "focal"
+    acdbgan = "acdbgan"
+    rendered = "rendered"
+
 
 Groups = Annotated[
     str,

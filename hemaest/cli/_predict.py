@@ -60,7 +60,9 @@ class PredictOptions:
 def run(options: PredictOptions) -> None:
     """Classify the cell of every image, or find and classify all leukocytes of every field."""
     model, roots = model_and_paths(options)
-    card = read_card(model) if model else {"checksum": "shipped", "trained_on": {}}
+    card: dict[str, Any] = {"checksum": "shipped", "trained_on": {}}
+    if model is not None:
+        card = read_card(model)
     files = listed(roots)
     classifier = loaded(model)
     kind = chosen_kind(options.kind, card["trained_on"], files, shipped=model is None)

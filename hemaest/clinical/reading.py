@@ -335,5 +335,5 @@ def _field_map(size: tuple[int, int], found: Any) -> Image:
 
 
 def _begins_with_detector(model: Any) -> bool:
-    steps = getattr(model, "steps", None)
+    steps: Any = getattr(model, "steps", None)
     return bool(steps) and hasattr(steps[0][1], "detect_cells")

@@ -241,7 +241,7 @@ def _card(container: Container) -> dict[str, Any]:
 
 def _is_card(card: Any) -> bool:
     """Return whether a card has the parts that others read, each of its kind."""
-    kinds = {
+    kinds: dict[str, Any] = {
         "format": int,
         "estimator": str,
         "classes": (list, type(None)),

@@ -136,7 +136,7 @@ def _is_record(cls: type) -> bool:
 
 def _make(cls: type, state: dict[str, Any], own: bool) -> Any:
     """Make an object without running what the file could choose."""
-    made = object.__new__(cls)
+    made: Any = object.__new__(cls)
     if _is_record(cls):
         names = {field.name for field in dataclasses.fields(cls)}
         if names != state.keys():
@@ -147,7 +147,7 @@ def _make(cls: type, state: dict[str, Any], own: bool) -> Any:
         missing = {n for n in parameters_of(cls) - state.keys() if issubclass(cls, BaseEstimator)}
         if missing:
             raise UnsafeFileError(f"{cls.__name__} lacks {sorted(missing)}.")
-        if cls.__setstate__ is BaseEstimator.__setstate__:
+        if getattr(cls, "__setstate__") is BaseEstimator.__setstate__:  # noqa: B009
             made.__setstate__(state)
         else:
             _refuse_fetching(state)

@@ -161,6 +161,7 @@ def test_a_shell_completes_recipes(tmp_path):
     assert complete_recipes("vit,") == [f"vit,{name}" for name in list_recipes()]
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_ends_with_130_and_saves_nothing(folder, tmp_path):
     code = "from hemaest.cli import main; main()"
     arguments = ["train", folder, "-r", "deep-small", "--folds", 0, "--epochs", 5000, "-o", "m"]
@@ -173,6 +174,19 @@ def test_an_interrupted_command_ends_with_130_and_saves_nothing(folder, tmp_path
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()
         assert process.wait(60) == 130, told
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if "Fitting" in line:
+            break
+    time.sleep(10)  # into the training
+    process.send_signal(signal.SIGINT)
+    told = process.stderr.read()
+    assert process.wait(200) == 130, told
     assert "Interrupted" in told and "Traceback" not in told
     assert not (tmp_path / "m").exists()
 

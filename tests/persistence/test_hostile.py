@@ -7,6 +7,8 @@ import sys
 import pytest
 from hostile import corpus
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import json, socket, sys, warnings
 from pathlib import Path
