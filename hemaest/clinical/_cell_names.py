@@ -42,7 +42,7 @@ class Columns:
         """Return twice the number of each cell's name, plus 1 where it is sure."""
         if not len(probability):
             return np.zeros(0, dtype=np.intp)
-        unnamed = np.isnan(probability).any(1)
+        unnamed = np.asarray(np.isnan(probability).any(axis=1))
         filled = np.where(unnamed[:, None], 0.0, probability)
         top = filled.argmax(1)
         column = 2 * top + (filled.max(1) >= self.unsure_below[top])

@@ -279,15 +279,15 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
         self._say_unknown(table, smear, rows)
         n_counted = int(np.isin(smear.names, np.flatnonzero(counted)).sum())
         naive = [
-            wilson(n, n_counted, counted[row].all(), self.level)
+            wilson(n, n_counted, bool(counted[row].all()), self.level)
             for n, row in zip(table["n"], rows, strict=True)
         ]
         table[["naive_percent", "naive_low", "naive_high"]] = 100 * np.array(naive)
         table.attrs = {"cells": len(smear.columns), "reviewed": int(smear.reviewed.sum())}
         nrbc = self._nucleated_red(draws, leukocytes, types, rng)
         if nrbc is not None:
-            found = nrbc.interval(self.level)
-            table.attrs["nrbc_per_100_wbc"] = tuple(100 * value for value in found)
+            per_100 = tuple(100 * value for value in nrbc.interval(self.level))
+            table.attrs["nrbc_per_100_wbc"] = per_100
         if wbc is not None:
             add_absolute(table, shares, None if wbc_corrected else nrbc, wbc, self.level)
         return table
@@ -359,7 +359,8 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
         """Return the draws of the counts without the cells that were reviewed."""
         rest = smear.counts.copy()
         sure = smear.reviewed & (smear.names >= 0)
-        np.subtract.at(rest, (slice(None), smear.names[sure], smear.columns[sure]), 1)
+        for name, column in zip(smear.names[sure], smear.columns[sure], strict=True):
+            rest[:, name, column] -= 1
         return rest.clip(0)
 
     def cells_needed(

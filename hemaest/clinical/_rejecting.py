@@ -173,7 +173,7 @@ class RejectingClassifier(  # type: ignore[misc]
         if np.isinf(self.threshold_):
             warnings.warn(
                 f"No threshold keeps the risk below {self.risk:g} with confidence "
-                f"{self.confidence:g} on {len(np.unique(patients)) if groups is not None else 0} "
+                f"{self.confidence:g} on {len(y) if patients is None else int(patients.max()) + 1} "
                 "patients, so that every cell is unidentified. Give more patients, or a higher "
                 "risk; curve_ shows what each threshold reached.",
                 stacklevel=3,
@@ -195,8 +195,8 @@ class RejectingClassifier(  # type: ignore[misc]
             exact = answered & (answer < len(self.classes_))
             row = {"threshold": threshold, "answered": answered.mean(), "exact": exact.mean()}
             for name, chosen in (("", answered), (" exact", exact)):
-                wrong = np.bincount(patients, chosen & ~right, n_groups)
-                given = np.bincount(patients, chosen, n_groups)
+                wrong = np.bincount(patients, chosen & ~right, n_groups).astype(float)
+                given = np.bincount(patients, chosen, n_groups).astype(float)
                 row[f"risk{name}"] = wrong.sum() / max(given.sum(), 1)
                 row[f"p{name}"] = risk_pvalue(wrong, given, self.risk)
             rows.append(row)

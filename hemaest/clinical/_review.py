@@ -23,7 +23,7 @@ def reviewed_labels(reviewed: Any, n: int) -> dict[int, Any]:
     """Return the reviewed labels by position."""
     if isinstance(reviewed, Mapping):
         pairs = dict(reviewed)
-        wrong = [i for i in pairs if not isinstance(i, Integral) or not 0 <= i < n]
+        wrong = [i for i in pairs if not isinstance(i, Integral) or not 0 <= int(i) < n]
         if wrong:
             raise ValueError(
                 f"reviewed names the positions {some(wrong)}, but the smear has cells 0 to {n - 1}."

@@ -107,7 +107,7 @@ def bland_altman(
     x, y = paired(reference, test)
     n = len(x)
     if n < 2:
-        return BlandAltman(*[NAN] * 5, (NAN, NAN), NAN, (NAN, NAN), n)
+        return BlandAltman(NAN, NAN, NAN, NAN, NAN, (NAN, NAN), NAN, (NAN, NAN), n)
     difference = y - x
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     z, t = stats.norm.ppf(0.5 + spread / 2), stats.t.ppf(0.5 + level / 2, n - 1)

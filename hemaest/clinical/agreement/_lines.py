@@ -124,12 +124,12 @@ def passing_bablok(
     _check_interval(interval, ("bootstrap", "analytic"))
     x, y = paired(reference, test)
     if not _enough(x, y):
-        return Line("Passing-Bablok", *[NAN] * 6, len(x), level)
+        return _no_line("Passing-Bablok", len(x), level)
     slopes = _slope_table(x, y)
     upper = np.triu_indices(len(x), 1)
     slope, ordered, shift = _shifted_median(slopes[upper])
     if not np.isfinite(slope):
-        return Line("Passing-Bablok", *[NAN] * 6, len(x), level)
+        return _no_line("Passing-Bablok", len(x), level)
     intercept = float(np.median(y - slope * x))
     p = _linearity(x, y, slope, intercept)
     if interval == "analytic":
@@ -187,7 +187,7 @@ def deming(
         raise ValueError(f"error_ratio={error_ratio!r} must be above 0.")
     x, y = paired(reference, test)
     if not _enough(x, y):
-        return Line("Deming", *[NAN] * 6, len(x), level)
+        return _no_line("Deming", len(x), level)
 
     def one(index: NDArray[np.intp]) -> tuple[float, float]:
         return _deming(x[index], y[index], error_ratio)
@@ -215,7 +215,7 @@ def _check_interval(interval: str, allowed: tuple[str, ...]) -> None:
 
 
 def _enough(x: Array, y: Array) -> bool:
-    return len(x) >= 3 and np.ptp(x) > 0 and np.ptp(y) > 0
+    return len(x) >= 3 and bool(np.ptp(x) > 0 and np.ptp(y) > 0)
 
 
 def _slope_table(x: Array, y: Array) -> Array:
@@ -279,6 +279,10 @@ def _bootstrap(
     rng = np.random.default_rng(seed_of(random_state))
     draws = np.array([one(rng.integers(0, n, n)) for _ in range(n_draws)]).reshape(-1, 2)
     return draws[np.isfinite(draws).all(1)]
+
+
+def _no_line(method: str, n: int, level: float) -> Line:
+    return _line(method, NAN, NAN, np.empty((0, 2)), n, level, NAN)
 
 
 def _line(
