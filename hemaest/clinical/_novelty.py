@@ -7,6 +7,7 @@ here is of any model, before it answers.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -129,8 +130,8 @@ class NoveltyDetector(TakesGroups, OutlierMixin, ImageEstimator):  # type: ignor
         strange = np.empty(len(X))
         folds = GroupedFolds(min(self.cv, n_groups), random_state=seed_of(self.random_state))
         for train, test in folds.split(None, np.zeros(len(X)), codes):
-            strange[test] = _Familiar(vectors[train]).distance(vectors[test])
-        self._familiar = _Familiar(vectors)
+            strange[test] = FamiliarVectors.of(vectors[train]).distance(vectors[test])
+        self._familiar = FamiliarVectors.of(vectors)
         limit = _upper(strange, codes, self.false_alarms)
         if n_groups < 1 / self.false_alarms - 1:
             warnings.warn(
@@ -239,18 +240,27 @@ class NoveltyDetector(TakesGroups, OutlierMixin, ImageEstimator):  # type: ignor
         return found
 
 
-class _Familiar:
+@dataclass(frozen=True)
+class FamiliarVectors:
     """Mean and shrunken covariance of vectors, robust to columns that are missing or constant."""
 
-    def __init__(self, vectors: Array) -> None:
-        self.middle = _median(vectors)
-        filled = self._filled(vectors)
+    middle: Array
+    spread: Array
+    constant: Array
+    model: Any
+
+    @classmethod
+    def of(cls, vectors: Array) -> Self:
+        """Measure vectors."""
+        middle = _median(vectors)
+        filled = np.where(np.isfinite(vectors), vectors, middle)
         spread = filled.std(axis=0)
-        self.spread = np.where(spread > 1e-9 * np.maximum(np.abs(self.middle), 1), spread, np.inf)
+        spread = np.where(spread > 1e-9 * np.maximum(np.abs(middle), 1), spread, np.inf)
         # what never varied must not vary: a change there is as strange as ten deviations
-        self.constant = np.isinf(self.spread)
-        scaled = (filled - self.middle)[:, ~self.constant] / self.spread[~self.constant]
-        self.model = LedoitWolf().fit(scaled) if scaled.shape[1] else None
+        constant = np.isinf(spread)
+        scaled = (filled - middle)[:, ~constant] / spread[~constant]
+        model = LedoitWolf().fit(scaled) if scaled.shape[1] else None
+        return cls(middle, spread, constant, model)
 
     def _filled(self, vectors: Array) -> Array:
         return np.where(np.isfinite(vectors), vectors, self.middle)

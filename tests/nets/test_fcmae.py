@@ -241,7 +241,7 @@ def test_what_cannot_be_masked_is_refused():
         excited("convnext", patch_size=4)
     with pytest.raises(ValueError, match="take 96 or 112"):
         excited("convnext", image_size=100)
-    with pytest.raises(ValueError, match="not ResNet"):
+    with pytest.raises(ValueError, match="not CellEncoder"):
         FCMAE(build_net("cellnet", 0)[0], patch_size=8)
     with pytest.raises(ValueError, match="not ConvNeXt"):
         FCMAE(build_net("convnext_atto", 0)[0], patch_size=32)
