@@ -25,6 +25,8 @@ Image = NDArray[np.uint8]
 
 # a field is wider than this many radii of its red cells; an image of one cell is about 10 wide
 FIELD_WIDTH = 20
+# of the shorter side, the least that the leukocyte of a crop takes
+SHARE_OF_A_CROP = 0.3
 BOX = ["x0", "y0", "x1", "y1"]
 
 
@@ -96,8 +98,8 @@ def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
 def looks_like_field(image: Image, detector: SmearDetector | None = None) -> bool:
     """Return whether an image shows a field of a smear rather than one cell.
 
-    Its width is measured in red cells, so neither the magnification nor the number of pixels
-    matters. Where no red cell is seen, two leukocytes make a field.
+    A crop of one cell is nearly square, and a leukocyte fills a good part of its middle. Where no
+    leukocyte is found, the width of the image in red cells decides.
 
     Parameters
     ----------
@@ -119,10 +121,24 @@ def looks_like_field(image: Image, detector: SmearDetector | None = None) -> boo
     (True, False)
     """
     detector = detector or default_detector()
-    seen = detector.count(to_object_array([image])).iloc[0]
-    if seen["red_cell_radius"] > 0 and seen["red_cells"] > 0:
-        return bool(min(image.shape[:2]) > FIELD_WIDTH * seen["red_cell_radius"])
-    return bool(seen["leukocytes"] > 1)
+    fields = to_object_array([image])
+    boxes = detector.predict(fields)[0]
+    if len(boxes):
+        return not _fills_the_middle(boxes, image.shape[:2])
+    radius = float(detector.count(fields)["red_cell_radius"].iloc[0])
+    return bool(radius > 0 and min(image.shape[:2]) > FIELD_WIDTH * radius)
+
+
+def _fills_the_middle(boxes: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Return whether one of the boxes is the subject of the image."""
+    height, width = shape
+    short, long = sorted((height, width))
+    middle = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    away = np.abs(middle - [width / 2, height / 2]).max(axis=1)
+    side = (boxes[:, 2:4] - boxes[:, :2]).max(axis=1)
+    # photographs of fields are mostly wider than high, crops are not
+    share = SHARE_OF_A_CROP if long <= 1.15 * short else 2 * SHARE_OF_A_CROP
+    return bool(((away < short / 6) & (side >= share * short)).any())
 
 
 def default_detector(n_jobs: int | None = None) -> SmearDetector:

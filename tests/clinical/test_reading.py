@@ -55,3 +55,15 @@ def test_fields_and_cells_are_told_apart_at_any_size(side):
     fields = [make_smear(side * 3, random_state=seed).image for seed in range(2)]
     assert sum(map(looks_like_field, cells)) <= 1
     assert all(map(looks_like_field, fields)) or side == 64
+
+
+@pytest.mark.parametrize("scale", [0.08, 0.2])
+def test_a_field_is_told_from_a_crop_at_any_magnification(scale):
+    """At 0.08 micrometers a pixel a field is no wider than ten red cells."""
+    fields = [
+        make_smear((480, 640), n_cells=2, micrometres_per_pixel=scale, random_state=i).image
+        for i in range(3)
+    ]
+    assert [looks_like_field(image) for image in fields] == [True] * 3
+    crops = make_cells(4, classes=["monocyte", "neutrophil"], random_state=0).images
+    assert [looks_like_field(image) for image in crops] == [False] * 4
