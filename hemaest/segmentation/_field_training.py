@@ -31,7 +31,7 @@ from hemaest.segmentation._field import resized, working_zoom
 from hemaest.segmentation._fields import Scale, measure_scale
 
 CROP = 160
-LEARNING_RATE = 1.5e-3
+LEARNING_RATE = 1e-3
 FIRST_WHITE = CLASSES.index("cytoplasm")
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]

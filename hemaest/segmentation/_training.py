@@ -124,7 +124,7 @@ def synthetic_pairs(n: int, seed: int) -> list[Pair]:
         n_labs=max(1, n // 8),
         n_patients=max(10, n // 4),
         field=(18, 34),
-        neighbours=0.2,
+        neighbors=0.2,
         image_size=POOL_SIDE,
         lab_effect=1.5,
         random_state=seed,
