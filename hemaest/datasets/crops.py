@@ -87,8 +87,10 @@ def draw_crop(
     """
     if cell_type != NOTHING:
         pick("cell type", cell_type, load_recipes())
-    seeded = isinstance(random_state, np.random.Generator)
-    rng = random_state if seeded else np.random.default_rng(seed_of(random_state))
+    if isinstance(random_state, np.random.Generator):
+        rng = random_state
+    else:
+        rng = np.random.default_rng(seed_of(random_state))
     cell = None
     if cell_type != NOTHING:
         sick = rng.random() < 0.7
@@ -360,5 +362,5 @@ def draw_unrelated(size: int, rng: np.random.Generator) -> np.ndarray:
         image = np.clip(base + 60 * soft, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 2.5))
-    noise = rng.uniform(0, 10) * rng.standard_normal(image.shape)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
+    grain = rng.uniform(0, 10) * rng.standard_normal(image.shape)
+    return np.clip(image + grain, 0, 255).astype(np.uint8)

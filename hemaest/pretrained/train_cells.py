@@ -203,7 +203,8 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 200) -> Path
         weight_decay=0.0,
     )
     start = resume(out, settings, net, average, optimizer)
-    began, sums, count = time.time(), {}, 0
+    sums: dict[str, float] = {}
+    began, count = time.time(), 0
     for step, (images, outlines, targets, traits) in enumerate(batches(settings, start), start):
         for group in optimizer.param_groups:
             group["lr"] = rate(settings, step)
@@ -264,7 +265,7 @@ def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None
                 mean.copy_(now)
 
 
-def keep(out: Path, settings: Settings, step: int, net: Any, average: Any, optimizer: Any) -> None:
+def keep(out: Path, settings: Any, step: int, net: Any, average: Any, optimizer: Any) -> None:
     """Write a checkpoint, whole or not at all."""
     state = {
         "settings": lasting(settings),
@@ -277,12 +278,12 @@ def keep(out: Path, settings: Settings, step: int, net: Any, average: Any, optim
     (out / "checkpoint.part").replace(out / "checkpoint.pt")
 
 
-def lasting(settings: Settings) -> str:
+def lasting(settings: Any) -> str:
     """Return the settings that a run must keep; it may be made longer before the descent."""
     return json.dumps({k: v for k, v in asdict(settings).items() if k != "steps"})
 
 
-def resume(out: Path, settings: Settings, net: Any, average: Any, optimizer: Any) -> int:
+def resume(out: Path, settings: Any, net: Any, average: Any, optimizer: Any) -> int:
     """Load the checkpoint of a stopped run of the same settings; return the next step."""
     path = out / "checkpoint.pt"
     if not path.is_file():
