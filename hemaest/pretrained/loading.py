@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hemaest.nets.cards import ModelCard, card_names, read_card
@@ -13,7 +14,8 @@ __all__ = ["ModelCard", "list_pretrained", "load_pretrained"]
 def _blood_fields() -> Any:
     from hemaest.segmentation import SmearDetector
 
-    return SmearDetector().fit()
+    # without boxes nothing is learned from the field
+    return SmearDetector().fit(np.full((1, 64, 64, 3), 255, np.uint8))
 
 
 def _blood_cells() -> Any:

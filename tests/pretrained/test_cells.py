@@ -7,11 +7,12 @@ import pytest
 from sklearn.base import clone
 
 from hemaest.clinical import CellTaxonomy
-from hemaest.datasets import make_cells
+from hemaest.datasets import make_cells, make_smear
 from hemaest.datasets.crops import draw_unrelated
 from hemaest.images import to_object_array
 from hemaest.pretrained import list_pretrained, load_pretrained
 from hemaest.pretrained.cells import SIZE, letterbox, middle_box
+from hemaest.segmentation import SmearDetector
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,13 @@ def test_the_list_names_every_model_that_loads():
     assert "blood-cells" in models.index and (models.megabytes <= 2).all()
     with pytest.raises(ValueError, match="Did you mean 'blood-cells'"):
         load_pretrained("blood-cell")
+
+
+def test_the_detector_that_ships_is_the_default_one():
+    smear = make_smear(256, n_cells=2, random_state=0)
+    fields = smear.image[None]
+    shipped = load_pretrained("blood-fields")
+    assert shipped.card_.name == "blood-fields"
+    np.testing.assert_array_equal(
+        shipped.predict(fields)[0], SmearDetector().fit(fields).predict(fields)[0]
+    )
