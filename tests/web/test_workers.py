@@ -29,7 +29,15 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
     path = tmp_path_factory.mktemp("field") / "field.png"
-    cv2.imwrite(str(path), make_smear((400, 500), random_state=3).image[..., ::-1])
+    cv2.imwrite(str(path), make_smear((400, 500), n_cells=4, random_state=3).image[..., ::-1])
+    return path
+
+
+@pytest.fixture(scope="module")
+def large_field(tmp_path_factory):
+    """A field that takes seconds, so that a process can be killed in the middle of it."""
+    path = tmp_path_factory.mktemp("field") / "large.png"
+    cv2.imwrite(str(path), make_smear(2000, random_state=3).image[..., ::-1])
     return path
 
 
@@ -49,7 +57,7 @@ def store(tmp_path):
     store.close()
 
 
-def test_a_dead_process_is_replaced_and_its_field_tried_once_more(store, model, field):
+def test_a_dead_process_is_replaced_and_its_field_tried_once_more(store, model, field, large_field):
     session = store.new_session("x")
     first = store.add_field(session, "field.png", field)
     pool = WorkerPool(store, model=model)
@@ -61,27 +69,25 @@ def test_a_dead_process_is_replaced_and_its_field_tried_once_more(store, model, 
         assert cells and {c["type"] for c in cells} <= {"lymphocyte", "neutrophil"}
         assert all(len(c["outline"]) > 4 and 0 < c["nc_ratio"] <= 1 for c in cells)
 
-        # an answer that never comes: the process is stopped as soon as it has the job
-        again = store.add_field(session, "again.png", field)
-        (old,) = pool.process_ids
-        os.kill(old, signal.SIGSTOP)
+        def kill_at_work(number):
+            wait_for(lambda: state(number) == "working")
+            (process,) = pool.process_ids
+            os.kill(process, signal.SIGKILL)
+            wait_for(lambda: pool.process_ids != [process])
+            return process
+
+        again = store.add_field(session, "again.png", large_field)
         pool.wake()
-        wait_for(lambda: state(again) == "working")
-        os.kill(old, signal.SIGKILL)
+        old = kill_at_work(again)
         wait_for(lambda: state(again) == "done")
         assert pool.process_ids != [old]
-        assert len(store.cells(session, "A", again)) == len(cells)
+        found = store.cells(session, "A", again)
+        assert len({(c["x0"], c["y0"]) for c in found}) == len(found) > 0
 
-        lost = store.add_field(session, "lost.png", field)
+        lost = store.add_field(session, "lost.png", large_field)
+        pool.wake()
         for _ in range(2):
-            wait_for(lambda: pool.process_ids)
-            wait_for(lambda: state(lost) == "queued" or state(lost) == "working")
-            (process,) = wait_for(lambda: pool.process_ids)
-            os.kill(process, signal.SIGSTOP)
-            pool.wake()
-            wait_for(lambda: state(lost) == "working")
-            os.kill(process, signal.SIGKILL)
-            wait_for(lambda p=process: pool.process_ids != [p])
+            kill_at_work(lost)
         wait_for(lambda: state(lost) == "failed")
         assert "ended 2 times" in store.field(session, lost)["reason"]
     finally:
