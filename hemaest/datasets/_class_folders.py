@@ -1,4 +1,7 @@
-"""Sets that keep each class in a folder, in parts (train, test) or not: one loader for them all."""
+"""Images with one folder for each class: any such folder, and the engine of sets laid out so.
+
+``load_image_folder`` is for users. ``_class_folder_sets`` and ``_table_sets`` call the rest.
+"""
 
 import os
 import warnings
@@ -8,22 +11,181 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from hemaest._words import some
-from hemaest.datasets._folder import existing_folder, image_bunch, layout_error, relative_names
-from hemaest.datasets._tree import folder_key, image_files, subfolder
+from hemaest.datasets._image_files import folder_key, image_files, subfolder
+from hemaest.datasets._loading import (
+    ImageSet,
+    existing_folder,
+    image_bunch,
+    layout_error,
+    relative_names,
+)
+from hemaest.groups import infer_groups
 
 
-def files_of_classes(
-    folder: Path, classes: Mapping[str, str], synonyms: Mapping[str, str] | None = None
-) -> tuple[list[Path], list[str]]:
+def load_image_folder(
+    path: str | os.PathLike[str],
+    *,
+    groups: str | Sequence[Any] | None = "infer",
+    verify: bool = False,
+) -> Bunch:
+    """Load a folder with one subfolder for each class.
+
+    Hidden files, ``Thumbs.db`` and files that are not images are skipped. Images are not read
+    yet: each is an :class:`~hemaest.images.ImageRef`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder. An image's label is the name of the first folder on the way to it.
+    groups : {"infer"}, regular expression, sequence or None, default="infer"
+        What must stay together in a split. ``"infer"`` looks for a known rule in the file names;
+        another string is a regular expression whose first group is used; a sequence gives the
+        groups themselves, one for each file (broken ones too) in the order of ``filenames``
+        without ``verify``; None makes every image its own group.
+    verify : bool, default=False
+        Read every file once (some milliseconds each), leave out those that are broken, and list
+        them in ``failures``. Images are read again when they are used.
+
+    Returns
+    -------
+    bunch : sklearn.utils.Bunch
+        ``images``, ``target``, ``class_names``, ``groups``, ``group_source``, ``filenames``,
+        ``DESCR``, and ``failures``: a DataFrame of file and reason.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for label in ["blast", "lymphocyte"]:
+    ...     (folder / label).mkdir()
+    ...     Image.new("RGB", (8, 8), "white").save(folder / label / "1.png")
+    >>> cells = load_image_folder(folder)
+    >>> cells.target
+    array(['blast', 'lymphocyte'], dtype='<U10')
+    """
+    layout = "one subfolder for each class, with images inside: FOLDER/<class>/<image>.jpg"
+    folder = existing_folder(path, layout)
+    files = image_files(folder)
+    loose = [f.name for f in files if f.parent == folder]
+    files = [f for f in files if f.parent != folder]
+    if not files:
+        raise layout_error(folder, layout)
+    if loose:
+        warnings.warn(
+            f"{len(loose)} image(s) lie in {folder} itself, in no folder of a class, and are left "
+            f"out: {some(loose)}.",
+            stacklevel=2,
+        )
+    names = relative_names(folder, files)
+    target = [name.split("/", 1)[0] for name in names]
+    bunch = image_bunch(
+        folder,
+        files,
+        target,
+        class_names={label: label for label in sorted(set(target))},
+        groups=groups_given(groups, names),
+        descr="",
+        verify=verify,
+    )
+    n_classes = len(set(bunch.target))
+    bunch.DESCR = f"{len(bunch.images)} images of {n_classes} classes in {folder.name}/"
+    return bunch
+
+
+def groups_given(
+    groups: str | Sequence[Any] | None, names: Sequence[str]
+) -> tuple[NDArray[Any], str]:
+    """Return the groups of files by name, and how they are known; see `load_image_folder`."""
+    if groups is None:
+        return np.array(names), "none"
+    if isinstance(groups, str):
+        rule = "auto" if groups == "infer" else groups
+        return infer_groups(names, rule, return_source=True)
+    if len(groups) != len(names):
+        raise ValueError(
+            f"groups has {len(groups)} entries, but there are {len(names)} images: give one for "
+            "each file, those that cannot be read included, in the order of `filenames` as they "
+            "are with verify=False."
+        )
+    return np.asarray(groups), "given"
+
+
+def load_class_folders(
+    path: str | os.PathLike[str],
+    image_set: ImageSet,
+    *,
+    groups: Callable[[list[str]], tuple[Any, str]] | None = None,
+    only: Collection[str] | None = None,
+    subset: str = "all",
+    verify: bool = False,
+) -> Bunch:
+    """Load a set that keeps each class in a folder, in parts (train, test) or not.
+
+    Parameters
+    ----------
+    path : path
+        The folder of the set.
+    image_set : ImageSet
+        What is expected there.
+    groups : callable, optional
+        Takes the relative names and returns groups and how they are known.
+    only : collection of str, optional
+        The classes wanted, where not all are.
+    subset : str, default="all"
+        A part.
+    verify : bool, default=False
+        Read every file once, and list those that are broken.
+    """
+    folder = existing_folder(path, image_set.layout)
+    files: list[Path] = []
+    target: list[str] = []
+    parts: list[str] = []
+    for part, root in _part_folders(folder, image_set, subset).items():
+        for file, label in zip(*files_of_classes(root, image_set), strict=True):
+            if only is None or label in only:
+                files.append(file)
+                target.append(label)
+                parts.append(part)
+    if not files:
+        raise layout_error(folder, image_set.layout)
+    names = relative_names(folder, files)
+    present = set(target)
+    return image_bunch(
+        folder,
+        files,
+        target,
+        class_names={k: words for k, words in image_set.classes.items() if k in present},
+        groups=groups(names) if groups else (np.array(names), "none"),
+        descr=image_set.descr,
+        verify=verify,
+        **({"subset": parts} if image_set.parts else {}),
+    )
+
+
+def _part_folders(folder: Path, image_set: ImageSet, subset: str) -> dict[str, Path]:
+    parts = image_set.parts
+    if not parts:
+        return {"all": folder}
+    if subset != "all" and subset not in parts:
+        allowed = ", ".join(map(repr, ["all", *parts]))
+        raise ValueError(f"subset={subset!r}; it must be one of {allowed}.")
+    wanted = [p for p in parts if p not in image_set.repeated] if subset == "all" else [subset]
+    roots = {part: subfolder(folder, parts[part]) for part in wanted}
+    return {part: root for part, root in roots.items() if root is not None}
+
+
+def files_of_classes(folder: Path, image_set: ImageSet) -> tuple[list[Path], list[str]]:
     """Return the files that lie under a folder named after a class, and their labels.
 
-    A folder may bear the label, its full words or a synonym, in the plural too, whatever the case;
-    the label is written as in `classes`. Images elsewhere are left out with a warning.
+    A folder may have the label, its full words or a synonym, in the plural too, whatever the case;
+    the label is written as in `image_set`. Images elsewhere are left out with a warning.
     """
-    known = _labels_of_folders(classes, synonyms or {})
+    known = _labels_of_folders(image_set.classes, image_set.synonyms)
     files, target = [], []
     elsewhere: Counter[str] = Counter()
     for file in image_files(folder):
@@ -35,7 +197,7 @@ def files_of_classes(
             files.append(file)
             target.append(label)
     if elsewhere:
-        _warn_of(elsewhere, classes)
+        _warn_of_elsewhere(elsewhere, image_set.classes)
     return files, target
 
 
@@ -46,7 +208,7 @@ def _labels_of_folders(classes: Mapping[str, str], synonyms: Mapping[str, str]) 
     return {f"{name}s": label for name, label in names.items()} | names
 
 
-def _warn_of(elsewhere: Counter[str], classes: Mapping[str, str]) -> None:
+def _warn_of_elsewhere(elsewhere: Counter[str], classes: Mapping[str, str]) -> None:
     folders = [f"{name}/ ({count})" for name, count in elsewhere.most_common()]
     warnings.warn(
         f"{elsewhere.total()} image(s) lie in no folder of a class and are left out: "
@@ -54,86 +216,3 @@ def _warn_of(elsewhere: Counter[str], classes: Mapping[str, str]) -> None:
         "of them.",
         stacklevel=4,
     )
-
-
-def load_class_folders(
-    path: str | os.PathLike[str],
-    classes: Mapping[str, str],
-    *,
-    layout: str,
-    descr: str,
-    groups: Callable[[list[str]], tuple[Any, str]] | None = None,
-    synonyms: Mapping[str, str] | None = None,
-    only: Collection[str] | None = None,
-    parts: Mapping[str, Sequence[str]] | None = None,
-    chosen: str = "all",
-    repeated: Collection[str] = (),
-    verify: bool = False,
-) -> Bunch:
-    """Load a set that keeps each class in a folder, in parts (train, test) or not.
-
-    Parameters
-    ----------
-    path : path
-        The folder of the set.
-    classes : dict
-        Name of a class folder -> full words.
-    layout, descr : str
-        What is expected, for errors; what the set is.
-    groups : callable, optional
-        Takes the relative names and returns groups and how they are known.
-    synonyms : dict, optional
-        Another name of a class folder -> its label.
-    only : collection of str, optional
-        The classes wanted, where not all are.
-    parts : dict, optional
-        Name of a part -> names that its folder goes by.
-    chosen : str, default="all"
-        A part.
-    repeated : collection of str, optional
-        Parts that repeat images of other parts: "all" does not take them.
-    verify : bool, default=False
-        Read every file once, and list those that are broken.
-    """
-    folder = existing_folder(path, layout)
-    files: list[Path] = []
-    target: list[str] = []
-    subset: list[str] = []
-    for part, root in _parts(folder, parts, chosen, repeated).items():
-        found = files_of_classes(root, classes, synonyms)
-        for file, label in zip(*found, strict=True):
-            if only is None or label in only:
-                files.append(file)
-                target.append(label)
-                subset.append(part)
-    if not files:
-        raise layout_error(folder, layout)
-    names = relative_names(folder, files)
-    found_groups, source = groups(names) if groups else (np.array(names), "none")
-    return image_bunch(
-        folder,
-        files,
-        target,
-        class_names={label: classes[label] for label in classes if label in set(target)},
-        groups=found_groups,
-        group_source=source,
-        descr=descr,
-        verify=verify,
-        **({} if parts is None else {"subset": subset}),
-    )
-
-
-def _parts(
-    folder: Path,
-    parts: Mapping[str, Sequence[str]] | None,
-    chosen: str,
-    repeated: Collection[str],
-) -> dict[str, Path]:
-    if parts is None:
-        return {"all": folder}
-    if chosen != "all" and chosen not in parts:
-        allowed = ", ".join(map(repr, ["all", *parts]))
-        raise ValueError(f"subset={chosen!r}; it must be one of {allowed}.")
-    wanted = [p for p in parts if p not in repeated] if chosen == "all" else [chosen]
-    roots = {part: subfolder(folder, *parts[part]) for part in wanted}
-    return {part: root for part, root in roots.items() if root is not None}

@@ -23,13 +23,13 @@ import hemaest
 from hemaest._files import check_writable, remove_unfinished, write_whole
 from hemaest._parallel import thread_pool
 from hemaest._progress import track
+from hemaest.datasets import image_files
 from hemaest.images import read_image, rgb, to_object_array
 from hemaest.persistence import load
 
 __all__ = ["StreamResult", "predict_stream"]
 
 Kind = Literal["predict", "transform"]
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
 FILE_COLUMNS = ("file", "path", "filename", "image")
 
 
@@ -183,7 +183,7 @@ def _files_of(source: Any) -> list[str]:
     if not isinstance(source, str | os.PathLike):
         files = [os.fspath(item) for item in source]
     elif Path(source).is_dir():
-        files = _images_below(Path(source))
+        files = [os.fspath(file) for file in image_files(source)]
     elif Path(source).is_file():
         files = _from_manifest(Path(source))
     else:
@@ -191,18 +191,6 @@ def _files_of(source: Any) -> list[str]:
     if not files:
         raise ValueError(f"no image file in {source}.")
     return files
-
-
-def _images_below(folder: Path) -> list[str]:
-    found = []
-    for here, folders, names in os.walk(folder):
-        folders.sort()
-        found += [
-            os.path.join(here, name)
-            for name in sorted(names)
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith("._")
-        ]
-    return found
 
 
 def _from_manifest(path: Path) -> list[str]:

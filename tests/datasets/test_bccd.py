@@ -61,7 +61,7 @@ def test_boxes_in_one_table(fields):
     np.testing.assert_array_equal(bunch.boxes[0], HALF_OPEN)
     assert bunch.box_labels[0].tolist() == ["WBC", "RBC"]
     assert [len(boxes) for boxes in bunch.boxes] == [2, 1, 2, 1]
-    single = load_bccd(fields, fields="single")
+    single = load_bccd(fields, subset="single")
     assert single.target.tolist() == ["NEUTROPHIL", "MONOCYTE"]
     assert [len(boxes) for boxes in single.boxes] == [2, 1]
 
@@ -86,7 +86,7 @@ def test_the_kaggle_edition_has_labels_in_two_tables(tmp_path):
     put(copies / "MONOCYTE" / "_0_5.jpeg")
     for part in ("dataset-master", "dataset2-master"):
         (tmp_path / part / part / "labels.csv").write_text(LABELS + ",0,NEUTROPHIL\n,1,MONOCYTE\n")
-    bunch = load_bccd(tmp_path, fields="single")
+    bunch = load_bccd(tmp_path, subset="single")
     assert bunch.target.tolist() == ["NEUTROPHIL", "MONOCYTE"]
     (tmp_path / part / part / "labels.csv").write_text(LABELS + ",1,BASOPHIL\n")
     with pytest.warns(UserWarning, match=r"1 label\(s\) that contradict.*BASOPHIL of 1, MONOCYTE"):
@@ -104,7 +104,7 @@ def test_names_are_compared_without_case_and_extension(fields):
     bunch = load_bccd(fields)
     assert [len(boxes) for boxes in bunch.boxes] == [2, 1, 2, 1]
     assert bunch.target.tolist() == ["NEUTROPHIL", "MONOCYTE", "", ""]
-    assert len(load_bccd(fields, fields="single").images) == 2
+    assert len(load_bccd(fields, subset="single").images) == 2
 
 
 def test_copies_and_debris_are_no_fields(fields):
@@ -166,16 +166,16 @@ def test_labels_of_no_field_and_of_no_known_type_are_named(fields):
         pytest.warns(UserWarning, match=r"1 label\(s\)"),
         pytest.warns(UserWarning, match=r"1 field\(s\) .*NEUTROPHL \(BloodImage_00001\.jpg\)"),
     ):
-        assert load_bccd(fields, fields="single").target.tolist() == ["MONOCYTE"]
+        assert load_bccd(fields, subset="single").target.tolist() == ["MONOCYTE"]
 
 
 def test_fields_of_one_type_need_labels(fields):
     (fields / "field_labels.csv").write_text(LABELS + ',0,\n,1,"MONOCYTE, BASOPHIL"\n')
     with pytest.raises(ValueError, match="none of the 4 fields .* 1 have a label at all"):
-        load_bccd(fields, fields="single")
+        load_bccd(fields, subset="single")
     (fields / "field_labels.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"no table of the types.*labels\.csv"):
-        load_bccd(fields, fields="single")
+        load_bccd(fields, subset="single")
     assert load_bccd(fields).target.tolist() == [""] * 4
 
 
@@ -189,7 +189,7 @@ def test_broken_images_are_left_out_with_their_boxes(fields):
 
 def test_another_layout_is_described(fields):
     with pytest.raises(ValueError, match="'all' or 'single'"):
-        load_bccd(fields, fields="one")
+        load_bccd(fields, subset="one")
     with pytest.raises(FileNotFoundError, match=r"is no folder.*Annotations/BloodImage_NNNNN\.xml"):
         load_bccd(fields / "nowhere")
     (fields / "boxes.csv").unlink()

@@ -11,6 +11,7 @@ from pictures import put as put_picture
 from PIL import Image
 
 from hemaest.datasets import (
+    image_files,
     load_aml_matek,
     load_bone_marrow,
     load_image_folder,
@@ -20,7 +21,6 @@ from hemaest.datasets import (
     load_raabin,
     load_taleqani,
 )
-from hemaest.datasets._tree import image_files
 from hemaest.images import ImageRef
 
 
@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     put_picture(closed / "b.png", 20)
     closed.chmod(0)
     code = (
-        "from pathlib import Path; from hemaest.datasets._tree import image_files\n"
+        "from pathlib import Path; from hemaest.datasets import image_files\n"
         f"print([f.name for f in image_files(Path({str(tmp_path)!r}))])"
     )
     try:

@@ -210,9 +210,10 @@ def test_bone_marrow_in_thousands(tmp_path):
 
 
 def test_the_fourteen_marrow_classes_are_classes():
-    from hemaest.datasets._bone_marrow import CLASSES, FOURTEEN
+    from hemaest.datasets._class_folder_sets import BONE_MARROW, COMMON_MARROW_CLASSES
 
-    assert len(CLASSES) == 21 and len(set(FOURTEEN)) == 14 and set(FOURTEEN) < set(CLASSES)
+    assert len(BONE_MARROW.classes) == 21 and len(set(COMMON_MARROW_CLASSES)) == 14
+    assert set(COMMON_MARROW_CLASSES) < set(BONE_MARROW.classes)
 
 
 def test_copies_of_one_kaggle_photograph_are_one_group(tmp_path):

@@ -57,11 +57,11 @@ def test_both_layouts(layout, request):
     mask = bunch.masks[0]
     assert mask.shape == (10, 12) and set(np.unique(mask)) == {0, 1, 2}
     assert (mask == 2).sum() == 9 and (mask > 0).sum() == 37
-    assert len(load_segmentation_wbc(folder, dataset=2).images) == 2
+    assert len(load_segmentation_wbc(folder, subset="dataset2").images) == 2
 
 
 def test_the_order_is_that_of_the_numbers(public):
-    names = load_segmentation_wbc(public, dataset=1).filenames
+    names = load_segmentation_wbc(public, subset="dataset1").filenames
     assert names == [f"segmentation_WBC-master/Dataset 1/00{i}.bmp" for i in (1, 2)]
 
 
@@ -72,7 +72,7 @@ def test_names_are_compared_without_case_and_extension(plain):
     (root / "002_image.png").unlink()
     put(root / "002_image.BMP")
     (plain / "class_labels_of_dataset_1.csv").rename(plain / "Class_Labels_of_Dataset_1.CSV")
-    bunch = load_segmentation_wbc(plain, dataset=1)
+    bunch = load_segmentation_wbc(plain, subset="dataset1")
     assert bunch.filenames == ["dataset1/001_IMAGE.PNG", "dataset1/002_image.BMP"]
     assert all((mask > 0).sum() == 37 for mask in bunch.masks)
 
@@ -90,13 +90,13 @@ def test_files_that_belong_to_no_cell_are_named(plain):
         pytest.warns(UserWarning, match=r"1 mask\(s\) .* no image .*: 007_mask\.png"),
         pytest.warns(UserWarning, match=r"1 row\(s\) of class_labels_of_dataset_1\.csv .*: 9\."),
     ):
-        assert len(load_segmentation_wbc(plain, dataset=1).images) == 2
+        assert len(load_segmentation_wbc(plain, subset="dataset1").images) == 2
 
 
 def test_columns_are_read_by_name(plain):
     table = plain / "class_labels_of_dataset_1.csv"
     table.write_text("class, image ID ,note\n2,1,\n5.0,2,seen twice\n")
-    assert load_segmentation_wbc(plain, dataset=1).target.tolist() == [2, 5]
+    assert load_segmentation_wbc(plain, subset="dataset1").target.tolist() == [2, 5]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ def test_broken_images_are_left_out_with_their_masks(plain):
 
 
 def test_what_is_missing_is_described(plain):
-    with pytest.raises(ValueError, match="'both', 1 or 2"):
-        load_segmentation_wbc(plain, dataset=3)
+    with pytest.raises(ValueError, match="'all', 'dataset1' or 'dataset2'"):
+        load_segmentation_wbc(plain, subset="dataset3")
     (plain / "class_labels_of_dataset_1.csv").unlink()
     with pytest.raises(
         FileNotFoundError, match=r"(?s)expected layout.*Class Labels.*Found: class_"
@@ -167,7 +167,7 @@ def test_what_is_missing_is_described(plain):
     for path in (plain / "dataset2").iterdir():
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"dataset2 does not have the expected layout"):
-        load_segmentation_wbc(plain, dataset=2)
+        load_segmentation_wbc(plain, subset="dataset2")
 
 
 def test_the_license_is_told_as_far_as_it_is_known(plain):

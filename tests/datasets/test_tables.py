@@ -2,7 +2,7 @@
 
 import pytest
 
-from hemaest.datasets._folder import read_table
+from hemaest.datasets._loading import read_table
 
 COLUMNS = ["file", "label"]
 

@@ -1,4 +1,4 @@
-"""Smear fields with boxes of their cells."""
+"""Fields of smears with boxes of their cells (BCCD): annotations, tables, types of fields."""
 
 import os
 import re
@@ -6,50 +6,55 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
 from hemaest._words import some
-from hemaest.datasets._bccd_boxes import CORNERS, by_field, read_boxes
-from hemaest.datasets._folder import (
+from hemaest.datasets._image_files import files_with, image_files, tables_named
+from hemaest.datasets._loading import (
+    ImageSet,
     existing_folder,
     image_bunch,
     layout_error,
+    own_groups,
     read_table,
-    relative_names,
 )
-from hemaest.datasets._names import tables_named
-from hemaest.datasets._tree import image_files
 from hemaest.images import to_object_array
 
-CLASSES = {
-    "BASOPHIL": "basophil",
-    "EOSINOPHIL": "eosinophil",
-    "LYMPHOCYTE": "lymphocyte",
-    "MONOCYTE": "monocyte",
-    "NEUTROPHIL": "neutrophil",
-}
-LAYOUT = (
-    "JPEGImages/BloodImage_NNNNN.jpg and Annotations/BloodImage_NNNNN.xml, or "
-    "images/BloodImage_NNNNN.jpg and boxes.csv; with labels.csv or field_labels.csv (columns Image "
-    "and Category) for the types of the fields"
-)
-DESCR = """
+BCCD = ImageSet(
+    classes={
+        "BASOPHIL": "basophil",
+        "EOSINOPHIL": "eosinophil",
+        "LYMPHOCYTE": "lymphocyte",
+        "MONOCYTE": "monocyte",
+        "NEUTROPHIL": "neutrophil",
+    },
+    layout=(
+        "JPEGImages/BloodImage_NNNNN.jpg and Annotations/BloodImage_NNNNN.xml, or "
+        "images/BloodImage_NNNNN.jpg and boxes.csv; with labels.csv or field_labels.csv (columns "
+        "Image and Category) for the types of the fields"
+    ),
+    descr="""
 364 fields of blood smears, 640 x 480 pixels, with boxes of red cells (RBC), white cells (WBC) and
 platelets, and the type of the white cell of most fields (in the Kaggle edition). Some boxes and
 labels are wrong or missing.
-The Kaggle set of 12,400 turned copies was made from photographs of these. License: MIT.
+The Kaggle set of 12,400 rotated copies was made from photographs of these. License: MIT.
 
 BCCD dataset, github.com/Shenggan/BCCD_Dataset, after cosmicad and akshaylamba.
-"""
+""",
+)
+CORNERS = ["xmin", "ymin", "xmax", "ymax"]
+COLUMNS = ["filename", "cell_type", *CORNERS]
+FIELD = re.compile(r"bloodimage_(\d+)", re.IGNORECASE)
 
 
 def load_bccd(
     path: str | os.PathLike[str],
     *,
-    fields: Literal["all", "single"] = "all",
+    subset: Literal["all", "single"] = "all",
     verify: bool = False,
 ) -> Bunch:
     """Load the smear fields with boxes.
@@ -62,7 +67,7 @@ def load_bccd(
         ``labels.csv`` of field types), or with all boxes in one table (``boxes.csv``, with
         ``field_labels.csv``). Images, boxes and labels belong together by the number of the
         field.
-    fields : {"all", "single"}, default="all"
+    subset : {"all", "single"}, default="all"
         All fields, or only those with exactly one type of white cell named.
     verify : bool, default=False
         Read every file once (some milliseconds each), leave out those that are broken, and list
@@ -92,28 +97,125 @@ def load_bccd(
     >>> load_bccd(folder).boxes[0]
     array([[ 0.,  4., 20., 30.]])
     """
-    if fields not in {"all", "single"}:
-        raise ValueError(f"fields={fields!r}; it must be 'all' or 'single'.")
-    folder = existing_folder(path, LAYOUT)
-    images = by_field(image_files(folder))
-    boxes = read_boxes(folder)
+    if subset not in {"all", "single"}:
+        raise ValueError(f"subset={subset!r}; it must be 'all' or 'single'.")
+    folder = existing_folder(path, BCCD.layout)
+    images = _by_field(image_files(folder))
+    boxes = _read_boxes(folder)
     if not images or boxes is None:
-        raise layout_error(folder, LAYOUT)
+        raise layout_error(folder, BCCD.layout)
     _compare(images, boxes)
     labels = _field_labels(folder)
-    if fields == "single":
+    if subset == "single":
         images = _of_one_type(folder, images, labels)
     files = list(images.values())
     return image_bunch(
         folder,
         files,
         [labels.get(number, "") for number in images],
-        class_names=CLASSES,
-        groups=relative_names(folder, files),
-        group_source="none",
-        descr=DESCR,
+        class_names=BCCD.classes,
+        groups=own_groups(folder, files),
+        descr=BCCD.descr,
         verify=verify,
         **_boxes_of(images, boxes),
+    )
+
+
+def _by_field(files: Iterable[Path]) -> dict[int, Path]:
+    """Return number -> file of all that begin as fields do; those of no or another's number out."""
+    kept: dict[int, Path] = {}
+    others = []
+    for file in files:
+        number = _field_number(file.name)
+        if number is not None and number not in kept:
+            kept[number] = file
+        elif file.name.lower().startswith("bloodimage_"):
+            others.append(file)
+    if others:
+        warnings.warn(
+            f"{len(others)} file(s) are copies of other fields or have no name such as "
+            f"BloodImage_00000, and are left out: {some(others)}.",
+            stacklevel=3,
+        )
+    return dict(sorted(kept.items()))
+
+
+def _field_number(name: str) -> int | None:
+    """Return the number of a field from a file's name; None where it is no such name.
+
+    Examples
+    --------
+    >>> _field_number("bloodimage_00007.JPG"), _field_number("BloodImage_00007 (1).jpg")
+    (7, None)
+    """
+    found = FIELD.fullmatch(Path(name).stem)
+    return int(found[1]) if found else None
+
+
+def _read_boxes(folder: Path) -> pd.DataFrame | None:
+    """Return field, cell_type and corners (half open, from 0); None where no boxes are given.
+
+    A table ``boxes.csv`` goes before annotations. Boxes that enclose nothing are left out.
+    """
+    tables = tables_named(folder, "boxes")
+    annotations = _by_field(files_with(folder, ".xml"))
+    if tables:
+        table = read_table(tables[0], COLUMNS)[COLUMNS]
+    elif annotations:
+        table = _annotated(annotations.values())
+    else:
+        return None
+    # boxes are given by inclusive pixels counted from 1, as Pascal VOC does
+    corners = table[CORNERS].apply(pd.to_numeric, errors="coerce").astype(float)
+    corners[["xmin", "ymin"]] -= 1
+    numbers = [_field_number(name) for name in table["filename"]]
+    sound = (
+        pd.notna(pd.Series(numbers, index=table.index, dtype=float))
+        & np.isfinite(corners).all(axis=1)
+        & (corners["xmax"] > corners["xmin"])
+        & (corners["ymax"] > corners["ymin"])
+    )
+    if not sound.all():
+        _warn_of_boxes(table[~sound])
+    kept = corners[sound].assign(
+        field=[n for n, s in zip(numbers, sound, strict=True) if s],
+        cell_type=table.loc[sound, "cell_type"],
+    )
+    return kept.reset_index(drop=True)
+
+
+def _annotated(files: Iterable[Path]) -> pd.DataFrame:
+    rows, broken = [], []
+    for file in files:
+        try:
+            objects = ElementTree.parse(file).getroot().iter("object")
+        except (ElementTree.ParseError, ValueError) as error:
+            broken.append(f"{file} ({error})")
+            continue
+        for item in objects:
+            texts = [
+                item.findtext("name", ""),
+                *(item.findtext(f"bndbox/{c}", "") for c in CORNERS),
+            ]
+            rows.append([file.name, *(text.strip() for text in texts)])
+    if broken:
+        warnings.warn(
+            f"{len(broken)} annotation(s) are broken, and their fields have no boxes; copy them "
+            f"again: {some(broken)}.",
+            stacklevel=4,
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _warn_of_boxes(table: pd.DataFrame) -> None:
+    rows = [
+        f"{row.cell_type} of {row.filename} ({row.xmin}, {row.ymin}, {row.xmax}, {row.ymax})"
+        for row in table.itertuples()
+    ]
+    warnings.warn(
+        f"{len(rows)} box(es) are left out: they name no field such as BloodImage_00000, or their "
+        f"corners (xmin, ymin, xmax, ymax) are no numbers or enclose nothing: {some(rows)}.",
+        stacklevel=4,
     )
 
 
@@ -168,26 +270,27 @@ def _of_one_type(folder: Path, images: dict[int, Path], labels: dict[int, str]) 
     """Return the fields whose label is one type; name labels that hold no known type."""
     if not labels:
         raise FileNotFoundError(
-            f"{folder} has no table of the types of its fields, which fields='single' needs: "
+            f"{folder} has no table of the types of its fields, which subset='single' needs: "
             "labels.csv (of the Kaggle edition) or field_labels.csv, with the columns Image and "
-            f"Category. Put it there, or load fields='all'.\nExpected: {LAYOUT}"
+            f"Category. Put it there, or load subset='all'.\nExpected: {BCCD.layout}"
         )
     given = {number: labels[number] for number in images if number in labels}
     unknown = [
         f"{label} ({images[number].name})"
         for number, label in given.items()
-        if not {part.strip() for part in label.split(",")} <= set(CLASSES)
+        if not {part.strip() for part in label.split(",")} <= set(BCCD.classes)
     ]
     if unknown:
         warnings.warn(
             f"{len(unknown)} field(s) have labels of unknown types and are left out: "
-            f"{some(unknown)}; known are {', '.join(CLASSES)}.",
+            f"{some(unknown)}; known are {', '.join(BCCD.classes)}.",
             stacklevel=3,
         )
-    single = {number: images[number] for number, label in given.items() if label in CLASSES}
+    single = {number: images[number] for number, label in given.items() if label in BCCD.classes}
     if not single:
         raise ValueError(
             f"none of the {len(images)} fields in {folder} has a label of one type "
-            f"({', '.join(CLASSES)}); {len(given)} have a label at all. Load fields='all' for them."
+            f"({', '.join(BCCD.classes)}); {len(given)} have a label at all. Load subset='all' for "
+            "them."
         )
     return single
