@@ -100,9 +100,11 @@ class WorkerPool:
         """Stop the processes; fields that they worked on are queued at the next start."""
         self._stop.set()
         self.wake()
-        for process in self._processes:
-            if process is not None and process.is_alive():
-                process.terminate()
+        for process in filter(None, self._processes):
+            process.terminate()
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10)
