@@ -3,13 +3,13 @@ Look for leaks before training, then compare fairly
 ===================================================
 
 A set of 60 cells in which some are shown twice, and in which one laboratory has more of one class:
-the two faults that have made most published figures in this field too good.
+two errors that have made many published scores in this field too high.
 """
 
 # %%
 # Audit
 # -----
-# ``audit`` finds the copies and says what color alone would score.
+# ``audit`` finds the copies and measures what color alone scores.
 
 import matplotlib.pyplot as plt
 
@@ -32,8 +32,8 @@ print(found)
 # %%
 # Compare
 # -------
-# All recipes stand on the same folds, and no patient stands on both sides. The control, a logistic
-# regression on color alone, is always there. (``method="voters"`` is the quick half of the
+# All recipes are scored on the same folds, and no patient is on both sides. The control, a logistic
+# regression on color alone, is always there. (``method="voters"`` is the quick method of the
 # segmenter: this page is built on a CPU.)
 
 forest = make_recipe("handcrafted-forest", segmenter=CellSegmenter(method="voters"))
@@ -46,7 +46,7 @@ result.plot(plt.subplots(figsize=(7, 2.6), layout="constrained")[1])
 # %%
 # The claim card
 # --------------
-# How the figures were got, and what a reader should hold against them.
+# How the scores were obtained, and what speaks against them.
 
 print(result.claim())
 plt.show()

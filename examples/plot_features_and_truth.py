@@ -1,14 +1,14 @@
 """
-Measure nucleus and cytoplasm, and hold the figures to the truth
-================================================================
+Measure nucleus and cytoplasm, and compare with the truth
+=========================================================
 
-The segmenter writes a cell map into the fourth channel; what comes after it measures on the map.
-On synthetic cells the true N:C ratio is known, so the error of the whole chain can be seen.
+The segmenter writes a cell map into the fourth channel; later steps measure on the map.
+On synthetic cells the true N:C ratio is known, so the error of the whole pipeline is visible.
 """
 
 # %%
-# From pictures to named columns
-# ------------------------------
+# From images to named columns
+# ----------------------------
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +28,7 @@ print(f"{len(HandcraftedFeatures().get_feature_names_out())} handcrafted feature
 # %%
 # What the segmenter found
 # ------------------------
-# ``quality`` says when a map is not to be trusted.
+# ``quality`` shows which maps are not reliable.
 
 segmenter = measure[0]
 CellGalleryDisplay(segmenter.transform(cells.images[:10]), cells.target[:10]).plot(

@@ -3,11 +3,11 @@ A CNN, a ViT and XGBoost in one grid search, kept with joblib
 =============================================================
 
 As a notebook would do it: everything here is an ordinary scikit-learn estimator, so one
-``GridSearchCV`` tunes and compares a convolutional net, a vision transformer and boosted trees on
-handcrafted morphology, under folds that tear no patient apart, and ``joblib`` keeps the winner.
+``GridSearchCV`` tunes and compares a convolutional network, a vision transformer and boosted trees
+on handcrafted morphology, under folds that keep patients together, and ``joblib`` saves the winner.
 
-The nets are small and learn for a few epochs, so that this page is built in a minute on a CPU; the
-figures say how it is done, not what is best.
+The networks are small and trained for a few epochs, so that this page is built in a minute on a
+CPU. The scores show how it is done, not what is best.
 """
 
 # %%
@@ -42,12 +42,12 @@ train, test = next(GroupShuffleSplit(test_size=0.25, random_state=0).split(X, y,
 # %%
 # Three kinds of model in one grid
 # --------------------------------
-# The last step of the pipeline is itself a parameter of the grid. A net is cloned and trained anew
-# in each fold; so are the segmenter and the features in front of the trees.
+# The last step of the pipeline is itself a parameter of the grid. A network is cloned and trained
+# again in each fold; so are the segmenter and the features in front of the trees.
 #
 # By itself ``GridSearchCV`` gives ``groups`` to its splitter only. With metadata routing they also
-# reach what splits inside a model, such as a net's early stopping, so that no patient is torn
-# apart there either.
+# reach the splits inside a model, such as early stopping, so that patients stay together there
+# too.
 
 cnn = ImageClassifier(
     "cellnet", image_size=48, max_epochs=6, batch_size=16, device="cpu", random_state=0
@@ -90,7 +90,7 @@ print(
 # %%
 # The winner, on patients that no fold has seen
 # ---------------------------------------------
-# The best of a grid is too good on the folds that chose it; the test patients did not choose.
+# The best score of a grid is too high on the folds that chose it. The test patients did not choose.
 
 print(f"on the folds that chose it: {search.best_score_:.3f}")
 print(f"on other patients:          {search.score(X[test], y[test]):.3f}")

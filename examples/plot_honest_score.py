@@ -2,9 +2,9 @@
 A score that can be believed
 ============================
 
-Twenty patients of twenty labs, and some cells photographed twice. First the audit says what is
-wrong with the images; then three splits of the same data show how much of a score is memory; then
-two recipes are compared beside a control that sees color alone.
+Twenty patients of twenty labs, and some cells photographed twice. First the audit lists what
+is wrong with the images. Then three splits of the same data show how much of a score is memory.
+Then two recipes are compared with a control that sees color alone.
 """
 
 # %%
@@ -39,7 +39,7 @@ print(leak_inflation(["color-logistic", "color-knn"], X, y, found.groups_).round
 # %%
 # A fair comparison
 # -----------------
-# All recipes see the same folds, which tear no patient apart. The page (``to_html``) holds
+# All recipes see the same folds, which keep patients together. The page (``to_html``) has
 # intervals, tests, each class, calibration and the claim card.
 
 result = compare(

@@ -3,7 +3,7 @@ What separates the types of leukocytes
 ======================================
 
 Two numbers that a hematologist reads at the microscope, the N:C ratio and the number of lobes of
-the nucleus, separate most types already. Here they are measured on synthetic cells with known
+the nucleus, already separate most types. Here they are measured on synthetic cells with known
 masks; with your own images a :class:`~hemaest.segmentation.CellSegmenter` draws the masks.
 """
 
@@ -40,8 +40,8 @@ ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False)
 
 # %%
-# What a boosted model looks at: the share of its gain that each feature brings.
-# The recipe segments, measures and learns, from images to labels.
+# What a boosted model uses: the share of its gain due to each feature.
+# The recipe segments, measures and classifies, from images to labels.
 recipe = make_recipe("handcrafted-xgboost", random_state=0)
 recipe.set_params(classify__n_estimators=60, classify__early_stopping=False)
 recipe.fit(cells.images, types)

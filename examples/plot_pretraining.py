@@ -2,19 +2,19 @@
 How many labels does pretraining save?
 ======================================
 
-Pictures of cells are many, labels are few. Here a net first learns from all training pictures
-without their labels, by painting in hidden patches; then it is trained on 5, 10, ... 250 labeled
-cells of each type. Beside it stand the same net from random weights, and boosted trees on
-handcrafted features.
+Images of cells are many, labels are few. Here a network is first pretrained on all training images
+without their labels, by reconstructing hidden patches. Then it is trained on 5, 10, ... 250 labeled
+cells of each type. It is compared with the same network from random weights, and with boosted
+trees on handcrafted features.
 
-Net, pictures and training are small, so that this page is built in minutes on a CPU; on real cells
+Network, images and training are small, so that this page is built in minutes on a CPU; on real cells
 and at full size, ``benchmarks/pretraining.py`` does the same.
 """
 
 # %%
 # Cells of forty patients
 # -----------------------
-# Three types of round mononuclear cells, which size and chromatin tell apart. Test patients are
+# Three types of round mononuclear cells, which differ in size and chromatin. Test patients are
 # seen neither in pretraining nor in training.
 
 import matplotlib.pyplot as plt
@@ -40,9 +40,9 @@ X, y, patients = cells.images, cells.target, cells.groups
 train, test = next(GroupShuffleSplit(test_size=0.25, random_state=0).split(X, y, patients))
 
 # %%
-# Learn without labels
-# --------------------
-# Of each picture 60% is hidden. The encoder sees the rest and nothing of what is hidden.
+# Pretrain without labels
+# -----------------------
+# Of each image 60% is hidden. The encoder sees only the rest.
 
 SIZE = 48
 ENCODER = {"width": 16}
@@ -60,26 +60,26 @@ pretrainer = FCMAEPretrainer(
 pretrainer.plot_history()
 
 # %%
-# Cells that it has never seen: as they are, what the encoder sees of them, and what it paints in.
+# Cells of test patients: the original, what the encoder sees, and the reconstruction.
 
-pictures = pretrainer.reconstruct(X[test][:8])
+reconstructed = pretrainer.reconstruct(X[test][:8])
 figure, axes = plt.subplots(3, 8, figsize=(8, 3.3), layout="constrained")
-for column, three in zip(axes.T, pictures, strict=True):
-    for ax, picture in zip(column, three, strict=True):
-        ax.imshow(picture)
+for column, three in zip(axes.T, reconstructed, strict=True):
+    for ax, image in zip(column, three, strict=True):
+        ax.imshow(image)
         ax.set(xticks=[], yticks=[])
-for ax, title in zip(axes[:, 0], ("original", "seen", "painted in"), strict=True):
+for ax, title in zip(axes[:, 0], ("original", "seen", "reconstructed"), strict=True):
     ax.set_ylabel(title)
 
 # %%
 # Few labels, with and without
 # ----------------------------
-# Every net gets the same number of steps. The fitted pretrainer goes in as ``FrozenEstimator``,
-# since a bare one would be forgotten by ``clone``.
+# Every network gets the same number of steps. The fitted pretrainer is passed as
+# ``FrozenEstimator``, because ``clone`` would reset a bare one.
 
 LABELS = (5, 10, 25, 50, 100, 250)
 WPAT = {"dim": 48, "depth": 1}
-SEEN = 1600  # pictures that a net is shown, however few there are
+SEEN = 1600  # images in all epochs together, however few there are
 
 
 def net(n_images, pretrained):
@@ -97,7 +97,7 @@ def net(n_images, pretrained):
 
 
 trees = make_recipe("handcrafted-xgboost", random_state=0)
-# what fills a missing value is learnt from training cells
+# the values that replace missing ones are computed on training cells
 features = np.asarray(trees[:-1].fit(X[train], y[train]).transform(X))
 
 scores = {"pretrained, WPAT": [], "from scratch, WPAT": [], "handcrafted, boosted trees": []}
@@ -106,10 +106,10 @@ order = rng.permutation(train)
 for count in LABELS:
     # a larger set holds the smaller ones
     rows = np.concatenate([order[y[order] == label][:count] for label in np.unique(y)])
-    for name, begun in (("pretrained, WPAT", True), ("from scratch, WPAT", False)):
-        model = net(len(rows), begun).fit(X[rows], y[rows])
+    for name, pretrained in (("pretrained, WPAT", True), ("from scratch, WPAT", False)):
+        model = net(len(rows), pretrained).fit(X[rows], y[rows])
         scores[name].append(model.score(X[test], y[test]))
-        if begun:
+        if pretrained:
             best = model
     boosted = clone(trees[-1]).fit(features[rows], y[rows])
     scores["handcrafted, boosted trees"].append(boosted.score(features[test], y[test]))
@@ -130,14 +130,14 @@ ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False, loc="lower right")
 
 # %%
-# Read it as it is. Eight hundred pictures and a minute of pretraining buy a net little or nothing
-# over random weights, and where the cells' outlines are clear, features that were defined by hand
-# need far fewer labels than either net. Pretraining is for thousands of unlabeled pictures;
-# measure on your own, with a curve like this one, before you pay for it.
+# Eight hundred images and a minute of pretraining gain little or nothing over random weights, and
+# where cells have clear outlines, handcrafted features need far fewer labels than either network.
+# Pretraining is for thousands of unlabeled images. Measure on your own data, with a curve like this
+# one, before you invest in it.
 #
 # Where it looks
 # --------------
-# The weights of attention pooling over both scales of the net, for cells of other patients.
+# The weights of attention pooling over both scales of the network, for cells of other patients.
 
 display = AttentionMap.from_estimator(best, X[test][:8])
 figure, axes = plt.subplots(2, 8, figsize=(8, 2.2), layout="constrained")

@@ -2,8 +2,8 @@
 Save a model with its claim, and load it safely
 ===============================================
 
-One file holds the model, its versions, its classes, a hash of its data and how good it is; weights
-of nets are safetensors. A damaged file is refused, and so is one that names what it should not.
+One file holds the model, its versions, its classes, a hash of its data and its score; weights
+of networks are safetensors. Damaged files and files with unknown classes are refused.
 """
 
 # %%

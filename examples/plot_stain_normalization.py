@@ -1,6 +1,6 @@
 """
-Bring the stains of two laboratories together
-=============================================
+Normalize the stains of two laboratories
+========================================
 
 The same kinds of cells look different from laboratory to laboratory: another stain, another lamp,
 another camera. A model that learns color learns the laboratory. Here each normalizer learns its
@@ -36,11 +36,11 @@ names = ["May-Gruenwald-Giemsa"] * 4 + ["quick stain, yellow lamp"] * 4
 # %%
 # Every normalizer beside the original
 # ------------------------------------
-# Reinhard moves lightness and color of the whole picture. Macenko and Vahadane find the two
-# stains; they keep the glass as it is unless ``preserve_background=False``, which gives the
-# pictures the target's lamp as well. A picture of one cell may hold too little to learn two stains
-# from: look at cytoplasm and red cells under Macenko. With a known basis only the strengths are
-# matched; ``make_recipe(name, stain="macenko")`` takes that.
+# Reinhard changes lightness and color of the whole image. Macenko and Vahadane find the two
+# stains. They keep the glass as it is unless ``preserve_background=False``, which also gives the
+# images the lamp of the target. One cell may have too little stain to estimate two vectors:
+# look at cytoplasm and red cells under Macenko. With a known basis only the strengths are
+# matched; ``make_recipe(name, stain="macenko")`` does that.
 
 normalizers = {
     "Reinhard": ReinhardNormalizer(),
@@ -72,8 +72,8 @@ for name, normalizer in normalizers.items():
     print(f"{name.replace(chr(10), ' '):22s} {distance(normalizer.transform(cells.images)):5.1f}")
 
 # %%
-# The other way: show a model many laboratories
-# ---------------------------------------------
+# The alternative: train on many stains
+# -------------------------------------
 # :class:`~hemaest.stain.StainAugmenter` changes the strength and the color of both stains, and the
 # light. ALHE raises local contrast and leaves the colors alone.
 

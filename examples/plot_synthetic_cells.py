@@ -5,15 +5,15 @@ Synthetic blood cells of every type
 ``hemaest.datasets.make_cells`` draws stained blood cells from written recipes: a table of traits
 (cell and nucleus size, lobes, chromatin, granules, cytoplasm) that a hematologist can read and
 correct in ``hemaest/datasets/recipes.toml``. Their cell maps, areas, lobes, patients and labs are
-known exactly, so they serve as the data of every example and test here, and as a teacher with
-perfect labels.
+known exactly, so they serve as the data of every example and test here, and as training
+data with perfect labels.
 """
 
 # %%
 # All types
 # ---------
 # Three cells of each type, from three patients, under one stain. Run by itself,
-# ``python examples/plot_synthetic_cells.py out.jpg`` writes this picture.
+# ``python examples/plot_synthetic_cells.py out.jpg`` writes this image.
 
 import os
 import sys
@@ -53,7 +53,7 @@ if len(sys.argv) > 1:
 # Beside real cells
 # -----------------
 # Where ``HEMAEST_DATA`` names a folder that holds the public PBC set, real cells (left) and
-# synthetic ones (right) are shown at one scale: its pictures are 38 micrometers across.
+# synthetic ones (right) are shown at one scale: its images are 38 micrometers across.
 
 if os.environ.get("HEMAEST_DATA"):
     real = load_pbc(Path(os.environ["HEMAEST_DATA"]) / "pbc", level="subtype")
