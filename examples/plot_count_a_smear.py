@@ -3,8 +3,8 @@ Find, classify and count the leukocytes of a smear
 ==================================================
 
 A model trained on images of single cells classifies the cells of whole fields. The detector
-finds them, the segmenter outlines them, and the count has an interval that includes the errors of the
-classifier. At the command line the same is ``hemaest predict MODEL FIELDS --annotate DIR --count``.
+finds them, the segmenter outlines them, and the count has an interval that includes the errors
+of the classifier. At the command line: ``hemaest predict MODEL FIELDS --annotate DIR --count``.
 """
 
 # %%

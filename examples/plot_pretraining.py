@@ -7,7 +7,8 @@ without their labels, by reconstructing hidden patches. Then it is trained on 5,
 cells of each type. It is compared with the same network from random weights, and with boosted
 trees on handcrafted features.
 
-Network, images and training are small, so that this page is built in minutes on a CPU; on real cells
+Network, images and training are small, so that this page is built in minutes on a CPU; on real
+cells
 and at full size, ``benchmarks/pretraining.py`` does the same.
 """
 
