@@ -128,7 +128,7 @@ class SuggestsParameters(BaseEstimator):
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         """Refuse unknown parameters before ``__init__`` does, with a suggestion."""
-        known = _parameters_of(cls)
+        known = _parameters_of(cls)  # type: ignore[arg-type]
         for name in params:
             if name not in known:
                 raise TypeError(

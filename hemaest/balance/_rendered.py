@@ -130,7 +130,8 @@ class RenderedCellSampler(ImageEstimator):
         classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
         lacking = deficits(counts, self.target)
         types = {code: self._types(classes[code]) for code in np.flatnonzero(lacking).tolist()}
-        self.field_, self.normalizer_ = None, None
+        self.field_: float | None = None
+        self.normalizer_ = None
         made: list[NDArray[np.uint8]] = []
         if types:
             seed = seed_of(self.random_state)
@@ -188,17 +189,18 @@ class RenderedCellSampler(ImageEstimator):
                 shares[name] = shares.get(name, 0.0) + 1 / len(types[code])
         probe = self._render(len(chosen), shares, shape, PROBE_FIELD, seed)
         own, drawn = self._widths(images), _map_widths(probe.masks)
-        self.field_ = PROBE_FIELD
+        width = PROBE_FIELD
         if len(own) and len(drawn):
             ratio = float(np.median(drawn) / np.median(own))
-            self.field_ = float(np.clip(PROBE_FIELD * ratio, SMALLEST_FIELD, LARGEST_FIELD))
+            width = float(np.clip(PROBE_FIELD * ratio, SMALLEST_FIELD, LARGEST_FIELD))
         else:
             warnings.warn(
                 "no cell was found in the training images, so their scale is unknown: rendered "
                 f"images show {PROBE_FIELD:g} micrometers.",
                 stacklevel=4,
             )
-        probe = self._render(len(chosen), shares, shape, self.field_, seed)
+        self.field_ = width
+        probe = self._render(len(chosen), shares, shape, width, seed)
         base = ReinhardNormalizer() if self.normalizer is None else self.normalizer
         base = clone(base).set_params(n_jobs=self.n_jobs, aggregate="concat")
         with warnings.catch_warnings():

@@ -246,7 +246,7 @@ class FamiliarVectors:
 
     middle: Array
     spread: Array
-    constant: Array
+    constant: NDArray[np.bool_]
     model: Any
 
     @classmethod

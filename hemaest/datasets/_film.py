@@ -313,7 +313,8 @@ def draw_tile(film: Film, top: int, left: int, image: np.ndarray, maps: Maps) ->
 
 def _enlarged(cell: Cell, size: float) -> Cell:
     granules = tuple(
-        ((grains * np.array([size, size, 1], np.float32)), *rest) for grains, *rest in cell.granules
+        (grains * np.array([size, size, 1], np.float32), color, edge, depth)
+        for grains, color, edge, depth in cell.granules
     )
     return replace(cell, outline=cell.outline * np.float32(size), granules=granules)
 

@@ -203,7 +203,7 @@ def photograph(
             x, y, radius, soft = m.eyepiece
             eyepiece = (x, y, radius + wider * soft, soft)
             light[..., channel] *= view(replace(m, eyepiece=eyepiece), light.shape, window)
-    if m.mix is not None:
+    if m.mix is not None and m.gain is not None:
         haze = m.haze * stain.light * m.gain
         light = respond(light, (1 - m.haze) * m.gain, haze.astype(np.float32), m.mix, _curves(m))
     if m.sharpen > 0:  # as cameras do: edges gain a dark line inside and a halo outside

@@ -2,6 +2,7 @@
 
 import functools
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
@@ -117,7 +118,7 @@ def restain(stain: Stain, rng: np.random.Generator, severity: float) -> Stain:
     )
 
 
-def _between(colors: dict[str, tuple[float, ...]], rng: np.random.Generator) -> np.ndarray:
+def _between(colors: Mapping[str, tuple[float, ...]], rng: np.random.Generator) -> np.ndarray:
     """Return a color near one of the given ones, on the way to another."""
     first, second = rng.choice(np.array(list(colors.values()), float), 2)
     return first + rng.uniform(0, 0.5) * (second - first)

@@ -213,7 +213,8 @@ class _Work:
         if share != 1:
             train = shrunk(train, self.y, design.groups, share, seed)
         estimator, cache = design.estimators[name], self.kept_at(share, name, f)
-        applied, seconds, X = [], 0.0, self.X
+        applied: list[Any] = []
+        seconds, X = 0.0, self.X
         if cache is None or not cache.exists():
             estimator, applied, seconds, X = self.shared.apply(estimator, self.grids.get(name))
         task = Task(
@@ -237,7 +238,7 @@ class _Work:
             return None
         design = self.design
         how = (self.grids.get(name), self.calibrate, share)
-        parts = design.folds[f]
+        parts: tuple[Any, ...] = design.folds[f]
         if design.validation is not None:
             parts = (*parts, design.validation)
         key = fold_key(design.estimators[name], how, self.data, design.seed, *parts)

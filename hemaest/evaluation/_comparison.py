@@ -75,7 +75,7 @@ class Design:
 class OutOfFold(NamedTuple):
     """Predictions of one recipe, all folds joined."""
 
-    index: NDArray[np.intp]
+    index: NDArray[np.intp]  # type: ignore[assignment]
     predicted: NDArray[np.intp]
     probability: NDArray[np.float64] | None
 

@@ -164,12 +164,13 @@ class ErrorGalleryDisplay(Savable):
         width = max(TILE * n_columns, 3.0)
         height = max(1.85 * lines + 0.4, side)
         self.ax_ = new_axes(ax, width + side, height)
-        self.figure_ = self.ax_.figure
+        self.figure_: Any = self.ax_.figure
         self.ax_.set_axis_off()
         share = width / (width + side)
         if ax is None:
             # laid out by matplotlib: names of any length get their room
-            grid = self.ax_.get_subplotspec().subgridspec(1, 2, width_ratios=[width, side])
+            place: Any = self.ax_.get_subplotspec()
+            grid = place.subgridspec(1, 2, width_ratios=[width, side])
             gallery, matrix = (self.figure_.add_subplot(grid[k]) for k in (0, 1))
         else:
             gallery = self.ax_.inset_axes((0, 0, 0.96 * share, 1))
@@ -178,7 +179,7 @@ class ErrorGalleryDisplay(Savable):
         self._draw_matrix(matrix, labels, names)
         if ax is None:
             # lays the figure out, so that the room for letters is known
-            self.figure_.draw_without_rendering()
+            self.figure_.draw_without_rendering()  # type: ignore[union-attr]
         self._draw_gallery(gallery, rows, n_columns)
         return self
 

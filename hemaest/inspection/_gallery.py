@@ -188,7 +188,8 @@ class CellGalleryDisplay(Savable):
         if ax is None:
             inches = 1.3
             ax = new_axes(None, columns * inches * (1 + GAP), rows * inches * (1 + below) + 0.4)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax
+        self.figure_: Any = ax.figure
         ax.set_xlim(-GAP, columns * (1 + GAP))
         ax.set_ylim(rows * (1 + below), -GAP)
         ax.set_aspect("equal")
@@ -196,7 +197,7 @@ class CellGalleryDisplay(Savable):
         ax.set_title(self._title() if title is None else plain_text(title), fontsize="medium")
         if own:
             # lays the figure out, so that the room for letters is known
-            self.figure_.draw_without_rendering()
+            self.figure_.draw_without_rendering()  # type: ignore[union-attr]
         window = self.ax_.get_window_extent()
         wide = window.width * 72 / self.figure_.dpi * (1 + GAP) / (columns * (1 + GAP) + GAP)
         size = size_for(captions, wide, 8.5)

@@ -196,7 +196,7 @@ class HeatDisplay(Savable):
         rows = -(-n // columns)
         own = ax is None
         self.ax_ = ax = new_axes(ax, PAIR * columns + 0.9, 1.85 * rows + 0.2)
-        self.figure_ = ax.figure
+        self.figure_: Any = ax.figure
         ax.set_xlim(0, columns * WIDE - GAP)
         ax.set_ylim(rows * HIGH, -0.2)
         ax.set_aspect("equal")
@@ -208,7 +208,7 @@ class HeatDisplay(Savable):
         bar.ax.tick_params(labelsize=8)
         if own:
             # lays the figure out, so that the room for letters is known
-            self.figure_.draw_without_rendering()
+            self.figure_.draw_without_rendering()  # type: ignore[union-attr]
         points = ax.get_window_extent().width * 72 / self.figure_.dpi / columns * 0.95
         size = size_for(self.titles[:n], points, 8.5)
         for i in range(n):

@@ -6,6 +6,7 @@ Each kind has a function that takes it apart and one that checks the parts and p
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -395,7 +396,7 @@ CHECKS = {
     "XGBClassifier": _fits_booster,
     "XGBRegressor": _fits_booster,
 }
-COMPILED = {
+COMPILED: dict[str, Callable[..., Any]] = {
     "tree": _decode_tree,
     "predictor": _decode_predictor,
     "search tree": _decode_search_tree,

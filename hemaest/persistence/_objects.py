@@ -8,6 +8,7 @@ does not check them.
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -84,7 +85,7 @@ class Objects:
             return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
         own = key in self.registry.trusted or cls.__module__.startswith("hemaest.")
         state = dict(item.__getstate__() if own else vars(item))
-        parameters = parameters_of(cls)
+        parameters = parameters_of(cls)  # type: ignore[arg-type]
         state = {name: value for name, value in state.items() if name not in DROPPED}
         for name in state.keys() & parameters & NOT_SAVED:
             state[name] = None
@@ -98,7 +99,7 @@ class Objects:
     def decode(self, kind: str, parts: list[Any], decoder: Decoder) -> Any:
         """Return the object of a node."""
         if kind == "object":
-            return self._object(*parts, decoder)
+            return self._object(parts[0], parts[1], decoder)
         if kind == "function":
             return self.registry.function_of(*parts)
         if kind == "network":
@@ -113,7 +114,7 @@ class Objects:
         cls = self.registry.class_of(key)
         own = cls.__module__.startswith("hemaest.") or key in self.registry.trusted
         allowed = self.registry.attributes_of(key, cls)
-        parameters = parameters_of(cls)
+        parameters = parameters_of(cls)  # type: ignore[arg-type]
         state: dict[str, Any] = {}
         for name, value in attributes:
             if type(name) is not str or not name.isidentifier() or name.startswith("__"):
@@ -281,7 +282,7 @@ def _decode_path(decoder: Decoder, text: Any) -> Path:
     return Path(str(text))
 
 
-TABLES = {
+TABLES: dict[str, Callable[..., Any]] = {
     "table": _decode_table,
     "series": _decode_series,
     "index": _decode_index,

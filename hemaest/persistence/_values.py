@@ -155,8 +155,8 @@ class Encoder:
             return ["scalar", item.dtype.str, item.tobytes().hex()]
         if isinstance(item, np.dtype) and PLAIN.fullmatch(item.str):
             return ["dtype", item.str]
-        if isinstance(item, type) and TYPES.get(item.__name__) is item:
-            return ["type", item.__name__]
+        if isinstance(item, type) and TYPES.get(name := str(getattr(item, "__name__", ""))) is item:
+            return ["type", name]
         if isinstance(item, np.ndarray):
             return self._array(item)
         if kind is np.random.RandomState:

@@ -58,6 +58,7 @@ class CropToCell(ImageTransformer):
     """
 
     _channels = "map"
+    side_: int | None
     _parameter_constraints = {
         "margin": [Interval(Real, 0, None, closed="left")],
         "side": [StrOptions({"cell", "common"})],

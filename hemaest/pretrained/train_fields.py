@@ -175,7 +175,7 @@ def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Te
         yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*items, strict=True))
 
 
-def _crop(field: Field, side: int, rng: np.random.Generator) -> tuple[NDArray, ...]:
+def _crop(field: Field, side: int, rng: np.random.Generator) -> tuple[Any, ...]:
     """Cut, turn and mirror a field, and change contrast and color of what is seen a little."""
     gain = np.exp(0.12 * rng.standard_normal() + 0.08 * rng.standard_normal((3, 1, 1)))
     y, x = rng.integers(0, SIDE - side + 1, 2)
@@ -256,7 +256,8 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 100) -> Path
     note = out / "commit.txt"
     if start == 0:
         note.write_text(commit(), encoding="utf-8")
-    began, sums, count = time.time(), {}, 0
+    sums: dict[str, float] = {}
+    began, count = time.time(), 0
     for step, (x, kind, depth, octaves) in enumerate(batches(settings, start), start):
         for group in optimizer.param_groups:
             group["lr"] = rate(settings, step)

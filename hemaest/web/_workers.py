@@ -38,6 +38,7 @@ def _answer_paths(pipe: Connection, model: str | None, max_pixels: int) -> None:
     pipe.send(("ready", analyzer.references.rows))
     while True:
         path = pipe.recv()
+        answer: tuple[str, Any]
         try:
             answer = "done", analyzer.analyze(path)
         except Exception as error:

@@ -1,25 +1,20 @@
 """A cluster of real processes gives what this process gives, also when a worker is killed."""
 
 import os
-import signal
+import subprocess
 import sys
-import threading
-import time
 
-import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
+from threadpoolctl import threadpool_info
 
 from hemaest.datasets import make_cells
 from hemaest.evaluation import compare
 from hemaest.scale import on_cluster
 
-# workers cannot import this file
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = [
     pytest.mark.slow,
     # distributed opens sockets that its own clean-up closes late
@@ -62,31 +57,43 @@ def test_a_grid_search_gives_the_same_results(cluster, cells):
     np.testing.assert_array_equal(here, there)
 
 
-def threads_of_a_worker():
-    from threadpoolctl import threadpool_info
-
-    return os.environ["OMP_NUM_THREADS"], [pool["num_threads"] for pool in threadpool_info()]
-
-
 def test_the_libraries_of_a_worker_use_one_thread(cluster):
     with on_cluster(cluster) as client:
-        for threads, pools in client.run(threads_of_a_worker).values():
-            assert threads == "1" and set(pools) <= {1}
+        # of the standard library and of threadpoolctl: workers cannot import this file
+        for threads in client.run(os.getenv, "OMP_NUM_THREADS").values():
+            assert threads == "1"
+        for pools in client.run(threadpool_info).values():
+            assert {pool["num_threads"] for pool in pools} <= {1}
 
 
-def slow_square(number, folder):
-    """Square a number, and leave a note of each attempt."""
-    with open(f"{folder}/{number}", "a") as note:
-        note.write("x")
+SCRIPT = """
+import os, signal, sys, threading, time
+from distributed import LocalCluster
+from joblib import Parallel, delayed
+from hemaest.scale import on_cluster
+
+def slow_square(number):
+    open(f"{sys.argv[1]}/{number}", "a").write("x")
     time.sleep(0.2)
     return number**2
 
+if __name__ == "__main__":
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster, on_cluster(cluster) as client:
+        worker = next(iter(client.run(os.getpid).values()))
+        threading.Timer(0.7, os.kill, (worker, signal.SIGKILL)).start()
+        found = Parallel(n_jobs=2)(delayed(slow_square)(i) for i in range(12))
+        print(found == [i**2 for i in range(12)], worker not in client.run(os.getpid).values())
+"""
 
-def test_a_worker_that_is_killed_in_the_middle_loses_nothing(cluster, tmp_path):
-    with on_cluster(cluster) as client:
-        workers = [w["pid"] for w in client.run(lambda: {"pid": os.getpid()}).values()]
 
-        threading.Timer(0.7, os.kill, (workers[0], signal.SIGKILL)).start()
-        found = Parallel(n_jobs=2)(delayed(slow_square)(i, str(tmp_path)) for i in range(12))
-    assert found == [i**2 for i in range(12)]
-    assert len(list(tmp_path.iterdir())) == 12
+def test_a_worker_that_is_killed_in_the_middle_loses_nothing(tmp_path):
+    """In a process of its own: workers get the functions of its main module."""
+    (tmp_path / "notes").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("sys.argv[1]", repr(str(tmp_path / "notes"))))
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+    assert len(list((tmp_path / "notes").iterdir())) == 12
