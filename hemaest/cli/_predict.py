@@ -87,7 +87,9 @@ def run(options: PredictOptions) -> None:
         hint = "Run the same command to go on from here." if csv else "--csv FILE would keep them."
         stop(f"\nInterrupted after {len(ledger.rows)} of {len(files)} files. {hint}", INTERRUPTED)
     table = pd.DataFrame([row for file in files for row in ledger.rows[str(file)]])
-    finish(table.astype({c: "Int64" for c in WHOLE if c in table}), files, options, drawings, kind)
+    for column in [c for c in WHOLE if c in table]:  # empty where a file failed
+        table[column] = pd.to_numeric(table[column], errors="coerce").astype("Int64")
+    finish(table, files, options, drawings, kind)
     ledger.remove()
 
 
@@ -362,7 +364,7 @@ def show(table: pd.DataFrame, options: PredictOptions, kind: str) -> None:
             typer.echo(f"\n{good['file'].nunique()} fields, {empty} of them without a leukocyte.")
         return
     columns = ["file", "cell", "label", "confidence", "nc_ratio", "note"]
-    shown = good[[c for c in columns if c in good and not (good[c].fillna("") == "").all()]]
+    shown = good[[c for c in columns if c in good and not (good[c].isna() | (good[c] == "")).all()]]
     typer.echo(printable(format_table(shown.head(SHOWN))))
     if len(shown) > SHOWN:
         where = f"all are in {options.csv}" if options.csv else "--csv FILE keeps all"
