@@ -86,7 +86,9 @@ def public_names(module):
         return []
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return list(ast.literal_eval(node.value))
+            names = ast.literal_eval(node.value)
+            # a package inside has a section of its own
+            return [name for name in names if not (folder / name).is_dir()]
     return []
 
 

@@ -320,7 +320,7 @@ def test_inner_folds_of_a_class_in_one_group_can_still_train_on_it():
         ([1.0, 2.0, np.nan], "1 of 3 labels are missing .* of images 2"),
         (pd.Series(["a", pd.NA, "b"], dtype="string"), "1 of 3 labels are missing"),
         (["a", 1, "b"], "int, str; labels are all strings or all numbers. Row 1 has 1"),
-        ([b"a", b"b", "c"], "bytes, str"),
+        ([b"a", b"b", "c"], "y holds bytes"),
         ([0.0, np.inf, 1.0], "infinity"),
         ([0.5, 0.7, 0.1], "Unknown label type"),
         (["a", "b"], "3 images but 2 labels; give one label each"),
