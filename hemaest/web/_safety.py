@@ -144,7 +144,7 @@ def safe_name(name: str | None, longest: int = 120) -> str:
     Examples
     --------
     >>> from hemaest.web._safety import safe_name
-    >>> safe_name("../../etc/pass\\x00wd.png")
+    >>> safe_name("../../etc/pass\x00wd.png")
     'passwd.png'
     """
     last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]

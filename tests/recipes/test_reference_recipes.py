@@ -97,9 +97,11 @@ def test_fields_turned_onto_black_are_read_as_if_they_were_not(fields):
         for fill in ({"cval": 0}, {"mode": "nearest"})
     ]
     black, filled = (detector.predict(copy) for copy in copies)
-    assert sum(len(boxes) == 0 for boxes in black) <= 1
-    same = [overlap(a[0], b[0]) > 0.45 for a, b in zip(black, filled, strict=True) if len(a)]
-    assert sum(same) >= 10
+    # turning cuts off some leukocytes, whatever the corners are filled with
+    lost = [sum(len(boxes) == 0 for boxes in found) for found in (black, filled)]
+    assert lost[1] <= 2 and lost[0] <= lost[1] + 1
+    pairs = [(a[0], b[0]) for a, b in zip(black, filled, strict=True) if len(a) and len(b)]
+    assert sum(overlap(a, b) > 0.45 for a, b in pairs) >= len(pairs) - 1
 
 
 def overlap(a, b):
