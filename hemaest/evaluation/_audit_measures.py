@@ -120,18 +120,19 @@ def measure_all(
 def _fit_metric(X: NDArray[Any], random_state: int) -> CopyMetric:
     """Estimate from a sample what copies have in common; broken files are skipped."""
     rng = np.random.default_rng(random_state)
-    sample = []
+    sample, reason = [], ""
     for i in rng.permutation(len(X)):
         try:
             sample.append(shrink(as_array(X[i]), 2 * SIZE))
-        except (ValueError, OSError):
+        except (ValueError, OSError) as error:
+            reason = str(error)
             continue
         if len(sample) == SAMPLE:
             break
     if not sample:
         raise ValueError(
             f"None of the {len(X)} images can be read as an image of at least 2 x 2 pixels in "
-            "color or gray."
+            f"color; check the folder. One of them: {reason}"
         )
     return CopyMetric.learn(sample, rng)
 
