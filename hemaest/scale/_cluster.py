@@ -63,7 +63,7 @@ def _thread_limits() -> Any:
         """One pool of threads a worker: that of dask."""
 
         def setup(self, worker: Any) -> None:
-            """Read by libraries that load later; those that are loaded are told."""
+            """Read by libraries that load later; those that are loaded are limited here."""
             import os
 
             from threadpoolctl import threadpool_limits

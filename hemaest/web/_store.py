@@ -2,7 +2,7 @@
 
 A session has fields (images), a field has cells. Each observer has labels of their own; what the
 model said stays in the cell. Every change is one transaction that also writes the log, so a
-killed process loses nothing that the page was told is saved.
+killed process loses nothing that was reported to the page as saved.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A classifier begun with what another one has learned from other images."""
+"""A classifier that starts from the network of another one, trained on other images."""
 
 import joblib
 import numpy as np

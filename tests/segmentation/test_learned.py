@@ -61,14 +61,14 @@ def test_masks_teach_fields():
     masks = [np.where(f.cell_map > 0, f.cell_map + f.cell_map % 2, 0) for f in fields]
     segmenter = CellSegmenter("all", max_epochs=50, random_state=0)
     before = segmenter.fit(X).score(X, masks=masks)
-    taught = segmenter.fit(X, masks=masks)
-    assert taught.method_ == "network"
-    assert taught.score(X, masks=masks) > before + 0.03
-    again = clone(taught).fit(X, masks=masks)
-    for one, two in zip(taught.predict(X), again.predict(X), strict=True):
+    fitted = segmenter.fit(X, masks=masks)
+    assert fitted.method_ == "network"
+    assert fitted.score(X, masks=masks) > before + 0.03
+    again = clone(fitted).fit(X, masks=masks)
+    for one, two in zip(fitted.predict(X), again.predict(X), strict=True):
         np.testing.assert_array_equal(one, two)
     empty = make_smear(300, n_cells=0, random_state=5).image
-    assert (taught.predict([empty])[0] > 0).mean() < 0.02
+    assert (fitted.predict([empty])[0] > 0).mean() < 0.02
 
 
 def test_same_seed_same_maps_and_pickle(cells):

@@ -136,9 +136,9 @@ def test_boxes_teach_the_edges():
     fields, truths = zip(*[draw_field(seed=s) for s in range(3)], strict=True)
     wider = [t + [-6, -6, 6, 6] for t in truths]
     plain = SmearDetector().fit(fields).predict(fields)
-    taught = SmearDetector().fit(fields, boxes=wider).predict(fields)
+    fitted = SmearDetector().fit(fields, boxes=wider).predict(fields)
     before = np.mean([iou(p, w).max(axis=0).mean() for p, w in zip(plain, wider, strict=True)])
-    after = np.mean([iou(p, w).max(axis=0).mean() for p, w in zip(taught, wider, strict=True)])
+    after = np.mean([iou(p, w).max(axis=0).mean() for p, w in zip(fitted, wider, strict=True)])
     assert after > 0.93 > before
 
 
@@ -156,7 +156,7 @@ def test_wrong_boxes_are_refused_and_nothing_is_forgotten():
 
 
 def test_a_given_scale_is_obeyed():
-    """Told that a pixel is 1 um, the detector takes these large cells for nothing of the kind."""
+    """With a pixel of 1 um, the detector takes these large cells for nothing of the kind."""
     field, truth = draw_field()
     for known in ({"um_per_pixel": 0.2}, {"red_cell_radius": 18}):
         (boxes,) = SmearDetector(**known).fit([field]).predict([field])
