@@ -116,17 +116,17 @@ def test_a_vocabulary_of_your_own(tmp_path):
 
 
 LOADERS = {
-    "pbc": ["_pbc.TYPES", "_pbc.SUBTYPES"],
+    "pbc": ["_table_sets.PBC", "_table_sets.PBC_SUBTYPES"],
     "bloodmnist": ["_bloodmnist.CLASSES"],
-    "segmentation_wbc": ["_segmentation_wbc.CLASSES"],
-    "bccd": ["_bccd.CLASSES"],
-    "kaggle_wbc": ["_kaggle_wbc.CLASSES"],
-    "raabin": ["_raabin.CLASSES"],
-    "bone_marrow": ["_bone_marrow.CLASSES"],
-    "aml_matek": ["_aml_matek.CLASSES"],
-    "cnmc": ["_cnmc.CLASSES"],
-    "taleqani": ["_taleqani.CLASSES"],
-    "leukemia_folders": ["_leukemia_folders.CLASSES"],
+    "segmentation_wbc": ["_masked_cells.SEGMENTATION_WBC"],
+    "bccd": ["_boxed_fields.BCCD"],
+    "kaggle_wbc": ["_class_folder_sets.KAGGLE_WBC"],
+    "raabin": ["_class_folder_sets.RAABIN"],
+    "bone_marrow": ["_class_folder_sets.BONE_MARROW"],
+    "aml_matek": ["_class_folder_sets.AML_MATEK"],
+    "cnmc": ["_table_sets.CNMC"],
+    "taleqani": ["_table_sets.TALEQANI"],
+    "leukemia_folders": ["_class_folder_sets.LEUKEMIA"],
 }
 
 
@@ -136,6 +136,7 @@ def test_every_label_of_every_loader_has_a_line(source):
     for place in LOADERS[source]:
         module, name = place.split(".")
         known = getattr(importlib.import_module(f"hemaest.datasets.{module}"), name)
+        known = getattr(known, "classes", known)
         found = harmonize(list(known), source=source)
         for label, word in zip(known, found, strict=True):
             if word is None:
