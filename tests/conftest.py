@@ -1,5 +1,7 @@
 """Fixtures that many tests share: small synthetic images in every form that hemaest takes."""
 
+import signal
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,3 +62,11 @@ def as_refs(tmp_path):
         return to_object_array(refs)
 
     return write
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts():
+    """Let SIGINT reach the processes that tests start: jobs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
