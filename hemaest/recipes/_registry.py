@@ -116,7 +116,10 @@ def all_recipes() -> dict[str, Recipe]:
     """Return the recipes by name."""
     for module in MODULES:
         import_module(f"hemaest.recipes.{module}")
-    return _RECIPES
+    # in the order of the modules, whichever of them was imported first
+    places = [f"hemaest.recipes.{module}" for module in MODULES]
+    rank = {name: places.index(r.build.__module__) for name, r in _RECIPES.items()}
+    return {name: _RECIPES[name] for name in sorted(_RECIPES, key=rank.__getitem__)}
 
 
 def get_recipe(name: str) -> Recipe:
