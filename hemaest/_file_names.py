@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from hemaest._near_duplicates import near_duplicate_groups
 from hemaest._words import some
 
 
@@ -89,8 +90,6 @@ def infer_groups(
     if rule == "auto":
         found, source = _by_any_rule(stems)
         if source == "none" and images is not None:
-            from hemaest._near_duplicates import near_duplicate_groups
-
             found = [str(g) for g in near_duplicate_groups(images)]
             source = "near-duplicate"
     elif rule == "folder":

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted, check_scalar
 
+from hemaest import deep, nets
 from hemaest._seeds import seed_of
+from hemaest.balance._judges import fit_judges
 from hemaest.balance._quota import quotas
 from hemaest.base import (
     HasMethods,
@@ -232,9 +234,8 @@ class ACDBGAN(TakesGroups, ImageEstimator):
 
     def _fit(self, X: NDArray[Any], y: Any, groups: Any) -> tuple[NDArray[Any], int]:
         from hemaest.balance._gan_training import few_squares, fit_generator, resume_checkpoint
-        from hemaest.nets.gan import stages
 
-        stages(self.image_size)
+        nets.gan.stages(self.image_size)
         self._check_encoder()
         y = check_labels(y, len(X), self)
         check_groups(groups, len(X))
@@ -287,8 +288,6 @@ class ACDBGAN(TakesGroups, ImageEstimator):
                     stacklevel=4,
                 )
             return None
-        from hemaest.balance._judges import fit_judges
-
         return fit_judges(
             self._encoder(),
             X,
@@ -312,9 +311,8 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     def _encoder(self) -> Any:
         if self.encoder is not None:
             return self.encoder
-        from hemaest.deep import ImageClassifier
 
-        return ImageClassifier(
+        return deep.ImageClassifier(
             "cellnet",
             image_size=min(self.image_size, 96),
             max_epochs=15,

@@ -10,10 +10,10 @@ from sklearn.cluster import KMeans
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import deep
 from hemaest._geometry import fit_inside
 from hemaest.balance._judges import embed
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier
-from hemaest.deep.batches import ordered
 from hemaest.images import as_array
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ class FittedEncoder:
         """Return the feature maps of all stages, each place a unit vector."""
         import torch
 
-        from hemaest.deep.batches import LetterboxedImages, to_floats
-
         net = net_of(self.model).eval()
-        squares = LetterboxedImages(images, self.model.image_size).take(np.arange(len(images)))
+        squares = deep.batches.LetterboxedImages(images, self.model.image_size).take(
+            np.arange(len(images))
+        )
         with torch.inference_mode():
-            x = to_floats(torch.from_numpy(squares), net.mean.device)
+            x = deep.batches.to_floats(torch.from_numpy(squares), net.mean.device)
             stages = stage_maps(net.backbone, net.normalize(x))
             units = [torch.nn.functional.normalize(stage.float(), dim=1) for stage in stages]
         return [unit.cpu().numpy() for unit in units]
@@ -91,7 +91,7 @@ class Inception:
         net = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"]).eval()
         found = []
         with torch.inference_mode():
-            for rows in ordered(len(images), 32):
+            for rows in deep.batches.ordered(len(images), 32):
                 squares = [fit_inside(as_array(images[i])[..., :3], 299, 299) for i in rows]
                 batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
                 found.append(net(batch).double().numpy())

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemaest._seeds import seed_of
+from hemaest._tables import format_table
+from hemaest.balance._encoders import ENCODERS, make_encoder
+from hemaest.balance._fidelity import ImageSets
 from hemaest.base import did_you_mean
 from hemaest.deep.letterbox import letterbox
 from hemaest.groups import check_labels
@@ -40,8 +43,6 @@ class GenerativeReport:
     pictures: dict[str, tuple[NDArray[np.uint8], ...]]
 
     def __str__(self) -> str:
-        from hemaest._tables import format_table
-
         return (
             f"{format_table(self.table)}\n\nEncoder: {self.encoder}. Figures of different encoders "
             "are not comparable."
@@ -148,8 +149,6 @@ def generative_report(
     'a small net of hemaest at 32 px, fitted on 15 real images and 8 clusters of them'
     """
     _need_packages()
-    from hemaest.balance._encoders import ENCODERS, make_encoder
-
     if isinstance(encoder, str) and encoder not in ENCODERS:
         raise ValueError(
             f"encoder={encoder!r}; it must be one of {', '.join(ENCODERS)}, or a fitted classifier."
@@ -182,8 +181,6 @@ def generative_report(
     made = make_encoder(
         encoder, sets[2], seen, image_size=size, device=device, random_state=random_state
     )
-    from hemaest.balance._fidelity import ImageSets
-
     compared = ImageSets(made, sets, labels, genuine, seed_of(random_state))
     if compared.n_seen:
         warnings.warn(

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import hemaest
+from hemaest.cli import _audit, _clinical, _compare, _info, _stream, _train
 from hemaest.cli._checks import complete_recipes, new_file, new_folder, rule
 from hemaest.cli._shared import INTERRUPTED, NOTHING_DONE, WRONG_USAGE, say
 
@@ -186,10 +187,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare recipes under group-aware cross-validation; write a report."""
-    from hemaest.cli._compare import CompareOptions, run
-
-    run(
-        CompareOptions(
+    _compare.run(
+        _compare.CompareOptions(
             folder=folder,
             recipes=recipes,
             groups=groups,
@@ -223,9 +222,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Look for copies, conflicting labels and shortcuts before a model is trained."""
-    from hemaest.cli._audit import AuditOptions, run
-
-    run(AuditOptions(folder, test, groups, report, jobs, seed, as_json))
+    _audit.run(_audit.AuditOptions(folder, test, groups, report, jobs, seed, as_json))
 
 
 @app.command()
@@ -266,8 +263,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe, measure it by cross-validation, and save it with its claim in one file."""
-    from hemaest.cli._train import TrainOptions, run
-
     if folds == 1:
         say("--folds 1 measures nothing: give 0, or at least 2.")
         raise typer.Exit(WRONG_USAGE)
@@ -278,8 +273,8 @@ def train(
         "max_epochs": epochs,
     }
     settings = {name: value for name, value in asked.items() if value is not None}
-    run(
-        TrainOptions(
+    _train.run(
+        _train.TrainOptions(
             folder=folder,
             recipe=recipe,
             output=model,
@@ -311,10 +306,8 @@ def adapt(
     seed: Seed = 0,
 ) -> None:
     """Train a classifier of your types on a network that knows cells; a few images a class do."""
-    from hemaest.cli._train import TrainOptions, adapt as run
-
-    run(
-        TrainOptions(
+    _train.adapt(
+        _train.TrainOptions(
             folder=folder,
             recipe="adapted",
             output=output,
@@ -377,9 +370,7 @@ def predict(
 ) -> None:
     """Name cells; on whole fields find, outline, name and count every leukocyte."""
     if parquet is not None:
-        from hemaest.cli._stream import predict_parquet
-
-        predict_parquet(tuple(paths), model, parquet, jobs, as_json)
+        _stream.predict_parquet(tuple(paths), model, parquet, jobs, as_json)
         return
     from hemaest.cli._predict import PredictOptions, run
 
@@ -402,17 +393,13 @@ def predict(
 @app.command()
 def features(source: Source, out: Out, jobs: Jobs = -1, as_json: Json = False) -> None:
     """Measure shape, chromatin and color of many cells, into partitioned Parquet."""
-    from hemaest.cli._stream import write_features
-
-    write_features(source, out, jobs, as_json)
+    _stream.write_features(source, out, jobs, as_json)
 
 
 @app.command()
 def embed(source: Source, out: Out, jobs: Jobs = -1, as_json: Json = False) -> None:
     """Write the embeddings of many cells by the shipped network, into partitioned Parquet."""
-    from hemaest.cli._stream import write_embeddings
-
-    write_embeddings(source, out, jobs, as_json)
+    _stream.write_embeddings(source, out, jobs, as_json)
 
 
 @app.command(name="info")
@@ -421,17 +408,13 @@ def info_(
     as_json: Json = False,
 ) -> None:
     """Show what a model file is, how good, and how that was measured; runs nothing in it."""
-    from hemaest.cli._info import show_model
-
-    show_model(model, as_json)
+    _info.show_model(model, as_json)
 
 
 @app.command(name="recipes")
 def recipes_(as_json: Json = False) -> None:
     """List the recipes by name, with what each is."""
-    from hemaest.cli._info import show_recipes
-
-    show_recipes(as_json)
+    _info.show_recipes(as_json)
 
 
 @app.command()
@@ -447,9 +430,7 @@ def agree(
     as_json: Json = False,
 ) -> None:
     """Compare two ways to count the same smears, as laboratories report it."""
-    from hemaest.cli._clinical import agree as run
-
-    run(reference, test, report, n_cells, as_json)
+    _clinical.agree(reference, test, report, n_cells, as_json)
 
 
 @app.command()
@@ -474,10 +455,8 @@ def serve(
     ] = True,
 ) -> None:
     """Open the page on which a smear is seen, corrected and signed."""
-    from hemaest.cli._clinical import ServeOptions, serve as run
-
-    run(
-        ServeOptions(
+    _clinical.serve(
+        _clinical.ServeOptions(
             paths=tuple(paths or ()),
             model=model,
             counter=counter,

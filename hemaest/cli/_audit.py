@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from hemaest import evaluation
 from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import (
@@ -36,8 +37,6 @@ class AuditOptions:
 
 def run(options: AuditOptions) -> None:
     """Look for what would make a score on these images worthless; write a report."""
-    from hemaest.evaluation import audit
-
     data = load_folder(options.folder, options.groups)
     X, y, known, is_test = data.images, data.target, data.groups, None
     sources, failures = {data.group_source}, data.failures
@@ -53,7 +52,7 @@ def run(options: AuditOptions) -> None:
     one_world = options.test is None or sources == {"patient"}
     use = options.groups != "image" and one_world and "none" not in sources
     try:
-        found = audit(
+        found = evaluation.audit(
             X,
             y,
             groups=known if use else None,

@@ -10,7 +10,9 @@ from typing import NoReturn
 
 import typer
 
+from hemaest import recipes
 from hemaest._files import check_writable
+from hemaest.cli._shared import WRONG_USAGE, stop
 
 # a model, a table or a report needs at most about that much; less is refused before the work
 ROOM = 4 << 20
@@ -54,10 +56,8 @@ def complete_recipes(incomplete: str) -> list[str]:
     >>> complete_recipes("color-logistic,color-k")
     ['color-logistic,color-knn']
     """
-    from hemaest.recipes import list_recipes
-
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in list_recipes() if name.startswith(last)]
+    return [f"{before}{comma}{name}" for name in recipes.list_recipes() if name.startswith(last)]
 
 
 def _check(param: typer.CallbackParam, path: Path) -> None:
@@ -68,6 +68,4 @@ def _check(param: typer.CallbackParam, path: Path) -> None:
 
 
 def _refuse(param: typer.CallbackParam, why: str) -> NoReturn:
-    from hemaest.cli._shared import WRONG_USAGE, stop
-
     stop(f"{param.opts[0]}: {why}", WRONG_USAGE)

@@ -6,16 +6,19 @@ from typing import Any
 
 import typer
 
+from hemaest import clinical, web
 from hemaest._tables import format_table
 from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, say, stop
 
 
 def agree(reference: Path, test: Path, report: Path, n_cells: float | None, as_json: bool) -> None:
     """Compare two tables of counts of the same smears, and write a report."""
-    from hemaest.clinical.agreement import compare_methods, read_counts
-
     try:
-        found: Any = compare_methods(read_counts(reference), read_counts(test), n_cells=n_cells)
+        found: Any = clinical.agreement.compare_methods(
+            clinical.agreement.read_counts(reference),
+            clinical.agreement.read_counts(test),
+            n_cells=n_cells,
+        )
     except (ValueError, OSError) as error:
         stop(str(error), WRONG_USAGE)
     table = found.table
@@ -51,9 +54,7 @@ def serve(options: ServeOptions) -> None:
     given = asdict(options)
     open_browser = given.pop("open_browser")
     try:
-        from hemaest.web import Settings, serve as serve_page
-
-        serve_page(Settings(**given), open_browser=open_browser)
+        web.serve(web.Settings(**given), open_browser=open_browser)
     except (ImportError, ValueError) as error:
         stop(str(error), WRONG_USAGE)
     except OSError as error:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from hemaest import evaluation, recipes, scale
 from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import (
@@ -98,25 +99,21 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
 
 def chosen_recipes(text: str) -> list[str]:
     """Return the recipes that a user named; refuse an unknown name."""
-    from hemaest.recipes import get_recipe, list_recipes
-
     if text.strip() == "all":
-        return list_recipes()
+        return recipes.list_recipes()
     names = [name.strip() for name in text.split(",") if name.strip()]
     try:
-        return [get_recipe(name).name for name in names]
+        return [recipes.get_recipe(name).name for name in names]
     except ValueError as error:
         stop(str(error), WRONG_USAGE)
 
 
 def audited(data: Any, options: CompareOptions) -> Any:
     """Return what speaks against the images; tell of what is grave before the work begins."""
-    from hemaest.evaluation import audit
-
     known = options.groups != "image" and data.group_source != "none"
     say("Looking for copies and shortcuts first ...")
     try:
-        found = audit(
+        found = evaluation.audit(
             data.images,
             data.target,
             groups=data.groups if known else None,
@@ -138,14 +135,11 @@ def safe_groups(data: Any, found: Any) -> Any:
 
 
 def _compare(names: list[str], data: Any, options: CompareOptions, found: Any) -> Any:
-    from hemaest.evaluation import compare
-    from hemaest.recipes import get_recipe
-
     known = data.group_source != "none"
     # threads inside the recipes, not processes beside each other: each process would hold its own
     # copy of torch, more than a gigabyte
     given: dict[str, Any] = {} if options.stain is None else {"stain": options.stain}
-    if not all(get_recipe(name).control for name in names):
+    if not all(recipes.get_recipe(name).control for name in names):
         given["n_jobs"] = options.jobs
     own: Any = data.groups if known else None
     source = data.group_source if known else None
@@ -156,12 +150,10 @@ def _compare(names: list[str], data: Any, options: CompareOptions, found: Any) -
         own, source = safe_groups(data, found), source or "near-duplicate cluster"
     where: Any = nullcontext()
     if options.scheduler is not None:
-        from hemaest.scale import on_cluster
-
-        where = on_cluster(options.scheduler)
+        where = scale.on_cluster(options.scheduler)
     try:
         with where:
-            return compare(
+            return evaluation.compare(
                 names,
                 data.images,
                 data.target,

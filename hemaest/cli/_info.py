@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import typer
 
+from hemaest import persistence, recipes
 from hemaest._tables import format_table
 from hemaest.cli._shared import WRONG_USAGE, printable, stop
 
@@ -19,18 +20,16 @@ def show_model(model: Path, as_json: bool) -> None:
 
 def show_recipes(as_json: bool) -> None:
     """Print the names and summaries of all recipes."""
-    from hemaest.recipes import get_recipe, list_recipes
-
-    rows = [{"recipe": n, "what it is": get_recipe(n).summary} for n in list_recipes()]
+    rows = [
+        {"recipe": n, "what it is": recipes.get_recipe(n).summary} for n in recipes.list_recipes()
+    ]
     typer.echo(json.dumps(rows, indent=2) if as_json else format_table(pd.DataFrame(rows)))
 
 
 def read_card(model: Path) -> dict[str, Any]:
     """Return the card of a model file, or end with the reason."""
-    from hemaest.persistence import info
-
     try:
-        return info(model)
+        return persistence.info(model)
     except (ValueError, OSError) as error:
         stop(str(error), WRONG_USAGE)
 

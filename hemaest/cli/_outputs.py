@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from hemaest import inspection
 from hemaest._numba import raise_if_interrupted
 from hemaest.cli._shared import printable
 from hemaest.images import read_image
@@ -68,7 +69,6 @@ class Drawings:
         """Draw sheets of cells, one type after the other, the least sure first."""
         if self.folder is None:
             return
-        from hemaest.inspection import CellGalleryDisplay
 
         for label, part in table[table["label"] != ""].groupby("label"):
             part = part.sort_values("confidence", kind="stable")
@@ -88,7 +88,7 @@ class Drawings:
                 if shown:
                     path = self.folder / f"{file_name(str(label))}-{number:02d}.png"
                     title = f"{label}: {len(part)} cells, page {number}"
-                    display = CellGalleryDisplay(shown, captions=captions)
+                    display = inspection.CellGalleryDisplay(shown, captions=captions)
                     self._save(path, (1, 1), lambda d=display: d, path, title=title)
 
     def _save(

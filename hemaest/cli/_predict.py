@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from hemaest import datasets, persistence, pretrained
 from hemaest._files import write_whole
 from hemaest._numba import raise_if_interrupted
 from hemaest._parallel import map_items
@@ -143,13 +144,11 @@ def model_and_paths(options: PredictOptions) -> tuple[Path | None, list[Path]]:
 
 def listed(paths: Sequence[Path]) -> list[Path]:
     """Return the image files that are meant, each once."""
-    from hemaest.datasets import image_files
-
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
             with noted():
-                found |= dict.fromkeys(image_files(path))
+                found |= dict.fromkeys(datasets.image_files(path))
         elif path.is_file():
             found[path] = None
         else:
@@ -161,12 +160,13 @@ def listed(paths: Sequence[Path]) -> list[Path]:
 
 def loaded(model: Path | None) -> Any:
     """Return the classifier; versions that differ are said in a line."""
-    from hemaest.persistence import load
-    from hemaest.pretrained import load_pretrained
-
     with noted():
         try:
-            return load_pretrained("blood-cells") if model is None else load(model)
+            return (
+                pretrained.load_pretrained("blood-cells")
+                if model is None
+                else persistence.load(model)
+            )
         except (ValueError, OSError) as error:
             stop(str(error), WRONG_USAGE)
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pandas as pd
 import typer
 
+from hemaest import datasets
 from hemaest._tables import format_table
 
 DONE, NOTHING_DONE, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -64,12 +65,11 @@ def resumable(cache: Path | None) -> Iterator[None]:
 
 def load_folder(folder: Path, groups: str) -> Cells:
     """Return a folder's readable images; the broken ones are listed once, in a table."""
-    from hemaest.datasets import load_image_folder
     from hemaest.groups import infer_groups
 
     try:
         with noted():
-            found = load_image_folder(folder, groups=None, verify=True)
+            found = datasets.load_image_folder(folder, groups=None, verify=True)
     except FileNotFoundError as error:
         stop(str(error), WRONG_USAGE)
     except (ValueError, OSError) as error:
@@ -111,9 +111,7 @@ def load_cells(folder: Path | None, groups: str, cells: int, seed: int) -> Cells
 
 def synthetic(cells: int, seed: int) -> Cells:
     """Return synthetic cells of 20 patients in two laboratories."""
-    from hemaest.datasets import make_cells
-
-    data = make_cells(cells, n_patients=20, n_labs=2, random_state=seed)
+    data = datasets.make_cells(cells, n_patients=20, n_labs=2, random_state=seed)
     data.group_source = "patient"
     truth = data.truth
     data.covariates = pd.DataFrame(

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from hemaest import datasets, features, pretrained, scale, segmentation
 from hemaest._tables import format_table
 from hemaest.cli._shared import NOTHING_DONE, WRONG_USAGE, say, stop
 
@@ -23,9 +24,7 @@ def predict_parquet(
     if first:
         stop("--parquet takes one folder or manifest.", WRONG_USAGE)
     if model is None:
-        from hemaest.pretrained import load_pretrained
-
-        estimator = load_pretrained("blood-cells")
+        estimator = pretrained.load_pretrained("blood-cells")
     else:
         estimator = model
     _run(estimator, source, out, "predict", jobs, as_json)
@@ -35,28 +34,20 @@ def write_features(source: Path, out: Path, jobs: int, as_json: bool) -> None:
     """Measure the cells of a folder or manifest."""
     from sklearn.pipeline import make_pipeline
 
-    from hemaest.datasets import make_cells
-    from hemaest.features import HandcraftedFeatures
-    from hemaest.segmentation import CellSegmenter
-
     # neither step learns without masks; they only have to be fitted
-    steps = make_pipeline(CellSegmenter(), HandcraftedFeatures())
-    fitted = steps.fit(make_cells(2, random_state=0).images)
+    steps = make_pipeline(segmentation.CellSegmenter(), features.HandcraftedFeatures())
+    fitted = steps.fit(datasets.make_cells(2, random_state=0).images)
     _run(fitted, source, out, "transform", jobs, as_json)
 
 
 def write_embeddings(source: Path, out: Path, jobs: int, as_json: bool) -> None:
     """Embed the cells of a folder or manifest."""
-    from hemaest.pretrained import load_pretrained
-
-    _run(load_pretrained("blood-cells"), source, out, "transform", jobs, as_json)
+    _run(pretrained.load_pretrained("blood-cells"), source, out, "transform", jobs, as_json)
 
 
 def _run(estimator: Any, source: Path, out: Path, kind: Any, jobs: int, as_json: bool) -> None:
-    from hemaest.scale import predict_stream
-
     try:
-        result = predict_stream(estimator, source, out, kind=kind, n_jobs=jobs)
+        result = scale.predict_stream(estimator, source, out, kind=kind, n_jobs=jobs)
     except (ImportError, FileNotFoundError, ValueError) as error:
         stop(str(error), WRONG_USAGE)
     failures = result.failures()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import typer
 
+from hemaest import evaluation, persistence, recipes, segmentation
 from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import (
@@ -45,14 +46,12 @@ class TrainOptions:
 
 def run(options: TrainOptions) -> None:
     """Measure a recipe by cross-validation, fit it on everything, and save it with its claim."""
-    from hemaest.recipes import default_recipe
-
     if options.recipe != "auto":
         make(options, jobs=1)  # a wrong name or option ends here, before the work
     compile_ahead()
     data = load_cells(options.folder, options.groups, options.cells, options.seed)
     if options.recipe == "auto":
-        options = replace(options, recipe=default_recipe(data.target))
+        options = replace(options, recipe=recipes.default_recipe(data.target))
         make(options, jobs=1)
     claim = None
     if options.folds:
@@ -73,17 +72,14 @@ def saved(fitted: Any, path: Path, data: Cells, claim: Any, about: dict[str, Any
     """Save a model; where there is no room any more, save it elsewhere rather than lose it."""
     import tempfile
 
-    from hemaest.evaluation import hash_images
-    from hemaest.persistence import save
-
-    facts = {"data_hash": hash_images(data.images), "claim": claim, "trained_on": about}
+    facts = {"data_hash": evaluation.hash_images(data.images), "claim": claim, "trained_on": about}
     try:
-        save(fitted, path, **facts)
+        persistence.save(fitted, path, **facts)
     except OSError as error:
         say(str(error))
         path = Path(tempfile.mkdtemp(prefix="hemaest-")) / path.name
         try:
-            save(fitted, path, **facts)
+            persistence.save(fitted, path, **facts)
         except OSError as second:
             stop(f"{second} The model is lost; make room and train again.", NOTHING_DONE)
     say(f"\nModel: {path.resolve()} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -92,11 +88,8 @@ def saved(fitted: Any, path: Path, data: Cells, claim: Any, about: dict[str, Any
 
 def make(options: TrainOptions, *, jobs: int, keep: bool = False) -> Any:
     """Make the recipe; on whole fields it begins with the detector."""
-    from hemaest.recipes import ImagePipeline, make_recipe
-    from hemaest.segmentation import SmearDetector
-
     try:
-        made = make_recipe(
+        made = recipes.make_recipe(
             options.recipe, n_jobs=jobs, random_state=options.seed, **options.settings
         )
     except ValueError as error:
@@ -106,18 +99,16 @@ def make(options: TrainOptions, *, jobs: int, keep: bool = False) -> Any:
         last.set_params(checkpoint_dir=str(options.cache / "net"))
     if options.kind == "cell":
         return made
-    return ImagePipeline([("detect", SmearDetector(n_jobs=jobs)), *made.steps])
+    return recipes.ImagePipeline([("detect", segmentation.SmearDetector(n_jobs=jobs)), *made.steps])
 
 
 def measured(options: TrainOptions, data: Cells) -> Any:
     """Return the claim card of a cross-validation, and print the scores."""
-    from hemaest.evaluation import compare
-
     unit = split_unit(data, options.groups)
     say(f"Measuring {options.recipe} by {options.folds} folds, split by {unit} ...")
     known = data.group_source != "none"
     try:
-        comparison = compare(
+        comparison = evaluation.compare(
             # threads inside the recipe, not processes, each of which would hold its own torch
             {options.recipe: make(options, jobs=options.jobs)},
             data.images,
@@ -148,12 +139,14 @@ def measured(options: TrainOptions, data: Cells) -> Any:
 def description(data: Cells, options: TrainOptions) -> dict[str, Any]:
     """Return what the training images are, as far as predicting must know it."""
     from hemaest.images import as_array
-    from hemaest.segmentation import SmearDetector
 
     places = np.unique(np.linspace(0, len(data.images) - 1, LOOKED_AT).round().astype(int))
     sample = [as_array(data.images[i]) for i in places]
     radius = (
-        SmearDetector(n_jobs=options.jobs).fit(sample[:1]).count(sample)["red_cell_radius"].median()
+        segmentation.SmearDetector(n_jobs=options.jobs)
+        .fit(sample[:1])
+        .count(sample)["red_cell_radius"]
+        .median()
     )
     names, counts = np.unique(np.asarray(data.target).astype(str), return_counts=True)
     height, width = np.median([image.shape[:2] for image in sample], axis=0)
@@ -172,7 +165,6 @@ def description(data: Cells, options: TrainOptions) -> dict[str, Any]:
 
 def adapt(options: TrainOptions, model: Path | None) -> None:
     """Train a classifier of a laboratory's own types on what a trained network sees."""
-    from hemaest import recipes
     from hemaest.cli._predict import loaded
 
     compile_ahead()
@@ -206,8 +198,6 @@ def linear_on(network: Any) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from hemaest.recipes import ImagePipeline
-
     linear = LogisticRegression(class_weight="balanced", max_iter=5000)
     steps = [("embed", FrozenEstimator(network)), ("scale", StandardScaler()), ("classify", linear)]
-    return ImagePipeline(steps)
+    return recipes.ImagePipeline(steps)

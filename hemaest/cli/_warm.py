@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import hemaest
+from hemaest import features
 
 CODE = "from hemaest.cli._warm import compile_kernels; compile_kernels()"
 
@@ -54,11 +55,13 @@ def compile_kernels() -> None:
     """Compile all feature kernels on one small cell, the last to be needed first."""
     import numpy as np
 
-    from hemaest.features import ChromatinTexture, ColorFeatures, MorphologyFeatures
-
     cell = np.random.default_rng(0).integers(0, 255, (1, 48, 48, 4)).astype(np.uint8)
     cell[..., 3] = 0
     cell[0, 10:38, 10:38, 3] = 1
     cell[0, 18:30, 18:30, 3] = 2
-    for extractor in (ChromatinTexture(), MorphologyFeatures(), ColorFeatures()):
+    for extractor in (
+        features.ChromatinTexture(),
+        features.MorphologyFeatures(),
+        features.ColorFeatures(),
+    ):
         extractor.fit_transform(cell)

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
+from hemaest.clinical._attention import fit_attention
 from hemaest.clinical._crossfit import check_samples
 from hemaest.groups import check_groups, group_quantile, grouped_holdout
 
@@ -204,8 +205,6 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
 
     def _fit_pooled(self, vectors: list[Array], y: NDArray[Any], seed: int) -> None:
         if self.pooling == "attention":
-            from hemaest.clinical._attention import fit_attention
-
             codes = np.searchsorted(self.classes_, y)
             self._model: Any = fit_attention(
                 vectors, codes, len(self.classes_), int(self.max_epochs), seed

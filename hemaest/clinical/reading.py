@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hemaest import cellmap
+from hemaest import cellmap, inspection
 from hemaest._frame import border_color
 from hemaest._geometry import scale_to
 from hemaest._numba import raise_if_interrupted
@@ -178,15 +178,13 @@ class FieldReading:
 
     def display(self) -> Any:
         """Return an undrawn :class:`~hemaest.inspection.SmearDisplay` with labels and outlines."""
-        from hemaest.inspection import SmearDisplay
-
         boxes = self.table[BOX].to_numpy(dtype=float)
         confidence = self.table["confidence"].to_numpy(dtype=float)
         if len(boxes) and not np.isnan(confidence).any():
             # beside a label a reader takes a number for the confidence in the label
             boxes = np.column_stack([boxes, confidence])
         names = self.table["label"].tolist()
-        return SmearDisplay(self.field, boxes, cell_map=self.cell_map, names=names)
+        return inspection.SmearDisplay(self.field, boxes, cell_map=self.cell_map, names=names)
 
 
 class FieldReader:

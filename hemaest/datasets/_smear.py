@@ -11,6 +11,7 @@ from hemaest import cellmap
 from hemaest._parallel import map_items
 from hemaest._seeds import seed_of
 
+from . import _film
 from ._synthetic import check_numbers
 
 __all__ = ["make_smear"]
@@ -96,8 +97,6 @@ def make_smear(
     >>> smear.image.shape, smear.boxes.shape, smear.target.tolist()
     ((256, 256, 3), (3, 4), ['monocyte', 'monocyte', 'monocyte'])
     """
-    from . import _film
-
     height, width = (size, size) if isinstance(size, int) else size
     check_numbers(
         height=(height, int, 16, 1_000_000),

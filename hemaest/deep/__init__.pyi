@@ -1,3 +1,10 @@
+from . import (
+    augmentation as augmentation,
+    batches as batches,
+    checkpoints as checkpoints,
+    optimization as optimization,
+    training as training,
+)
 from ._classifier import ImageClassifier as ImageClassifier
 from ._embedding import DeepEmbedding as DeepEmbedding
 from ._named import (

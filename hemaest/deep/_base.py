@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import deep, nets
 from hemaest._progress import watching
 from hemaest._seeds import seed_of
 from hemaest.base import HasMethods, ImageEstimator, Interval, StrOptions
@@ -125,29 +126,28 @@ class BaseDeepEstimator(
         With ``weights`` (of the whole network) the initial ones only determine the architecture.
         """
         from hemaest.deep._distributed import current_world, local_device
-        from hemaest.deep.augmentation import resolve_augment
-        from hemaest.deep.training import TrainingNetwork, TrainingOptions
-        from hemaest.nets.devices import resolve_device, resolve_precision, seeded
 
-        device = resolve_device(self.device, strict=weights is None)
+        device = nets.devices.resolve_device(self.device, strict=weights is None)
         if weights is None:
             device = local_device(device, current_world())
-        with seeded(seed, device):
+        with nets.devices.seeded(seed, device):
             module, report = self._build_module(
                 n_outputs, initial or InitialWeights(), load=weights is None
             )
         if weights is not None:
             module.load_state_dict(weights)
-        options = TrainingOptions(
-            precision=resolve_precision(self.precision, device, train_at=self.image_size),
-            predict_precision=resolve_precision(self.precision, device),
-            augment=resolve_augment(self.augment),
+        options = deep.training.TrainingOptions(
+            precision=nets.devices.resolve_precision(
+                self.precision, device, train_at=self.image_size
+            ),
+            predict_precision=nets.devices.resolve_precision(self.precision, device),
+            augment=deep.augmentation.resolve_augment(self.augment),
             weight_decay=self.weight_decay,
             warmup=self.warmup,
             clip_norm=self.clip_norm,
             seed=seed,
         )
-        net = TrainingNetwork(
+        net = deep.training.TrainingNetwork(
             module,
             self._objective(n_outputs),
             self._adjust_options(options),
@@ -179,8 +179,6 @@ class BaseDeepEstimator(
         """Train a network, with callbacks in the order in which they must be called."""
         from hemaest.deep._callbacks import BestWeights, EarlyStopping, ProgressBar
         from hemaest.deep._distributed import current_world
-        from hemaest.deep.checkpoints import Checkpoint
-        from hemaest.nets.devices import seeded, threads_for
 
         best = BestWeights(patience) if validation_set is not None else None
         show = watching() if self.verbose is None else self.verbose
@@ -191,7 +189,10 @@ class BaseDeepEstimator(
         ]
         callbacks = [
             ("best", best),
-            ("checkpoint", Checkpoint(checkpoint, best) if checkpoint is not None else None),
+            (
+                "checkpoint",
+                deep.checkpoints.Checkpoint(checkpoint, best) if checkpoint is not None else None,
+            ),
             ("progress", bar),
             *given,
             ("stop", EarlyStopping(best) if best is not None else None),
@@ -200,7 +201,7 @@ class BaseDeepEstimator(
         net.initialize_callbacks()
         try:
             pixels = self.batch_size * self.image_size**2
-            with seeded(net.seed, net.torch_device), threads_for(pixels):
+            with nets.devices.seeded(net.seed, net.torch_device), nets.devices.threads_for(pixels):
                 net.train(training_set, validation_set, epochs, stream=stream)
         finally:
             if bar is not None:
@@ -324,9 +325,7 @@ class BaseDeepEstimator(
         state = dict(super().__getstate__())
         net: TrainingNetwork | None = state.pop("net_", None)
         if net is not None:
-            from hemaest.nets.weights import to_arrays
-
-            state["_weights"] = to_arrays(net.module_)
+            state["_weights"] = nets.weights.to_arrays(net.module_)
             state["_history"] = [dict(row) for row in net.history]
             state["_seed"] = net.seed
         return state
@@ -341,10 +340,8 @@ class BaseDeepEstimator(
             return
         from skorch.history import History
 
-        from hemaest.nets.weights import to_tensors
-
         initial = InitialWeights(**self._architecture)
         self.net_, _ = self._build_network(
-            self._n_outputs(), seed, initial=initial, weights=to_tensors(weights)
+            self._n_outputs(), seed, initial=initial, weights=nets.weights.to_tensors(weights)
         )
         self.net_.history = History(history)

@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import deep, nets
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.deep._base import BaseDeepEstimator
 from hemaest.deep._initial_weights import (
@@ -299,22 +300,17 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         warm: bool,
         holds_out: bool,
     ) -> None:
-        from hemaest.deep.batches import make_training_set
-        from hemaest.deep.checkpoints import checkpoint_path, stored_seed
-        from hemaest.deep.training import TrainingDiverged
-        from hemaest.nets.weights import to_arrays, to_tensors
-
         seed, checkpoint = self._draw_seed(), None
-        old = to_arrays(self.net_.module_) if warm else None
+        old = nets.weights.to_arrays(self.net_.module_) if warm else None
         if self.checkpoint_dir is not None:
-            checkpoint = checkpoint_path(self, X, y, groups, weight, old)
-            seed = stored_seed(checkpoint, default=seed)
+            checkpoint = deep.checkpoints.checkpoint_path(self, X, y, groups, weight, old)
+            seed = deep.checkpoints.stored_seed(checkpoint, default=seed)
         held_out, validation_set = None, None
         train: tuple[Any, ...] = (X, y, weight, groups)
         if holds_out:
             keep, held_out = hold_out(X, y, groups, self.validation_fraction, seed)
             target = encode(y[held_out], classes)
-            validation_set = make_training_set(
+            validation_set = deep.batches.make_training_set(
                 X[held_out], target, weight[held_out], self.image_size
             )
             kept_groups = None if groups is None else np.asarray(groups)[keep]
@@ -322,7 +318,7 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         train_X, train_y, train_weight = resample(self.resampler, *train, seed=seed)
         if self.class_weight is not None:
             train_weight = train_weight * compute_sample_weight(self.class_weight, train_y)
-        training_set = make_training_set(
+        training_set = deep.batches.make_training_set(
             train_X,
             encode(train_y, classes),
             train_weight,
@@ -333,7 +329,7 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
             # parameters may have changed since the last fit: a new network with the old weights
             initial, report = InitialWeights(**self._architecture), self.pretrained_report_
             net, _ = self._build_network(
-                len(classes), seed, initial=initial, weights=to_tensors(old)
+                len(classes), seed, initial=initial, weights=nets.weights.to_tensors(old)
             )
             # a copy: the old network stays as it is if this fit fails
             net.history = copy.deepcopy(self.net_.history)
@@ -350,7 +346,7 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
                 checkpoint=checkpoint,
                 patience=self.patience,
             )
-        except TrainingDiverged:
+        except deep.training.TrainingDiverged:
             # the weights of the epoch before are usable
             self._adopt(net, classes, initial, report, held_out)
             raise
@@ -383,8 +379,6 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         -------
         self : object
         """
-        from hemaest.deep.batches import make_training_set
-
         self._validate_params()
         refuse_balance_in_stream(self.resampler, self.class_weight, self.loss)
         X, y, weight = self._check_examples(X, y, sample_weight, min_classes=1)
@@ -397,7 +391,7 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         target = encode(y, known)
         class_weight: Any = self.class_weight
         per_class = weight_of_classes(class_weight, known)
-        training_set = make_training_set(
+        training_set = deep.batches.make_training_set(
             X, target, weight, self.image_size, per_class=per_class / per_class.mean()
         )
         if first:
@@ -447,16 +441,13 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
             ``classes_``.
         """
         check_is_fitted(self, "net_")
-        from hemaest.nets.onnx import write_onnx
 
-        return write_onnx(self.net_.module_, self.image_size, path)
+        return nets.onnx.write_onnx(self.net_.module_, self.image_size, path)
 
     def _build_module(
         self, n_outputs: int, initial: InitialWeights, *, load: bool
     ) -> "tuple[nn.Module, Report]":
-        from hemaest.nets.build import build_net
-
-        return build_net(
+        return nets.build.build_net(
             self.backbone,
             n_outputs,
             image_size=self.image_size,
@@ -470,9 +461,9 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         return dict(self.backbone_options or {})
 
     def _objective(self, n_outputs: int) -> "Classification":
-        from hemaest.deep.optimization import Classification
-
-        return Classification(n_outputs, self.loss, self.label_smoothing, self.mixup, self.cutmix)
+        return deep.optimization.Classification(
+            n_outputs, self.loss, self.label_smoothing, self.mixup, self.cutmix
+        )
 
     def _adjust_options(self, options: "TrainingOptions") -> "TrainingOptions":
         return replace(
@@ -499,13 +490,13 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         return len(self.classes_)
 
     def _as_initial_weights(self) -> InitialWeights:
-        from hemaest.nets.weights import to_arrays, to_tensors, without_head
-
         architecture = InitialWeights(**self._architecture)
         options = architecture.options_for(self.backbone, self._network_options())
         backbone = self.net_.module_.backbone
         # the last layer belongs to the classes of this classifier
-        weights = without_head(backbone, to_tensors(to_arrays(backbone)))
+        weights = nets.weights.without_head(
+            backbone, nets.weights.to_tensors(nets.weights.to_arrays(backbone))
+        )
         return InitialWeights(weights, backbone=self.backbone, options=options)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import nets
 from hemaest._seeds import seed_of
 from hemaest.base import ImageEstimator, Interval, StrOptions, checked_fit
 from hemaest.deep._initial_weights import InitialWeights, resolve_pretrained
@@ -106,12 +107,9 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
     def _build(
         self, initial: InitialWeights, weights: "dict[str, Tensor] | None" = None
     ) -> "tuple[nn.Module, dict[str, list[str]] | None]":
-        from hemaest.nets.build import build_net
-        from hemaest.nets.devices import resolve_device, seeded
-
-        device = resolve_device(self.device, strict=weights is None)
-        with seeded(seed_of(self.random_state), device):
-            module, report = build_net(
+        device = nets.devices.resolve_device(self.device, strict=weights is None)
+        with nets.devices.seeded(seed_of(self.random_state), device):
+            module, report = nets.build.build_net(
                 self.backbone,
                 0,
                 image_size=self.image_size,
@@ -136,7 +134,6 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         """
         check_is_fitted(self, "module_")
         from hemaest.deep._inference import embeddings, infer
-        from hemaest.nets.devices import resolve_precision
 
         device = self.module_.mean.device
         return infer(
@@ -145,7 +142,7 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
             self.image_size,
             embeddings,
             device=device,
-            precision=resolve_precision(self.precision, device),
+            precision=nets.devices.resolve_precision(self.precision, device),
             batch_size=self.batch_size,
         )
 
@@ -163,18 +160,17 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
             Input ``image``: (n, 3, side, side), RGB from 0 to 1; output ``embedding``.
         """
         check_is_fitted(self, "module_")
-        from hemaest.nets.onnx import Embedder, write_onnx
 
-        return write_onnx(Embedder(self.module_), self.image_size, path, ("embedding",))
+        return nets.onnx.write_onnx(
+            nets.onnx.Embedder(self.module_), self.image_size, path, ("embedding",)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with the weights as plain arrays, which load on any machine."""
         state = dict(super().__getstate__())
         module = state.pop("module_", None)
         if module is not None:
-            from hemaest.nets.weights import to_arrays
-
-            state["_weights"] = to_arrays(module)
+            state["_weights"] = nets.weights.to_arrays(module)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -183,7 +179,5 @@ class DeepEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEsti
         weights = state.pop("_weights", None)
         super().__setstate__(state)
         if weights is not None:
-            from hemaest.nets.weights import to_tensors
-
             initial = InitialWeights(**self._architecture)
-            self.module_, _ = self._build(initial, to_tensors(weights))
+            self.module_, _ = self._build(initial, nets.weights.to_tensors(weights))

@@ -9,6 +9,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import nets
 from hemaest.base import refuse_bare_fitted
 
 # key in the metadata of a file of weights that describes the architecture of the encoder
@@ -132,16 +133,15 @@ def resolve_pretrained(
 
 def shipped_encoder() -> InitialWeights:
     """Return the encoder of the shipped cell classifier, which saw rendered cells alone."""
-    from hemaest.nets.cards import read_card, shipped_weights
-    from hemaest.nets.weights import read_weights
-
     part = "encoder."
     weights = {
         name.removeprefix(part): value.float()
-        for name, value in read_weights(shipped_weights("blood-cells")).items()
+        for name, value in nets.weights.read_weights(
+            nets.cards.shipped_weights("blood-cells")
+        ).items()
         if name.startswith(part)
     }
-    settings = read_card("blood-cells").settings
+    settings = nets.cards.read_card("blood-cells").settings
     options = {name: tuple(settings[name]) for name in ("channels", "depths")}
     return InitialWeights(weights, "cellnet", {**options, "per_image": True})
 
@@ -161,12 +161,10 @@ def write_encoder(path: str | Path, encoder: Any, architecture: dict[str, Any]) 
     """Write the weights of an encoder together with its architecture."""
     from safetensors.numpy import save_file
 
-    from hemaest.nets.weights import to_arrays
-
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: weights are written as .safetensors; the name must end so.")
-    arrays = {name: value.copy() for name, value in to_arrays(encoder).items()}
+    arrays = {name: value.copy() for name, value in nets.weights.to_arrays(encoder).items()}
     try:
         text = json.dumps(architecture)
     except TypeError as error:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import deep, nets
 from hemaest.base import Interval, checked_fit
 from hemaest.deep._base import BaseDeepEstimator
 from hemaest.deep._initial_weights import InitialWeights, write_encoder
@@ -159,23 +160,21 @@ class FCMAEPretrainer(BaseDeepEstimator):
         -------
         self : object
         """
-        from hemaest.deep.batches import make_training_set
-        from hemaest.deep.checkpoints import checkpoint_path, stored_seed
-        from hemaest.deep.training import TrainingDiverged
-
         X = self._check_images(X)
         if self.extra_images is not None:
             X = concatenate_images(X, check_images(self.extra_images, estimator=self))
         seed, checkpoint = self._draw_seed(), None
         if self.checkpoint_dir is not None:
-            checkpoint = checkpoint_path(self, X)
-            seed = stored_seed(checkpoint, default=seed)
+            checkpoint = deep.checkpoints.checkpoint_path(self, X)
+            seed = deep.checkpoints.stored_seed(checkpoint, default=seed)
         no_target = np.zeros(len(X), dtype=np.int64)
-        training_set = make_training_set(X, no_target, np.ones(len(X)), self.image_size)
+        training_set = deep.batches.make_training_set(
+            X, no_target, np.ones(len(X)), self.image_size
+        )
         net, _ = self._build_network(0, seed)
         try:
             self._train(net, training_set, epochs=self.max_epochs, checkpoint=checkpoint)
-        except TrainingDiverged:
+        except deep.training.TrainingDiverged:
             # the weights of the epoch before are usable
             self._adopt(net)
             raise
@@ -190,9 +189,7 @@ class FCMAEPretrainer(BaseDeepEstimator):
     def _build_module(
         self, n_outputs: int, initial: InitialWeights, *, load: bool
     ) -> "tuple[nn.Module, None]":
-        from hemaest.nets.fcmae import build_fcmae
-
-        module = build_fcmae(
+        module = nets.fcmae.build_fcmae(
             self.backbone,
             image_size=self.image_size,
             patch_size=self.patch_size,
@@ -204,14 +201,12 @@ class FCMAEPretrainer(BaseDeepEstimator):
         return module, None
 
     def _objective(self, n_outputs: int) -> "MaskedReconstruction":
-        from hemaest.deep.optimization import MaskedReconstruction
-
-        return MaskedReconstruction()
+        return deep.optimization.MaskedReconstruction()
 
     def _as_initial_weights(self) -> InitialWeights:
-        from hemaest.nets.weights import to_arrays, to_tensors
-
-        return InitialWeights(to_tensors(to_arrays(self.encoder_)), **self.architecture_)
+        return InitialWeights(
+            nets.weights.to_tensors(nets.weights.to_arrays(self.encoder_)), **self.architecture_
+        )
 
     @property
     def encoder_(self) -> "nn.Module":

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from hemaest import inspection
 from hemaest.images import as_array, cell_map, check_images, rgb
 from hemaest.inspection.drawing import outlined, overlay, thumbnail
 
@@ -113,9 +114,7 @@ def training_curves(model: Any) -> pd.DataFrame | None:
 def looked_at(model: Any, X: NDArray[Any]) -> tuple[str, list[Image]]:
     """Return what kind of map there is, and each image under its map."""
     if hasattr(_last(model), "net_"):
-        from hemaest.inspection import AttentionMap, GradCAM
-
-        for kind, display in ((GRADCAM, GradCAM), (ATTENTION, AttentionMap)):
+        for kind, display in ((GRADCAM, inspection.GradCAM), (ATTENTION, inspection.AttentionMap)):
             try:
                 shown = display.from_estimator(model, X)
             except TypeError:  # the network has no such map

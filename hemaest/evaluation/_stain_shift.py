@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hemaest import stain
 from hemaest._parallel import map_images
 from hemaest._progress import track
 from hemaest._seeds import seed_of
@@ -89,9 +90,7 @@ def shift_images(
     if strength == 0:
         return X
     if kind == "stain":
-        from hemaest.stain import StainAugmenter
-
-        augmenter = StainAugmenter(strength=2 * strength, n_jobs=n_jobs)
+        augmenter = stain.StainAugmenter(strength=2 * strength, n_jobs=n_jobs)
         return augmenter.augment(X, random_state=seed)
     signs = np.where(np.random.default_rng(seed).permutation(len(X)) % 2, 1, -1)
     change = SHIFTS[kind]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hemaest import deep, nets
 from hemaest.inspection._heat import HeatDisplay
 
 if TYPE_CHECKING:
@@ -61,11 +62,9 @@ class GradCAM(HeatDisplay):
     ) -> NDArray[np.floating]:
         import torch
 
-        from hemaest.deep.batches import LetterboxedImages
-
         net = classifier.net_
         size = classifier.image_size
-        squares = LetterboxedImages(images, size).take(np.arange(len(images)))
+        squares = deep.batches.LetterboxedImages(images, size).take(np.arange(len(images)))
         x = net.prepare(torch.from_numpy(squares))
         module = net.module_.eval()
         with torch.enable_grad():
@@ -162,15 +161,14 @@ class AttentionMap(HeatDisplay):
     ) -> NDArray[np.floating]:
         import torch
 
-        from hemaest.deep.batches import LetterboxedImages
-        from hemaest.nets import WPAT
-
         net = classifier.net_
-        squares = LetterboxedImages(images, classifier.image_size).take(np.arange(len(images)))
+        squares = deep.batches.LetterboxedImages(images, classifier.image_size).take(
+            np.arange(len(images))
+        )
         x = net.prepare(torch.from_numpy(squares))
         backbone = net.module_.backbone
         with torch.inference_mode():
-            if isinstance(backbone, WPAT):
+            if isinstance(backbone, nets.WPAT):
                 weights = backbone.attention_weights(net.module_.eval().features(x))
                 return on_one_map(weights).cpu().numpy()
             attentions = attention_matrices(net.module_.eval(), x)

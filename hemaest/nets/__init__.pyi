@@ -1,3 +1,15 @@
+from . import (
+    build as build,
+    cards as cards,
+    cellnet as cellnet,
+    devices as devices,
+    fcmae as fcmae,
+    fieldnet as fieldnet,
+    gan as gan,
+    onnx as onnx,
+    weights as weights,
+    wpat as wpat,
+)
 from .build import build_net as build_net
 from .convnets import ResNet24 as ResNet24
 from .fcmae import FCMAE as FCMAE

@@ -1,7 +1,5 @@
 """Save and load fitted estimators, and data of a run, in files that cannot run code."""
 
-from hemaest.persistence._data import load_data, save_data
-from hemaest.persistence._models import info, load, save
-from hemaest.persistence._values import UnsafeFileError
+import lazy_loader
 
-__all__ = ["UnsafeFileError", "info", "load", "load_data", "save", "save_data"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

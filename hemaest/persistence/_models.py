@@ -20,6 +20,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+import hemaest
 from hemaest.persistence._container import Container, write_container
 from hemaest.persistence._data import decode_entries, encode_entries, parse_json
 from hemaest.persistence._registry import Registry
@@ -311,8 +312,6 @@ def _has_tags_and_fit(estimator: Any) -> bool:
 
 def _versions(packages: Collection[str], *, with_networks: bool) -> dict[str, str]:
     """Return the version of hemaest, of Python and of what the estimator is made of."""
-    import hemaest
-
     distributions = _distributions()
     named = {NAMES.get(p, (distributions.get(p) or [p])[0]) for p in packages} - {"hemaest"}
     wanted = sorted({*named, *ALWAYS, *(WITH_NETWORKS if with_networks else ())})
@@ -334,8 +333,6 @@ def _version(name: str) -> str | None:
 
 def _different(saved: Mapping[str, str]) -> list[str]:
     """Return the packages that are not as they were; of Python only 3.x matters."""
-    import hemaest
-
     own = {"hemaest": hemaest.__version__, "python": platform.python_version()}
     changes = []
     for name, then in saved.items():

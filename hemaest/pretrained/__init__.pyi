@@ -1,3 +1,4 @@
+from . import cells as cells
 from .loading import (
     ModelCard as ModelCard,
     list_pretrained as list_pretrained,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from hemaest import nets
 from hemaest._frame import border_color
 from hemaest._parallel import map_items
 from hemaest.base import ImageEstimator, Interval, checked_fit
@@ -99,9 +100,7 @@ class BloodCellClassifier(
         """Build the network around its weights, which are float16 in the file."""
         import torch
 
-        from hemaest.nets.cellnet import BloodCellNet
-
-        self.module_ = BloodCellNet(
+        self.module_ = nets.cellnet.BloodCellNet(
             weights["classify.bias"].size,
             weights["trait.bias"].size,
             channels=tuple(settings["channels"]),
@@ -217,11 +216,9 @@ class BloodCellClassifier(
         check_is_fitted(self, "module_")
         import torch
 
-        from hemaest.nets.onnx import write_onnx
-
         names = ("logits", "embedding", "outline", "traits", "familiar")
         order = torch.from_numpy(self._order)
-        return write_onnx(self.module_.flat(order), SIZE, path, names)
+        return nets.onnx.write_onnx(self.module_.flat(order), SIZE, path, names)
 
     def look(self, X: Any) -> tuple[Glance, Glance]:
         """Return what the network sees in the whole crop, and in the cell cut out of it.

@@ -6,21 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hemaest import segmentation
 from hemaest.nets.cards import ModelCard, card_names, read_card
+from hemaest.pretrained.cells import BloodCellClassifier
 
 __all__ = ["ModelCard", "list_pretrained", "load_pretrained"]
 
 
 def _blood_fields() -> Any:
-    from hemaest.segmentation import SmearDetector
-
     # without boxes nothing is learned from the field
-    return SmearDetector().fit(np.full((1, 64, 64, 3), 255, np.uint8))
+    return segmentation.SmearDetector().fit(np.full((1, 64, 64, 3), 255, np.uint8))
 
 
 def _blood_cells() -> Any:
-    from hemaest.pretrained.cells import BloodCellClassifier
-
     return BloodCellClassifier().fit()
 
 

@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC
 
+from hemaest import features, segmentation
 from hemaest.recipes._models import BoostedTrees, InnerFolds
 from hemaest.recipes._registry import (
     Options,
@@ -25,28 +26,25 @@ HANDCRAFTED = ("stain", "segmenter", "balance")
 
 def color_steps(options: Options) -> Steps:
     """Return color statistics of the whole image, scaled: nothing about shape."""
-    from hemaest.features import ColorFeatures
-
-    return [("features", ColorFeatures(n_jobs=options.n_jobs)), ("scale", StandardScaler())]
+    return [
+        ("features", features.ColorFeatures(n_jobs=options.n_jobs)),
+        ("scale", StandardScaler()),
+    ]
 
 
 def segment_step(options: Options) -> tuple[str, Any]:
     """Return the step that outlines the cell: the one requested, or the label-free one."""
-    from hemaest.segmentation import CellSegmenter
-
     if options.segmenter is None:
-        return "segment", CellSegmenter(n_jobs=options.n_jobs)
+        return "segment", segmentation.CellSegmenter(n_jobs=options.n_jobs)
     return "segment", options.segmenter
 
 
 def handcrafted_steps(options: Options) -> Steps:
     """Return segmentation, all handcrafted features, and a value where a mask was empty."""
-    from hemaest.features import HandcraftedFeatures
-
     return [
         *rendered_cells(options),
         segment_step(options),
-        ("features", named(HandcraftedFeatures(n_jobs=options.n_jobs))),
+        ("features", named(features.HandcraftedFeatures(n_jobs=options.n_jobs))),
         ("impute", named(SimpleImputer(strategy="median", keep_empty_features=True))),
     ]
 
@@ -193,11 +191,9 @@ def _handcrafted_logistic(options: Options) -> Steps:
     param_grid={"classify__estimator__estimator__C": [1.0, 10.0, 100.0]},
 )
 def _lbp_svm(options: Options) -> Steps:
-    from hemaest.features import PatternHistogram
-
     return [
         *rendered_cells(options),
-        ("features", PatternHistogram(n_jobs=options.n_jobs)),
+        ("features", features.PatternHistogram(n_jobs=options.n_jobs)),
         ("scale", StandardScaler()),
         ("classify", support_vectors(options)),
     ]

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
+from hemaest import deep, segmentation, stain
 from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps, segment_step, to_normal
 from hemaest.recipes._deep import cropper, enhanced_wpat, requested, small_net
 from hemaest.recipes._models import BoostedTrees, InnerFolds
@@ -144,15 +145,12 @@ def make_final(options: Options) -> LogisticRegression:
     param_grid={"classify__lr": [1e-4, 1e-3]},
 )
 def _r0(options: Options) -> Steps:
-    from hemaest.deep import ResNet50Classifier
-    from hemaest.stain import ReinhardNormalizer
-
     settings = requested(
-        options, ResNet50Classifier, pretrained=True, max_epochs=5, batch_size=32, lr=1e-3
+        options, deep.ResNet50Classifier, pretrained=True, max_epochs=5, batch_size=32, lr=1e-3
     )
     return [
-        ("stain", ReinhardNormalizer(n_jobs=options.n_jobs)),
-        ("classify", ResNet50Classifier(weight_decay=0.0, **settings)),
+        ("stain", stain.ReinhardNormalizer(n_jobs=options.n_jobs)),
+        ("classify", deep.ResNet50Classifier(weight_decay=0.0, **settings)),
     ]
 
 
@@ -163,8 +161,6 @@ def _r0(options: Options) -> Steps:
     param_grid={"classify__weights": [(1, 1), (2, 1)]},
 )
 def _r1(options: Options) -> Steps:
-    from hemaest.segmentation import SmearDetector
-
     if isinstance(options.balance, str) and options.balance == "rendered":
         raise ValueError(
             'balance="rendered" draws single cells, and this recipe takes whole fields; balance '
@@ -180,7 +176,7 @@ def _r1(options: Options) -> Steps:
         balance="smote" if options.balance is None else options.balance,
     )
     return [
-        ("detect", SmearDetector(n_jobs=options.n_jobs)),
+        ("detect", segmentation.SmearDetector(n_jobs=options.n_jobs)),
         segment,
         ("classify", mixed_vote(longer, features)),
     ]
@@ -193,10 +189,8 @@ def _r1(options: Options) -> Steps:
     param_grid={"classify__lr": [3e-4, 1e-3]},
 )
 def _r2_resnet50(options: Options) -> Steps:
-    from hemaest.deep import ResNet50Classifier
-
-    settings = requested(options, ResNet50Classifier, max_epochs=25)
-    return [("classify", ResNet50Classifier(**settings))]
+    settings = requested(options, deep.ResNet50Classifier, max_epochs=25)
+    return [("classify", deep.ResNet50Classifier(**settings))]
 
 
 @register(
@@ -206,10 +200,8 @@ def _r2_resnet50(options: Options) -> Steps:
     param_grid={"classify__lr": [1e-4, 3e-4]},
 )
 def _r2_vit(options: Options) -> Steps:
-    from hemaest.deep import ViTClassifier
-
-    settings = requested(options, ViTClassifier, pretrained=True, max_epochs=25, lr=1e-4)
-    return [("classify", ViTClassifier("vit_base_patch16_224", **settings))]
+    settings = requested(options, deep.ViTClassifier, pretrained=True, max_epochs=25, lr=1e-4)
+    return [("classify", deep.ViTClassifier("vit_base_patch16_224", **settings))]
 
 
 @register(
@@ -219,10 +211,8 @@ def _r2_vit(options: Options) -> Steps:
     param_grid={"classify__lr": [5e-4, 1e-3]},
 )
 def _r3(options: Options) -> Steps:
-    from hemaest.deep import ResNet24Classifier
-
     settings = requested(options)
-    return [("classify", ResNet24Classifier(resampler="balanced", **settings))]
+    return [("classify", deep.ResNet24Classifier(resampler="balanced", **settings))]
 
 
 @register(

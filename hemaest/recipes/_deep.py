@@ -5,6 +5,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from hemaest import deep, preprocessing
 from hemaest.recipes._registry import Options, Steps, default_size, net_parameters, register
 
 ACCEPTS = ("stain", "segmenter", "balance", "image_size", "max_epochs")
@@ -51,16 +52,12 @@ def cut_out(options: Options) -> Steps:
 
 def cropper(n_jobs: int | None) -> Any:
     """Return the step that cuts outlined cells out, all to one scale: size says what a cell is."""
-    from hemaest.preprocessing import CropToCell
-
-    return CropToCell(margin=0.05, side="common", n_jobs=n_jobs)
+    return preprocessing.CropToCell(margin=0.05, side="common", n_jobs=n_jobs)
 
 
 def small_net(options: Options) -> Any:
     """Return the net that trains on a CPU while one waits."""
-    from hemaest.deep import ImageClassifier
-
-    return ImageClassifier(
+    return deep.ImageClassifier(
         "cellnet",
         **requested(options, image_size=64, max_epochs=15, batch_size=16, lr=2e-3, tta=True),
     )
@@ -78,29 +75,21 @@ def _deep_small(options: Options) -> Steps:
 
 @register("resnet24", "the residual net of 24 layers", accepts=ACCEPTS, param_grid=CONVOLUTIONAL)
 def _resnet24(options: Options) -> Steps:
-    from hemaest.deep import ResNet24Classifier
-
-    return with_net(options, ResNet24Classifier(**requested(options, ResNet24Classifier)))
+    return with_net(options, deep.ResNet24Classifier(**requested(options, deep.ResNet24Classifier)))
 
 
 @register("resnet50", "ResNet-50 at 224 pixels", accepts=ACCEPTS, param_grid=CONVOLUTIONAL)
 def _resnet50(options: Options) -> Steps:
-    from hemaest.deep import ResNet50Classifier
-
-    return with_net(options, ResNet50Classifier(**requested(options, ResNet50Classifier)))
+    return with_net(options, deep.ResNet50Classifier(**requested(options, deep.ResNet50Classifier)))
 
 
 @register("vit", "a small vision transformer", accepts=ACCEPTS, param_grid=TRANSFORMER)
 def _vit(options: Options) -> Steps:
-    from hemaest.deep import ViTClassifier
-
-    return with_net(options, ViTClassifier(**requested(options, ViTClassifier)))
+    return with_net(options, deep.ViTClassifier(**requested(options, deep.ViTClassifier)))
 
 
 @register("convnext", "ConvNeXt V2 (atto) at 224 pixels", accepts=ACCEPTS, param_grid=TRANSFORMER)
 def _convnext(options: Options) -> Steps:
-    from hemaest.deep import ImageClassifier
-
     defaults: dict[str, Any] = {
         "image_size": 224,
         "max_epochs": 50,
@@ -108,7 +97,9 @@ def _convnext(options: Options) -> Steps:
         "drop_path": 0.1,
         "warmup": 0.1,
     }
-    return with_net(options, ImageClassifier("convnextv2_atto", **requested(options, **defaults)))
+    return with_net(
+        options, deep.ImageClassifier("convnextv2_atto", **requested(options, **defaults))
+    )
 
 
 @register(
@@ -118,10 +109,8 @@ def _convnext(options: Options) -> Steps:
     param_grid={"classify__C": [0.01, 0.1, 1.0]},
 )
 def _embedding_logistic(options: Options) -> Steps:
-    from hemaest.deep import DeepEmbedding
-
     size = 224 if options.image_size is None else options.image_size
-    embedding = DeepEmbedding(
+    embedding = deep.DeepEmbedding(
         image_size=size, device=options.device, random_state=options.random_state
     )
     model = LogisticRegression(C=0.1, max_iter=5000, random_state=options.random_state)
@@ -130,10 +119,8 @@ def _embedding_logistic(options: Options) -> Steps:
 
 def pretrainer(options: Options) -> Any:
     """Return the unfitted pretrainer of both recipes."""
-    from hemaest.deep import FCMAEPretrainer
-
     wanted = {"image_size": options.image_size, "max_epochs": options.max_epochs}
-    return FCMAEPretrainer(
+    return deep.FCMAEPretrainer(
         device=options.device,
         random_state=options.random_state,
         **{name: value for name, value in wanted.items() if value is not None},
@@ -148,11 +135,10 @@ def pretrainer(options: Options) -> Any:
 )
 def enhanced_wpat(options: Options) -> Steps:
     """Return enhancement and a windowed transformer that begins with masked pretraining."""
-    from hemaest.deep import WPATClassifier
-    from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
-
-    model = WPATClassifier(pretrained=pretrainer(options), **requested(options, WPATClassifier))
-    enhancer = AdaptiveLocalHistogramEnhancer(n_jobs=options.n_jobs)
+    model = deep.WPATClassifier(
+        pretrained=pretrainer(options), **requested(options, deep.WPATClassifier)
+    )
+    enhancer = preprocessing.AdaptiveLocalHistogramEnhancer(n_jobs=options.n_jobs)
     return [*cut_out(options), ("enhance", enhancer), ("classify", model)]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from hemaest import balance as balancing, stain as normalizers
 from hemaest.base import did_you_mean, refuse_bare_fitted
 from hemaest.recipes._pipeline import ImagePipeline
 
@@ -251,8 +252,6 @@ def _stain_steps(options: Options) -> Steps:
         return []
     if not isinstance(stain, str):
         return [("stain", stain)]
-    from hemaest import stain as normalizers
-
     known: dict[str, tuple[str, dict[str, Any]]] = {
         "reinhard": ("ReinhardNormalizer", {}),
         # measured in benchmarks/RESULTS.md, "Stain": see make_recipe
@@ -291,9 +290,7 @@ def feature_sampler(options: Options, *, weights: bool = False) -> Steps:
             f"balance={balance!r}; it must be one of {', '.join(known)}, or a sampler."
             f"{of_net or did_you_mean(balance, known)}"
         )
-    from hemaest.balance import FeatureSampler
-
-    return [("balance", FeatureSampler(balance, random_state=options.random_state))]
+    return [("balance", balancing.FeatureSampler(balance, random_state=options.random_state))]
 
 
 def rendered_cells(options: Options) -> Steps:
@@ -307,9 +304,7 @@ def rendered_cells(options: Options) -> Steps:
 
 
 def _rendered_sampler(options: Options) -> Any:
-    from hemaest.balance import RenderedCellSampler
-
-    return RenderedCellSampler(n_jobs=options.n_jobs, random_state=options.random_state)
+    return balancing.RenderedCellSampler(n_jobs=options.n_jobs, random_state=options.random_state)
 
 
 def class_weight(options: Options) -> str | None:
@@ -340,9 +335,7 @@ def net_parameters(options: Options, image_size: int = 64) -> dict[str, Any]:
         return {"resampler": _rendered_sampler(options)}
     if balance != "acdbgan":
         return OF_NETS[balance]
-    from hemaest.balance import ACDBGAN
-
-    gan = ACDBGAN(
+    gan = balancing.ACDBGAN(
         image_size=gan_size(image_size), device=options.device, random_state=options.random_state
     )
     return {"resampler": gan}

@@ -14,12 +14,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from hemaest import deep, pretrained, stain
 from hemaest._labels import check_labels
 from hemaest.images import check_images
 from hemaest.recipes._classical import HANDCRAFTED, handcrafted_steps
-from hemaest.recipes._deep import requested
+from hemaest.recipes._deep import requested, with_net
 from hemaest.recipes._pipeline import ImagePipeline
-from hemaest.recipes._registry import Options, Steps, class_weight, feature_sampler, register
+from hemaest.recipes._registry import (
+    Options,
+    Steps,
+    class_weight,
+    feature_sampler,
+    make_recipe,
+    register,
+)
 
 __all__ = ["adapt", "default_recipe"]
 
@@ -29,11 +37,9 @@ FINETUNE_ACCEPTS = ("stain", "segmenter", "balance", "image_size", "max_epochs")
 
 def seen_and_measured(options: Options) -> FeatureUnion:
     """Return what the shipped network sees of a crop, beside what is measured of the cell."""
-    from hemaest.pretrained.cells import BloodCellClassifier
-
     return FeatureUnion(
         [
-            ("embedding", BloodCellClassifier(n_jobs=options.n_jobs)),
+            ("embedding", pretrained.cells.BloodCellClassifier(n_jobs=options.n_jobs)),
             ("handcrafted", Pipeline(handcrafted_steps(options))),
         ]
     )
@@ -67,11 +73,8 @@ def _synthetic_linear(options: Options) -> Steps:
     param_grid={"classify__lr": [3e-4, 1e-3], "classify__augment": ["standard", "strong"]},
 )
 def _synthetic_finetune(options: Options) -> Steps:
-    from hemaest.deep import ImageClassifier
-    from hemaest.recipes._deep import with_net
-
     defaults: dict[str, Any] = {"image_size": 96, "max_epochs": 20, "batch_size": 16, "lr": 1e-3}
-    net = ImageClassifier(
+    net = deep.ImageClassifier(
         "cellnet",
         pretrained="synthetic",
         augment="strong",
@@ -151,14 +154,10 @@ def adapt(
     >>> adapt(cells.images, cells.target, random_state=0).score(cells.images, cells.target)
     1.0
     """
-    from hemaest.recipes._registry import make_recipe
-
     X = check_images(X)
     y = check_labels(y, len(X), "adapt", min_classes=2)
     model = make_recipe("synthetic-linear", n_jobs=n_jobs, random_state=random_state)
     if augment:
-        from hemaest.stain import StainAugmenter
-
-        steps = [("augment", StainAugmenter(random_state=random_state)), *model.steps]
+        steps = [("augment", stain.StainAugmenter(random_state=random_state)), *model.steps]
         model = ImagePipeline(steps)
     return model.fit(X, y, groups=groups)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest import cellmap
+from hemaest import cellmap, datasets, persistence, pretrained
 from hemaest.images import read_image, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 from hemaest.web._store import UNIDENTIFIED
@@ -169,12 +169,8 @@ def _polygon(mask: NDArray[np.bool_], x0: float, y0: float) -> list[list[float]]
 
 def _load(model: str | Path | None) -> tuple[Any, str]:
     if model is None:
-        from hemaest.pretrained import load_pretrained
-
-        return load_pretrained("blood-cells"), "blood-cells"
-    from hemaest.persistence import load
-
-    classifier = load(model)
+        return pretrained.load_pretrained("blood-cells"), "blood-cells"
+    classifier = persistence.load(model)
     if not hasattr(classifier, "predict_proba"):
         raise ValueError(
             f"{Path(model).name} gives no probabilities; the page needs a classifier that does."
@@ -184,13 +180,11 @@ def _load(model: str | Path | None) -> tuple[Any, str]:
 
 def _rendered(classes: list[str], n_each: int) -> tuple[NDArray[Any], list[str]]:
     """Return rendered cells of those types that the renderer knows."""
-    from hemaest.datasets import make_cells
-
     images: list[NDArray[np.uint8]] = []
     types: list[str] = []
     for name in classes:
         try:
-            cells = make_cells(n_each, classes=[name], image_size=96, random_state=0)
+            cells = datasets.make_cells(n_each, classes=[name], image_size=96, random_state=0)
         except ValueError:  # a type of the user's own
             continue
         images += list(cells.images)

@@ -10,7 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from hemaest import clinical, persistence
 from hemaest.web._safety import COOKIE, HEADERS, Settings, is_loopback, refusal, upload_problem
+from hemaest.web._store import Conflict, Missing, Store
+from hemaest.web._workers import WorkerPool
 
 __all__ = ["create_app", "serve"]
 
@@ -76,8 +79,6 @@ def create_app(settings: Settings | None = None) -> Any:
 def _open(settings: Settings) -> tuple[Any, Callable[[], None]]:
     """Open the state folder; return what the routes share, and how to close it."""
     from hemaest.web._shared import Review
-    from hemaest.web._store import Store
-    from hemaest.web._workers import WorkerPool
 
     temporary = Path(tempfile.mkdtemp(prefix="hemaest-review-")) if settings.ephemeral else None
     folder = temporary or (settings.state or Path("hemaest-review")).resolve()
@@ -101,11 +102,8 @@ def _load_counter(path: Path | None) -> Any:
     """Return the counter that gives the intervals, or None."""
     if path is None:
         return None
-    from hemaest.clinical import DifferentialCounter
-    from hemaest.persistence import load
-
-    counter = load(path)
-    if not isinstance(counter, DifferentialCounter):
+    counter = persistence.load(path)
+    if not isinstance(counter, clinical.DifferentialCounter):
         raise ValueError(f"{path} holds a {type(counter).__name__}, not a DifferentialCounter.")
     return counter
 
@@ -156,8 +154,6 @@ def _add_pages(app: Any) -> None:
 def _add_errors(app: Any) -> None:
     """Turn what the store refuses into answers that say what is wrong."""
     from fastapi.responses import JSONResponse
-
-    from hemaest.web._store import Conflict, Missing
 
     def answer(status: int) -> Callable[[Any, Exception], Any]:
         return lambda request, error: JSONResponse({"detail": str(error)}, status)

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from hemaest.web._analysis import FieldAnalyzer
 from hemaest.web._store import Store
 
 __all__ = ["WorkerPool"]
@@ -28,8 +29,6 @@ def _serve(pipe: Connection, model: str | None, max_pixels: int) -> None:
 
 def _answer_paths(pipe: Connection, model: str | None, max_pixels: int) -> None:
     """Load the model, then answer one path at a time."""
-    from hemaest.web._analysis import FieldAnalyzer
-
     try:
         analyzer = FieldAnalyzer(model, max_pixels)
     except Exception as error:
