@@ -2,7 +2,7 @@
 
 torch, BLAS, XGBoost and OpenCV each start a thread for every core, for every small piece of work,
 and their threads wait for each other by spinning. On small work, or beside other work, that costs
-several times what it saves. So there are two kinds of work, and each has its own call:
+several times what it saves. So there are three kinds of work, and each has its own call:
 
 - **Many small pieces** (images, files, crops for a small network): :func:`map_images`, or
   :func:`map_items` for other things, or :func:`thread_pool` where results are not simply a list.
@@ -12,6 +12,10 @@ several times what it saves. So there are two kinds of work, and each has its ow
   ``with library_threads(free_threads()):``. Its threads do wait for each other, so it takes only
   the cores that no other process keeps busy. Libraries with an argument of their own get the
   number there, as in ``XGBClassifier(n_jobs=free_threads())``.
+
+- **Whole fits beside each other** (the folds of a comparison): processes of joblib, as many as
+  :func:`process_count` says, one thread in each. What one thread of a small network or of Python
+  code leaves unused, the others use.
 
 Inside a pool, and inside a worker of joblib, both give what is left for one worker: one thread,
 as a rule. The results of the library do not depend on the number of threads.
@@ -43,6 +47,7 @@ __all__ = [
     "map_items",
     "one_blas_thread",
     "pool_size",
+    "process_count",
     "thread_pool",
 ]
 
@@ -50,6 +55,9 @@ __all__ = [
 LARGEST_POOL = 8
 # seconds: how long the load of the other processes is measured, and how long that counts
 SAMPLE, VALID = 0.1, 5.0
+
+# bytes that a process with torch needs while it fits a recipe on a few thousand images
+MEMORY_OF_A_PROCESS = 1.5 * 2**30
 
 # how to get and how to set a number of threads
 Switch = tuple[Callable[[], int], Callable[[int], None]]
@@ -146,6 +154,27 @@ def pool_size(n_jobs: int | None, n_items: int | None = None) -> int:
     else:
         threads = effective_n_jobs(n_jobs)
     return threads if n_items is None else max(1, min(threads, n_items))
+
+
+def process_count(n_jobs: int | None) -> int:
+    """Return how many processes that fit models this computer has cores and free memory for.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in joblib, -1 for all cores; None is one process.
+
+    Examples
+    --------
+    >>> process_count(None)
+    1
+    """
+    cores = 1 if n_jobs is None else effective_n_jobs(n_jobs)
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # no such count on this system
+        return int(cores)
+    return int(max(1, min(cores, free // MEMORY_OF_A_PROCESS)))
 
 
 # ------------------------------------------------------------------------- many small pieces

@@ -11,6 +11,7 @@ import pandas as pd
 import typer
 
 from hemaest import evaluation, recipes, scale
+from hemaest._parallel import process_count
 from hemaest._progress import watching
 from hemaest._tables import format_table
 from hemaest.cli._shared import (
@@ -69,6 +70,8 @@ def run(options: CompareOptions) -> None:
             typer.echo(format_table(ranking(table)))
             for row in table[table["note"].ne("")].itertuples():
                 typer.echo(f"{row.recipe}: {row.note}")
+            if options.folder is None and (known := _saw_rendered_cells(names)):
+                typer.echo(f"{', '.join(known)}: pretrained on rendered cells, as these cells are")
             typer.echo()
             typer.echo(comparison.summary())
         comparison.to_html(
@@ -136,8 +139,6 @@ def safe_groups(data: Any, found: Any) -> Any:
 
 def _compare(names: list[str], data: Any, options: CompareOptions, found: Any) -> Any:
     known = data.group_source != "none"
-    # threads inside the recipes, not processes beside each other: each process would hold its own
-    # copy of torch, more than a gigabyte
     given: dict[str, Any] = {} if options.stain is None else {"stain": options.stain}
     if not all(recipes.get_recipe(name).control for name in names):
         given["n_jobs"] = options.jobs
@@ -164,9 +165,26 @@ def _compare(names: list[str], data: Any, options: CompareOptions, found: Any) -
                 covariates=data.get("covariates"),
                 learning_curve=options.learning_curve,
                 cache_dir=options.cache,
-                n_jobs=None if options.scheduler is None else -1,
+                n_jobs=-1 if options.scheduler is not None else _processes(options.jobs),
                 random_state=options.seed,
                 verbose=watching(),
             )
     except (ValueError, RuntimeError, ImportError, OSError) as error:
         stop(str(error), NOTHING_DONE)
+
+
+def _processes(jobs: int) -> int:
+    """Return how many folds are fitted at once; one on a GPU, whose memory they would share."""
+    from hemaest.nets.devices import resolve_device  # loads torch
+
+    return 1 if resolve_device("auto").type == "cuda" else process_count(jobs)
+
+
+def _saw_rendered_cells(names: list[str]) -> list[str]:
+    """Return the recipes that begin with the shipped networks, which learned from such cells."""
+    return [
+        name
+        for name in names
+        if getattr(recipes.make_recipe(name)[-1], "pretrained", None) == "synthetic"
+        or name.startswith("synthetic-")
+    ]

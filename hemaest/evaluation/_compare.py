@@ -18,6 +18,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
@@ -206,6 +207,10 @@ class _Work:
             (share, r, f) for share in self.shares for f in folds for r in self.design.estimators
         ]
 
+    def shares_steps(self, name: str) -> bool:
+        """Return whether a recipe begins with steps that are computed once for all folds."""
+        return self.shared.has(self.design.estimators[name], self.grids.get(name))
+
     def task(self, share: float, name: str, f: int) -> tuple[Task, NDArray[Any]]:
         """Return one piece of work and what its estimator takes for all images."""
         design, seed = self.design, self.design.seed
@@ -251,7 +256,9 @@ def _run(
     work: _Work, n_jobs: int | None, verbose: bool | None
 ) -> dict[float, dict[str, list[FoldResult]]]:
     """Run all pieces of work; return the results by share and recipe."""
-    keys, names = work.keys(), work.design.estimators
+    names = work.design.estimators
+    # what shares steps last: other processes are busy while this one computes them
+    keys = sorted(work.keys(), key=lambda key: work.shares_steps(key[1]))
 
     def pieces() -> Iterator[Any]:
         for key in keys:
@@ -264,8 +271,14 @@ def _run(
         share: {name: [] for name in names} for share in work.shares
     }
     shown = track(done, f"comparing {len(names)} recipes", total=len(keys), show=verbose)
-    for (share, name, _), result in zip(keys, shown, strict=True):
-        results[share][name].append(result)
+    try:
+        for (share, name, _), result in zip(keys, shown, strict=True):
+            results[share][name].append(result)
+    except TerminatedWorkerError as error:
+        raise RuntimeError(
+            "A process that fitted a fold was ended from outside, mostly because memory ran out. "
+            "Use fewer processes: a smaller n_jobs, --jobs 1 on the command line."
+        ) from error
     return results
 
 

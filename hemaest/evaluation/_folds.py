@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -219,20 +220,19 @@ class SharedSteps:
         self.X = X
         self._outputs: dict[str, tuple[Any, float, Any]] = {}
 
+    def has(self, estimator: Any, grid: Any) -> bool:
+        """Return whether there is anything to apply beforehand in a recipe."""
+        return bool(_shareable(estimator, grid))
+
     def apply(self, estimator: Any, grid: Any) -> tuple[Any, list[Any], float, Any]:
         """Return what is left of a recipe, the fitted steps before it, their time and output.
 
         A recipe keeps all its steps where it is no pipeline, keeps a memory of its own, tunes the
         step, or would have no step left.
         """
-        steps = getattr(estimator, "steps", []) if isinstance(estimator, Pipeline) else []
-        if getattr(estimator, "memory", None) is not None:
-            steps = []
-        tuned = {name.split("__")[0] for part in _grids(grid) for name in part}
+        steps = getattr(estimator, "steps", [])
         applied, seconds, X = [], 0.0, self.X
-        for k, (name, step) in enumerate(steps[:-1]):
-            if name in tuned or not _learns_nothing(step):
-                break
+        for k, (name, step) in enumerate(_shareable(estimator, grid)):
             key = joblib.hash([(type(s), s.get_params()) for _, s in steps[: k + 1]])
             if key not in self._outputs:
                 start = time.perf_counter()
@@ -249,6 +249,15 @@ class SharedSteps:
             return estimator, [], 0.0, self.X
         rest = type(estimator)(steps[len(applied) :], verbose=estimator.verbose)
         return rest, applied, seconds, X
+
+
+def _shareable(estimator: Any, grid: Any) -> list[tuple[str, Any]]:
+    """Return the leading steps of a recipe that learn nothing and are not tuned."""
+    if not isinstance(estimator, Pipeline) or getattr(estimator, "memory", None) is not None:
+        return []
+    tuned = {name.split("__")[0] for part in _grids(grid) for name in part}
+    steps = estimator.steps[:-1]
+    return list(takewhile(lambda s: s[0] not in tuned and _learns_nothing(s[1]), steps))
 
 
 def _grids(grid: Any) -> list[Mapping[str, Any]]:

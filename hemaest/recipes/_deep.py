@@ -56,16 +56,20 @@ def cropper(n_jobs: int | None) -> Any:
 
 
 def small_net(options: Options) -> Any:
-    """Return the net that trains on a CPU while one waits."""
+    """Return the network that trains on a CPU while one waits: it has seen rendered cells before.
+
+    From random weights it takes twice the epochs and is worse.
+    """
     return deep.ImageClassifier(
         "cellnet",
-        **requested(options, image_size=64, max_epochs=15, batch_size=16, lr=2e-3, tta=True),
+        pretrained="synthetic",
+        **requested(options, image_size=64, max_epochs=8, batch_size=16, lr=2e-3, tta=True),
     )
 
 
 @register(
     "deep-small",
-    "a small residual net, quick on a CPU",
+    "the shipped network of rendered cells, trained further at 64 pixels: quick on a CPU",
     accepts=ACCEPTS,
     param_grid={"classify__lr": [1e-3, 2e-3], "classify__augment": ["standard", "strong"]},
 )

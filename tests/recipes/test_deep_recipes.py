@@ -54,7 +54,9 @@ def test_what_is_asked_reaches_the_net(name, kind, size):
 def test_small_recipe_behind_a_stain_normalizer(cells):
     X, y = cells
     recipe = make_recipe("deep-small", stain="reinhard", image_size=32, max_epochs=2)
-    recipe.set_params(classify__backbone_options=TINY, classify__random_state=0)
+    recipe.set_params(
+        classify__backbone_options=TINY, classify__pretrained=False, classify__random_state=0
+    )
     assert set(recipe.fit(X, y).predict(X)) <= {"dark", "pale"}
 
 
@@ -109,7 +111,9 @@ def test_two_views_of_a_cell_vote(cells):
 def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
     X, y = cells
     recipe = make_recipe("ensemble-mixed", image_size=32, max_epochs=2, random_state=0)
-    recipe.set_params(classify__deep__net__backbone_options=TINY)
+    recipe.set_params(
+        classify__deep__net__backbone_options=TINY, classify__deep__net__pretrained=False
+    )
     recipe.fit(X, y)
     vote = recipe[-1]
     mapped = recipe[:-1].transform(X)

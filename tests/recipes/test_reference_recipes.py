@@ -71,7 +71,9 @@ def test_the_normalizer_learns_inside_the_recipe():
 def test_fields_go_in_and_the_type_of_their_leukocyte_comes_out(fields):
     X, y = fields
     recipe = make_recipe("r1-detect-segment-classify", image_size=32, max_epochs=2, random_state=0)
-    recipe.set_params(classify__deep__net__backbone_options=TINY)
+    recipe.set_params(
+        classify__deep__net__backbone_options=TINY, classify__deep__net__pretrained=False
+    )
     recipe.fit(X[:24], y[:24])
     found = recipe[0].transform(X[24:])
     assert all(max(crop.shape[:2]) < 160 for crop in found)  # the cell, not the field
