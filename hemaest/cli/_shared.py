@@ -12,6 +12,7 @@ import typer
 from hemaest import datasets
 from hemaest._tables import format_table
 
+FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning)
 DONE, NOTHING_DONE, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Cells = Any  # the Bunch that every loader returns
@@ -48,7 +49,8 @@ def noted() -> Iterator[None]:
         try:
             yield
         finally:
-            for text in dict.fromkeys(str(warning.message) for warning in caught):
+            shown = [w for w in caught if not issubclass(w.category, FOR_DEVELOPERS)]
+            for text in dict.fromkeys(str(warning.message) for warning in shown):
                 say(f"Note: {text}")
 
 
@@ -85,6 +87,8 @@ def load_folder(folder: Path, groups: str) -> Cells:
     if len(found.failures):
         say(f"{len(found.failures)} of the files cannot be read and are left out:")
         say(format_table(found.failures))
+    if found.others:
+        say(f"Note: {found.others}.")
     return found
 
 
@@ -118,6 +122,7 @@ def synthetic(cells: int, seed: int) -> Cells:
         {"stain": truth["lab"].astype(str), "cell_size": truth["cell_area"]}
     )
     data.failures = pd.DataFrame(columns=["file", "reason"])
+    data.others = ""
     return data
 
 

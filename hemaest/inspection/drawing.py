@@ -8,10 +8,12 @@ OpenCV are imported where they are used.
 from __future__ import annotations
 
 import re
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -100,12 +102,19 @@ SCRIPTS = (
     "Noto Sans Hebrew", "Noto Sans Bengali", "Noto Sans Tamil",
 )  # fmt: skip
 
+NO_FONT = (
+    "Names hold letters that no installed font has; they are drawn as '?'. Install a font of their "
+    "script, such as Noto Sans CJK."
+)
+
 # mean width of a letter, as a share of the size of its type
 WIDE = 0.6
 SMALLEST = 5.0
 
 # whether new figures stay out of pyplot
 _offscreen: ContextVar[bool] = ContextVar("offscreen", default=False)
+# the fonts that a drawing in the making takes its letters from
+_fonts: ContextVar[tuple[str, ...]] = ContextVar("fonts", default=())
 
 Image = NDArray[np.uint8]
 Heat = NDArray[np.float64]
@@ -230,21 +239,42 @@ def any_script() -> Iterator[None]:
     known = {font.name for font in font_manager.fontManager.ttflist}
     own = matplotlib.rcParams["font.family"]
     fonts = [*own, *(name for name in SCRIPTS if name in known)]
-    with matplotlib.rc_context({"font.family": fonts}):
-        yield
+    token = _fonts.set(tuple(fonts))
+    try:
+        with matplotlib.rc_context({"font.family": fonts}):
+            yield
+    finally:
+        _fonts.reset(token)
+
+
+@cache
+def _letters(fonts: tuple[str, ...]) -> frozenset[int]:
+    """Return the code points that one of the fonts has."""
+    from matplotlib import font_manager
+
+    paths = [font_manager.findfont(font_manager.FontProperties(family=[name])) for name in fonts]
+    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
 
 
 def plain_text(text: object) -> str:
     r"""Return a text that matplotlib draws as it stands, not as a formula.
 
-    Undrawable characters of broken file names are replaced.
+    Undrawable characters of broken file names are replaced. So are, inside :func:`any_script`,
+    letters that no font of this computer has; one warning says which font to install.
 
     Examples
     --------
     >>> plain_text("a$b$"), plain_text("cell\udcff.png")
     ('a\\$b\\$', 'cell?.png')
     """
-    return str(text).encode(errors="replace").decode().replace("$", r"\$")
+    shown = str(text).encode(errors="replace").decode().replace("$", r"\$")
+    fonts = _fonts.get()
+    if not fonts or shown.isascii():
+        return shown
+    there = "".join(c if ord(c) in _letters(fonts) or c.isspace() else "?" for c in shown)
+    if there != shown:
+        warnings.warn(NO_FONT, stacklevel=1)  # at one place, so that it is shown once
+    return there
 
 
 def size_for(texts: Iterable[str], points: float, most: float) -> float:

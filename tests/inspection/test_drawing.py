@@ -16,7 +16,7 @@ from hemaest.inspection import (
     class_colors,
 )
 from hemaest.inspection._heat import HeatDisplay
-from hemaest.inspection.drawing import RIGHT, WRONG, ink_on, plain_text
+from hemaest.inspection.drawing import NO_FONT, RIGHT, WRONG, any_script, ink_on, plain_text
 
 CELLS = np.full((12, 24, 24, 3), 180, np.uint8)
 CLASSES = [
@@ -171,3 +171,19 @@ def test_labels_are_legible_on_every_color(color):
 def test_an_unknown_choice_of_errors_is_told():
     with pytest.raises(ValueError, match="show='errors'.*all, wrong, right"):
         errors().order(show="errors")
+
+
+def test_letters_without_a_font_are_replaced_with_one_warning(tmp_path):
+    images = np.full((3, 24, 24, 3), 200, np.uint8)
+    unknown = "\U0001342f"  # a hieroglyph: in none of the fonts that are looked for
+    display = CellGalleryDisplay(images, captions=[f"a{unknown}", f"b{unknown}", "plain"])
+    with pytest.warns(UserWarning, match="letters that no installed font has") as caught:
+        display.save(tmp_path / "gallery.png")
+    assert {str(w.message) for w in caught} == {NO_FONT}
+    assert (tmp_path / "gallery.png").stat().st_size > 1000
+
+
+def test_letters_of_other_scripts_are_kept_where_a_font_has_them():
+    with any_script():
+        assert plain_text("Лимфоцит é") == "Лимфоцит é"  # the font that comes with matplotlib
+    assert plain_text("淋巴细胞") == "淋巴细胞"  # outside of a drawing nothing is known of fonts
