@@ -143,6 +143,14 @@ class SuggestsParameters(BaseEstimator):
         except InvalidParameterError as error:
             raise InvalidParameterError(f"{error}{self._typo()}") from None
 
+    def _check_loaded(self) -> None:
+        """Refuse parameters and fitted state of a file that compiled code could not take.
+
+        Called when a saved model is read. Kernels do not check the bounds of arrays: whoever hands
+        fitted state to one extends this.
+        """
+        self._validate_params()
+
     def _typo(self) -> str:
         for name, value in self.get_params(deep=False).items():
             constraints = self._parameter_constraints.get(name, [])

@@ -206,6 +206,15 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
                 stacklevel=4,
             )
 
+    def _check_loaded(self) -> None:
+        """Refuse a file whose parts do not fit each other."""
+        found = getattr(self, "_confusion", None)
+        if found is not None and (found.n_rows, found.n_columns) != (
+            len(self.types_),
+            2 * len(self.classes_),
+        ):
+            raise ValueError("the confusion of a counter does not fit its types.")
+
     def _vocabulary(self) -> CellTaxonomy | None:
         if self.taxonomy == "blood":
             return CellTaxonomy.blood()

@@ -13,7 +13,7 @@ Written by hand: QuaPy and mlquantify adjust counts, but know no patients and no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,26 @@ class Confusion:
     doubt_cells: Array  # (correlations, rows, names)
     doubt_weights: Array  # (correlations,)
     known: NDArray[np.bool_]  # rows with calibration cells
+
+    def _check_loaded(self) -> None:
+        """Refuse parts of a file that do not fit each other: the sampler checks no bounds."""
+        n = len(CORRELATIONS)
+        (_, rows, names), floats = self.names.shape, {f.name for f in fields(self)} - {"known"}
+        table = (n, rows, names)
+        shapes = {
+            "names": table,
+            "cells": (n, rows),
+            "name_weights": (rows, n),
+            "doubts": table,
+            "doubt_cells": table,
+            "doubt_weights": (n,),
+            "known": (rows,),
+        }
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            kind = np.float64 if name in floats else np.bool_
+            if values.shape != shape or values.dtype != kind or not np.isfinite(values).all():
+                raise ValueError(f"{name} of a confusion must be finite and of shape {shape}.")
 
     @property
     def n_rows(self) -> int:
@@ -289,6 +309,9 @@ def sample_types(
         Cells by true type and column.
     """
     n_rows, n_columns = confusion.n_rows, confusion.n_columns
+    fits = allowed.shape == (len(columns), n_rows) and allowed.any(axis=1).all()
+    if not fits or not ((columns >= 0) & (columns < n_columns)).all():
+        raise ValueError(f"the cells do not fit a confusion of {n_rows} types.")
     counts = np.zeros((n_chains, n_kept, n_rows, n_columns), np.float32)
     for chain in range(n_chains):
         alpha, split = confusion.draw(rng)

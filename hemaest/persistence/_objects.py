@@ -166,6 +166,8 @@ def _make(cls: type, state: dict[str, Any], own: bool) -> Any:
     if isinstance(made, FrozenEstimator) and not hasattr(state["estimator"], "get_params"):
         raise UnsafeFileError("a FrozenEstimator holds what is no estimator.")
     check_consistent(made)
+    if own and hasattr(made, "_check_loaded"):
+        made._check_loaded()
     return made
 
 

@@ -31,7 +31,7 @@ ROOMS = (
 # classes that are not public, inside of public ones
 UNLISTED = frozenset(
     {"BloodCellClassifier", "BoostedTrees", "FeatureSampler", "InnerFolds", "PatternHistogram"}
-    | {"Judge", "Judges", "FamiliarVectors"}
+    | {"Judge", "Judges", "FamiliarVectors", "Columns", "Confusion"}
 )
 FUNCTIONS: dict[str, Any] = {
     f"numpy:{f.__name__}": f

@@ -311,6 +311,13 @@ class StainNormalizer(ImageTransformer):
             setattr(normalizer, f"{name}_", None if found is None else normalizer._read(found))
         return normalizer
 
+    def _check_loaded(self) -> None:
+        super()._check_loaded()
+        for name in ("target_", "source_"):
+            found = getattr(self, name, None)
+            if found is not None:
+                setattr(self, name, self._read(found))
+
     def _read(self, numbers: dict[str, Any]) -> Statistics:
         """Check numbers from outside."""
         if set(numbers) != set(self._shapes):

@@ -30,6 +30,7 @@ ALIKE = 0.05  # sine of the smallest angle between two stains
 SPREAD = 1e-4  # smallest variance across the plane of the stains
 FLOOR = 0.02  # of a maximal concentration
 CAP = 4.0  # of a gain
+MOST = 1e6  # of a concentration for a density of 1
 # concentrations are counted in bins of equal ratio: 2**-7 to 2**7, 1024 bins an octave
 LOW, SHIFT, BINS = np.float32(2.0**-7), 13, 14 << 10
 ANGLE_BINS = 1 << 15
@@ -77,6 +78,10 @@ def max_concentrations(pixels: Sequence[Pixels], basis: NDArray[Any]) -> NDArray
     """Return the 99th percentiles of the two concentrations of a pool of pixels."""
     unmix = np.zeros((3, 3), np.float32)
     unmix[:2] = np.linalg.inv(with_normal(basis)).T[:2]
+    if not (np.abs(unmix) < MOST).all():  # the kernel would count beyond its bins
+        raise ValueError(
+            f"{basis.tolist()} are no two stain vectors: they are alike, or not finite."
+        )
     counts = pooled(
         [
             _kernels.concentration_counts(*p.where, unmix, -unmix @ p.light, LOW, SHIFT, BINS)

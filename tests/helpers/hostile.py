@@ -4,6 +4,8 @@
 tests load each one, and so does the benchmark of reliability.
 """
 
+import copy
+import dataclasses
 import io
 import json
 import pickle
@@ -27,8 +29,13 @@ from sklearn.metrics._scorer import _Scorer
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+from hemaest.clinical import DifferentialCounter
 from hemaest.persistence import info, save
 from hemaest.persistence._container import pack
+from hemaest.persistence._data import encode_entries
+from hemaest.persistence._registry import Registry
+from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
+from hemaest.stain import MacenkoNormalizer, ReinhardNormalizer, VahadaneNormalizer
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 Y = np.arange(40) % 3
@@ -105,6 +112,60 @@ class File:
             "arrays.safetensors": write_arrays(self.arrays),
         }
         return pack({**self.entries, **changed})
+
+
+def _arrays_for_kernels(folder):
+    """Yield models whose fitted arrays or settings our own compiled loops would take on trust."""
+    images = np.random.default_rng(0).integers(30, 250, (6, 24, 24, 3)).astype(np.uint8)
+    for normalizer in (MacenkoNormalizer(), VahadaneNormalizer(), ReinhardNormalizer()):
+        name = type(normalizer).__name__
+        fitted = normalizer.fit(images)
+        for part in fitted.target_:
+            for what, change in {
+                "not a number": lambda v: v * np.nan,
+                "infinite": lambda v: v + np.inf,
+                "too short": lambda v: v[:1],
+                "too long": lambda v: np.concatenate([v, v]),
+                "empty": lambda v: v[:0],
+            }.items():
+                target = {**fitted.target_, part: change(fitted.target_[part])}
+                yield f"{name}: {part} {what}", _crafted(fitted, folder, target_=target)
+        yield f"{name}: target is a list", _crafted(fitted, folder, target_=[1.0, 2.0])
+        yield f"{name}: target lacks all", _crafted(fitted, folder, target_={})
+    for setting, value in {
+        "tiles": -3,
+        "clip_limit": float("nan"),
+        "noise": -1.0,
+    }.items():
+        enhancer = AdaptiveLocalHistogramEnhancer()
+        yield f"ALHE: {setting} is {value}", _crafted(enhancer, folder, **{setting: value})
+    counter = _counter()
+    known = counter._confusion
+    wide = {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}
+    for name, values in wide.items():
+        for what, changed in (
+            {"short": values[:, :1], "empty": values[:0]}.items() if values.ndim > 1 else ()
+        ):
+            crafted = type(known)(**{**wide, name: changed})
+            yield f"counter: {name} {what}", _crafted(counter, folder, _confusion=crafted)
+    yield "counter: more types than rows", _crafted(counter, folder, types_=(*counter.types_, "x"))
+
+
+def _counter():
+    rng = np.random.default_rng(0)
+    y = rng.choice(["lymphocyte", "monocyte"], 60)
+    rows = np.c_[(y == "lymphocyte") * 1.0, rng.normal(size=60)]
+    counter = DifferentialCounter(LogisticRegression().fit(rows, y), taxonomy=None)
+    return counter.fit(rows, y, groups=np.arange(60) % 6)
+
+
+def _crafted(model, folder, **attributes):
+    """Return the file of a model with other attributes, which save itself would refuse."""
+    changed = copy.deepcopy(model)
+    vars(changed).update(attributes)
+    registry = Registry(())
+    entries, _ = encode_entries(changed, registry)
+    return pack({**File(model, folder).entries, **entries})
 
 
 def of_nodes(*nodes, root=None, n_arrays=0, arrays=None, **more):
@@ -598,6 +659,7 @@ def corpus(folder, canary):
     for source in (
         *(pickles(canary), names(canary), attributes(folder, canary), structures(folder)),
         *(encodings(folder), networks(folder, canary), containers(folder)),
+        _arrays_for_kernels(folder),
     ):
         for name, content in source:
             path = folder / f"{len(found):03d}.hemaest"
