@@ -57,6 +57,8 @@ def write_whole(path: str | os.PathLike[str], write: bytes | Callable[[IO[bytes]
                 write(file)
             else:
                 file.write(write)
+            file.flush()
+            os.fsync(file.fileno())  # a power failure too leaves the old file or the new one
         os.replace(part, target)
     except OSError as error:
         raise named(error, target) from error

@@ -23,6 +23,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 from skorch.history import History
 
+from hemaest._files import write_whole
 from hemaest.deep._callbacks import BestWeights
 from hemaest.deep.training import TrainingNetwork, weights_of
 
@@ -127,12 +128,7 @@ def stored_seed(path: str, default: int) -> int:
 
 def write_atomically(state: dict[str, Any], path: str | Path) -> None:
     """Write a file so that a kill at any moment leaves the old one or the new one."""
-    partial_file = f"{path}.{os.getpid()}.partial"
-    with open(partial_file, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial_file, path)
+    write_whole(path, lambda file: torch.save(state, file))
 
 
 def fingerprint(value: Any) -> str:

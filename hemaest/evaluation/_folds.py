@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import signal
 import threading
 import time
@@ -34,6 +33,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 import hemaest
+from hemaest._files import write_whole
 from hemaest._numba import raise_if_interrupted
 from hemaest.base import fit_with_groups
 from hemaest.evaluation._insight import Insight, look_into, most_telling
@@ -396,11 +396,7 @@ def write_result(result: FoldResult, path: Path) -> None:
         arrays |= {f"image {i}": image for i, image in insight.pictures.items()}
         if insight.curves is not None:
             arrays |= {f"curve {c}": insight.curves[c].to_numpy() for c in insight.curves}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    with open(unfinished, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    os.replace(unfinished, path)
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hemaest._files import write_whole
 from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.cellnet import BloodCellNet, Seen
@@ -274,8 +275,7 @@ def keep(out: Path, settings: Any, step: int, net: Any, average: Any, optimizer:
         "average": average.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    torch.save(state, out / "checkpoint.part")
-    (out / "checkpoint.part").replace(out / "checkpoint.pt")
+    write_whole(out / "checkpoint.pt", lambda file: torch.save(state, file))
 
 
 def lasting(settings: Any) -> str:

@@ -22,7 +22,7 @@ from test_distributed import data, make
 rank, folder, kind, dies = int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "dies"
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 written = []
-sys.addaudithook(lambda event, args: event == "open" and ".partial" in str(args[0])
+sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith(".part")
                  and written.append(args[0]))
 
 class Die(Callback):

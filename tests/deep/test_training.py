@@ -197,7 +197,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(data, tmp_path
     # another fold, or another setting, is another run
     small(**options, checkpoint_dir=tmp_path).fit(X[2:], y[2:], groups[2:])
     small(**{**options, "mixup": 0.1}, checkpoint_dir=tmp_path).fit(X, y, groups)
-    assert len(list(tmp_path.glob("*.ckpt"))) == 3 and not list(tmp_path.glob("*.partial"))
+    assert len(list(tmp_path.glob("*.ckpt"))) == 3 and not list(tmp_path.glob("*.part"))
 
 
 def test_an_unseeded_run_goes_on_with_the_seed_it_began_with(data, tmp_path):
