@@ -64,7 +64,7 @@ def run(options: PredictOptions) -> None:
     card: dict[str, Any] = {"checksum": "shipped", "trained_on": {}}
     if model is not None:
         card = read_card(model)
-    files = listed(roots)
+    files, left_out = listed(roots)
     classifier = loaded(model)
     kind = chosen_kind(options.kind, card["trained_on"], files, shipped=model is None)
     warn_of(card["trained_on"], kind)
@@ -79,18 +79,26 @@ def run(options: PredictOptions) -> None:
     new = [file for file in files if file not in done]
     if done:
         say(f"{len(done)} of {len(files)} files were done before; going on.")
-    try:
-        for file, rows in track(reader.read(new), "predicting", total=len(new)):
-            ledger.add(file, rows)
-    except KeyboardInterrupt:
-        ledger.close()
-        csv = options.csv
-        hint = "Run the same command to go on from here." if csv else "--csv FILE would keep them."
-        stop(f"\nInterrupted after {len(ledger.rows)} of {len(files)} files. {hint}", INTERRUPTED)
-    table = pd.DataFrame([row for file in files for row in ledger.rows[str(file)]])
-    for column in [c for c in WHOLE if c in table]:  # empty where a file failed
-        table[column] = pd.to_numeric(table[column], errors="coerce").astype("Int64")
-    finish(table, files, options, drawings, kind)
+    with noted():
+        try:
+            for file, rows in track(reader.read(new), "predicting", total=len(new)):
+                ledger.add(file, rows)
+        except KeyboardInterrupt:
+            ledger.close()
+            csv = options.csv
+            hint = (
+                "Run the same command to go on from here." if csv else "--csv FILE would keep them."
+            )
+            stop(
+                f"\nInterrupted after {len(ledger.rows)} of {len(files)} files. {hint}", INTERRUPTED
+            )
+        table = pd.DataFrame(
+            [row for file in files for row in ledger.rows[str(file)]]
+            + [reader.failed(file, why) for file, why in left_out.items()]
+        )
+        for column in [c for c in WHOLE if c in table]:  # empty where a file failed
+            table[column] = pd.to_numeric(table[column], errors="coerce").astype("Int64")
+        finish(table, [*files, *left_out], options, drawings, kind)
     ledger.remove()
 
 
@@ -142,20 +150,26 @@ def model_and_paths(options: PredictOptions) -> tuple[Path | None, list[Path]]:
     return first, rest
 
 
-def listed(paths: Sequence[Path]) -> list[Path]:
-    """Return the image files that are meant, each once."""
+def listed(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """Return the image files that are meant, each once, and what is left out of them and why."""
     found: dict[Path, None] = {}
+    left_out: dict[Path, str] = {}
     for path in paths:
         if path.is_dir():
-            with noted():
-                found |= dict.fromkeys(datasets.image_files(path))
+            listing = datasets.list_files(path)
+            found |= dict.fromkeys(listing.files)
+            left_out |= listing.left_out
+            if listing.others:
+                say(f"Note: {path}: {listing.others_in_words()}.")
         elif path.is_file():
             found[path] = None
         else:
             stop(f"{path} is neither a file nor a folder.", WRONG_USAGE)
     if not found:
+        for file, why in left_out.items():
+            say(f"{written_path(file)}: {why}")
         stop(f"no image file in {', '.join(map(str, paths))}.", NOTHING_DONE)
-    return list(found)
+    return list(found), left_out
 
 
 def loaded(model: Path | None) -> Any:
@@ -266,13 +280,17 @@ class CellFiles:
             images = [image for image, _ in read if image is not None]
             cells = iter(name_cells(self.classifier, images))
             for file, (image, reason) in zip(part, read, strict=True):
-                row: Row = {"file": written_path(file), "label": "", "confidence": None, "note": ""}
-                if image is None:
-                    yield file, [{**row, "error": reason}]
-                    continue
-                cell = next(cells)
-                row |= {"label": cell.label, "confidence": cell.confidence, "error": cell.error}
-                yield file, [{**row, "note": self.note(image)}]
+                row = self.failed(file, reason)
+                if image is not None:
+                    cell = next(cells)
+                    row |= {"label": cell.label, "confidence": cell.confidence}
+                    row |= {"note": self.note(image), "error": cell.error}
+                yield file, [row]
+
+    def failed(self, file: Path, reason: str) -> Row:
+        """Return the row of a file without a prediction."""
+        row = {"file": written_path(file), "label": "", "confidence": None, "note": ""}
+        return {**row, "error": reason}
 
     def note(self, image: Any) -> str:
         """Return in what an image is unlike the training images, empty where it is like them."""
@@ -326,16 +344,20 @@ class FieldFiles:
             part = list(files[start : start + step])
             yield from zip(part, map_items(self._rows, part, n_jobs=self.jobs), strict=True)
 
+    def failed(self, file: Path, reason: str) -> Row:
+        """Return the row of a file without a prediction."""
+        return _empty(file, error=reason)
+
     def _rows(self, file: Path) -> list[Row]:
         field, reason = opened(file)
         if field is None:
-            return [_empty(file, error=reason)]
+            return [self.failed(file, reason)]
         known = self.radius.get((file.parent, field.shape[:2]))
         try:
             reading = self.reader.read(field, red_cell_radius=known)
         except Exception as error:  # one field that fails spoils no other
             raise_if_interrupted(error)
-            return [_empty(file, error=f"{type(error).__name__}: {error}")]
+            return [self.failed(file, f"{type(error).__name__}: {error}")]
         self.drawings.draw_field(file, reading)
         note = ""
         if self.reader.scales and not reading.red_cell_radius > 0:

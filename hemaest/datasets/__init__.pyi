@@ -8,7 +8,7 @@ from ._class_folder_sets import (
     load_raabin as load_raabin,
 )
 from ._class_folders import load_image_folder as load_image_folder
-from ._image_files import image_files as image_files
+from ._image_files import image_files as image_files, list_files as list_files
 from ._masked_cells import load_segmentation_wbc as load_segmentation_wbc
 from ._smear import make_smear as make_smear
 from ._synthetic import (
@@ -27,6 +27,7 @@ __all__ = [
     "image_files",
     "iter_cells",
     "list_cell_types",
+    "list_files",
     "load_aml_matek",
     "load_bccd",
     "load_bone_marrow",

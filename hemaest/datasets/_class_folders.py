@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from hemaest._words import some
-from hemaest.datasets._image_files import folder_key, image_files, subfolder
+from hemaest.datasets._image_files import (
+    Listing,
+    folder_key,
+    image_files,
+    list_files,
+    subfolder,
+)
 from hemaest.datasets._loading import (
     ImageSet,
     existing_folder,
@@ -48,13 +54,15 @@ def load_image_folder(
         without ``verify``; None makes every image its own group.
     verify : bool, default=False
         Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``. Images are read again when they are used.
+        them in ``failures``, with everything else that is left out: other image formats, folders
+        that cannot be read. Images are read again when they are used.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
         ``images``, ``target``, ``class_names``, ``groups``, ``group_source``, ``filenames``,
-        ``DESCR``, and ``failures``: a DataFrame of file and reason.
+        ``DESCR``; with ``verify`` also ``failures``, a DataFrame of file and reason, and
+        ``others``: how many files of which kinds are no images.
 
     Examples
     --------
@@ -70,15 +78,15 @@ def load_image_folder(
     """
     layout = "one subfolder for each class, with images inside: FOLDER/<class>/<image>.jpg"
     folder = existing_folder(path, layout)
-    files = image_files(folder)
-    loose = [f.name for f in files if f.parent == folder]
-    files = [f for f in files if f.parent != folder]
+    found = list_files(folder) if verify else Listing(image_files(folder), {}, Counter())
+    loose = [f for f in found.files if f.parent == folder]
+    files = [f for f in found.files if f.parent != folder]
     if not files:
         raise layout_error(folder, layout)
-    if loose:
+    if loose and not verify:
         warnings.warn(
             f"{len(loose)} image(s) lie in {folder} itself, in no folder of a class, and are left "
-            f"out: {some(loose)}.",
+            f"out: {some([f.name for f in loose])}.",
             stacklevel=2,
         )
     names = relative_names(folder, files)
@@ -91,7 +99,9 @@ def load_image_folder(
         groups=groups_given(groups, names),
         descr="",
         verify=verify,
+        left_out={**found.left_out, **dict.fromkeys(loose, "it lies in no folder of a class.")},
     )
+    bunch.others = found.others_in_words()
     n_classes = len(set(bunch.target))
     bunch.DESCR = f"{len(bunch.images)} images of {n_classes} classes in {folder.name}/"
     return bunch

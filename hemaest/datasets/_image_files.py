@@ -6,13 +6,16 @@ file browsers and archives leave behind are passed over; links to folders are fo
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from hemaest._parallel import thread_pool
 from hemaest._progress import track
+from hemaest._words import some
 from hemaest.images import EXTENSIONS, ImageRef
 
 # left behind by file browsers and archives, besides names that begin with a dot
@@ -23,6 +26,90 @@ OTHER_IMAGES = frozenset(
     | {".dcm", ".svs", ".ndpi", ".mrxs", ".scn", ".czi", ".nd2", ".lif", ".oib", ".vsi"}
 )
 NAMED = 3  # examples in a warning
+SAVE_AS = "save it as RGB in a JPEG, PNG, BMP, WebP or TIFF file"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder: every file is in one of the three parts.
+
+    Attributes
+    ----------
+    files : list of Path
+        Image files, sorted.
+    left_out : dict of Path to str
+        Image files and folders that cannot be taken, and why.
+    others : Counter of str
+        How many other files there are, by extension; "hidden" are those of file browsers too.
+    """
+
+    files: list[Path]
+    left_out: dict[Path, str]
+    others: Counter[str]
+
+    def others_in_words(self) -> str:
+        """Return how many other files there are, or an empty string.
+
+        Examples
+        --------
+        >>> Listing([], {}, Counter({".txt": 2, "hidden": 1})).others_in_words()
+        '3 other files are no images (2 .txt, 1 hidden)'
+        """
+        if not self.others:
+            return ""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.others.most_common())
+        n = self.others.total()
+        return (
+            f"1 other file is no image ({kinds})"
+            if n == 1
+            else f"{n} other files are no images ({kinds})"
+        )
+
+
+def list_files(folder: str | os.PathLike[str]) -> Listing:
+    """Return the files below a folder, at any depth, and what is left out of them.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Where to look.
+
+    Returns
+    -------
+    listing : Listing
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("2.png", "1.gif", "notes.txt", ".3.png"):
+    ...     (folder / name).touch()
+    >>> found = list_files(folder)
+    >>> [file.name for file in found.files], dict(found.others)
+    (['2.png'], {'hidden': 1, '.txt': 1})
+    >>> [(file.name, reason[:16]) for file, reason in found.left_out.items()]
+    [('1.gif', '.gif is not read')]
+    """
+    files: list[Path] = []
+    left_out: dict[Path, str] = {}
+    others: Counter[str] = Counter()
+    closed: list[OSError] = []
+    for here, _, names in walk(Path(folder), closed.append, others):
+        for name in names:
+            extension, path = _extension(name), here / name
+            if extension in OTHER_IMAGES:
+                left_out[path] = f"{extension} is not read; {SAVE_AS}."
+            elif extension not in EXTENSIONS:
+                others[extension or "without extension"] += 1
+            elif path.is_file() or not path.exists():  # a link to nowhere fails when it is read
+                files.append(path)
+            else:
+                left_out[path] = "it is no regular file (a pipe, socket or device)."
+    for error in closed:
+        left_out[Path(error.filename)] = (
+            f"this folder cannot be read ({error.strerror}); change its permissions."
+        )
+    return Listing(files, left_out, others)
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -49,61 +136,35 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     >>> [file.name for file in image_files(folder)]
     ['1.jpg', '2.png']
     """
-    folder = Path(folder)
-    files: list[Path] = []
-    others: list[str] = []
-    closed: list[OSError] = []
-    for here, _, names in walk(folder, closed.append):
-        for name in names:
-            extension = _extension(name)
-            if extension in EXTENSIONS:
-                files.append(here / name)
-            elif extension in OTHER_IMAGES:
-                others.append((here / name).relative_to(folder).as_posix())
-    if others:
-        extensions = ", ".join(sorted({_extension(name) for name in others}))
-        warnings.warn(
-            f"{folder}: {_count(others, 'image file')} left out, because {extensions} is not read; "
-            "save them as RGB in JPEG, PNG, BMP, WebP or TIFF files.",
-            stacklevel=2,
-        )
-    if closed:
-        names = [f"{error.filename} ({error.strerror})" for error in closed]
-        warnings.warn(
-            f"{folder}: {_count(names, 'folder')} left out, because it cannot be read; change its "
-            "permissions.",
-            stacklevel=2,
-        )
-    return files
+    found = list_files(folder)
+    if found.left_out:
+        shown = [
+            f"{path.relative_to(folder).as_posix()}: {why}" for path, why in found.left_out.items()
+        ]
+        warnings.warn(f"{folder}: {len(shown)} left out ({some(shown, NAMED)})", stacklevel=2)
+    return found.files
 
 
 def _extension(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _count(names: list[str], what: str) -> str:
-    """Return how many there are, and the first few of them.
-
-    Examples
-    --------
-    >>> _count(["a.gif", "b.gif"], "image file")
-    '2 image files (a.gif, b.gif)'
-    """
-    shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({shown})"
-
-
 def walk(
-    top: Path, on_error: Callable[[OSError], None] | None = None
+    top: Path,
+    on_error: Callable[[OSError], None] | None = None,
+    passed_over: Counter[str] | None = None,
 ) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yield each folder with its subfolders and files, as ``os.walk`` does.
 
     Names are sorted and debris is left out; links to folders are followed, but not those that
     lead back to a folder on the way. Subfolders removed from the yielded list are not entered.
-    ``on_error`` gets the error of each folder that cannot be read.
+    ``on_error`` gets the error of each folder that cannot be read; ``passed_over`` counts hidden
+    files and folders.
     """
     for root, folders, names in os.walk(top, followlinks=True, onerror=on_error):
         here = Path(root)
+        if passed_over is not None:
+            passed_over.update("hidden" for name in (*folders, *names) if is_debris(name))
         folders[:] = sorted(
             name for name in folders if not is_debris(name) and not _leads_back(top, here / name)
         )

@@ -63,17 +63,21 @@ def image_bunch(
     groups: tuple[Any, str],
     descr: str,
     verify: bool = False,
+    left_out: Mapping[Path, str] | None = None,
     **more: Any,
 ) -> Bunch:
     """Return the Bunch that every loader returns.
 
     ``target``, the groups and each entry of ``more`` hold one value for each file; ``groups`` is
     those values and how they are known. With ``verify`` every file is read once, and what cannot
-    be read is left out of all of them and listed.
+    be read is left out of all of them and listed, after what was ``left_out`` before.
     """
     names = relative_names(folder, files)
     reasons = reasons_unreadable(files) if verify else [""] * len(files)
-    failures = failure_table(names, reasons)
+    before = left_out or {}
+    failures = failure_table(
+        [*relative_names(folder, before), *names], [*before.values(), *reasons]
+    )
     kept = np.array([not reason for reason in reasons], dtype=bool)
     if files and not kept.any():
         raise ValueError(f"none of the images in {folder} can be read:\n{failures.to_string()}")

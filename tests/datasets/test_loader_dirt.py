@@ -1,5 +1,6 @@
 """What the loaders do with broken files, odd names, links, repeats and folders of no class."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,7 @@ from PIL import Image
 
 from hemaest.datasets import (
     image_files,
+    list_files,
     load_aml_matek,
     load_bone_marrow,
     load_image_folder,
@@ -246,7 +248,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
     for name in ("a.png", "b.jfif", "c.gif", "d.GIF", "sub/e.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         save(tmp_path / name, format="PNG")
-    with pytest.warns(UserWarning, match=r"2 image files \(c\.gif, d\.GIF\) left out"):
+    with pytest.warns(UserWarning, match=r"2 left out \(c\.gif: \.gif is not read.* d\.GIF"):
         files = image_files(tmp_path)
     assert [f.name for f in files] == ["a.png", "b.jfif", "e.jpg"]
     assert ImageRef(tmp_path / "b.jfif").read().shape == (8, 8, 3)
@@ -270,4 +272,23 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     finally:
         closed.chmod(0o755)
     assert done.stdout.strip() == "['a.png']", done.stderr
-    assert "1 folder (" in done.stderr and "closed (Permission denied)) left out" in done.stderr
+    assert "1 left out (closed: this folder cannot be read (Permission denied)" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_every_file_is_taken_or_left_out_with_a_reason_or_counted(tmp_path):
+    names = ("a/1.png", "a/2.gif", "a/3.svs", "a/notes.txt", "a/README", "a/.hidden.png", "4.png")
+    (tmp_path / "a").mkdir()
+    for name in names:
+        Image.new("RGB", (8, 8), "white").save(tmp_path / name, format="PNG")
+    (tmp_path / "a" / "gone.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    found = list_files(tmp_path)
+    assert [f.name for f in found.files] == ["4.png", "1.png", "gone.png"]
+    assert [f.name for f in found.left_out] == ["2.gif", "3.svs", "pipe.png"]
+    assert found.others == {"hidden": 1, ".txt": 1, "without extension": 1}
+    bunch = load_image_folder(tmp_path, verify=True)
+    assert bunch.filenames == ["a/1.png"]
+    left = set(bunch.failures["file"])
+    assert left == {"a/2.gif", "a/3.svs", "a/pipe.png", "a/gone.png", "4.png"}
+    assert bunch.others.startswith("3 other files are no images")
