@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,12 +16,14 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from benchmarks._container import run_readme
 from benchmarks._results import write_section
 from hemaest._tables import format_table
 from hemaest.datasets import make_cells, make_smear
@@ -60,7 +63,7 @@ def sound_folder(folder, n=24):
 
 
 def odd_files(folder, n):
-    """Write n files that are no good images, each in another way; return how many are images."""
+    """Write n files that are odd, each in another way; a folder in it is closed."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 255, (40, 40, 3)).astype(np.uint8))
     stored = {}
@@ -71,11 +74,14 @@ def odd_files(folder, n):
         path.unlink()
     endings = {"jpeg": "jpg"}
     names = ["a b", "ä", "日本", "a$b$", "'q'", "-dash", "%20", "a;b", "a\nb", "x" * 180]
+    foreign = ["gif", "heic", "svs", "txt", "xyz"]
     folder.mkdir(parents=True)
-    for i in range(n):
+    (folder / "closed").mkdir()
+    (folder / "closed" / "in it.png").write_bytes(stored["png"])
+    for i in range(n - 1):
         kind = list(stored)[i % 5]
         content = bytearray(stored[kind])
-        way = i // 5 % 10
+        way = i // 5 % 12
         if way == 0:
             content = content[: len(content) // 2]
         elif way == 1:
@@ -99,9 +105,41 @@ def odd_files(folder, n):
             path = os.fsencode(folder) + b"/\xff" + str(i).encode() + b"." + kind.encode()
             with open(path, "wb") as file:
                 file.write(content)
+        elif way == 9:
+            path.with_suffix(f".{foreign[i % 5]}").write_bytes(bytes(content))
+        elif way == 10 and i % 5 < 3:
+            os.mkfifo(path)
+        elif way == 10:
+            path.with_name(f".{path.name}").write_bytes(bytes(content))
         else:
             path.write_bytes(bytes(content))
-    return n
+    (folder / "closed").chmod(0)
+
+
+def written(path):
+    """Return a path as tables and messages show it."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def unaccounted(top, said, table=None):
+    """Return how many files below a folder are neither used, nor named with a reason, nor counted.
+
+    Files that are used are a number in the messages, or rows of a table; files that are no images
+    are a number; everything else must be named.
+    """
+    there = [Path(root) / name for root, _, names in os.walk(top) for name in names]
+    closed = {path.parent for path in there if path.parent.name == "closed"}
+    # nobody but root sees what is in a closed folder: the folder itself is to be named
+    there = [path for path in there if path.parent not in closed] + list(closed)
+    shown = [written(path.relative_to(top)) for path in there]
+    if table is not None:
+        rows = {name.removeprefix(f"{top}/") for name in table["file"]}
+        named, used = sum(name in rows for name in shown), 0
+    else:
+        named = sum(name in said for name in shown)
+        used = int(re.search(r"(?:at|on|all) (\d+) images", said)[1])
+    others = re.search(r"(\d+) other files? ", said)
+    return len(there) - named - used - int(others[1] if others else 0)
 
 
 def odd(work, small):
@@ -110,13 +148,7 @@ def odd(work, small):
     folder = sound_folder(work / "odd")
     odd_files(folder / TYPES[0] / "odd", n)
     model = work / "model.hemaest"
-    sound = sound_folder(work / "sound")
     few = ["--folds", 2, "-j", 1]
-    code, _, err = finished(
-        command("train", sound, "-r", "color-logistic", "-o", model, "--folds", 0, cwd=work)
-    )
-    assert code == 0, err
-    rows = []
     runs = {
         "audit": ["audit", folder],
         "compare": ["compare", folder, "-r", "color-knn", *few],
@@ -126,17 +158,24 @@ def odd(work, small):
             *("--annotate", work / "drawn"),
         ],
     }
-    n_files = sum(len(files) for _, _, files in os.walk(folder))
     for name, arguments in runs.items():
-        start = time.perf_counter()
-        code, out, err = finished(command(*arguments, cwd=work))
-        traces = (out + err).count("Traceback")
-        missing = ""
-        if name == "predict":
-            table = pd.read_csv(work / "odd.csv")
-            missing = n_files - table["file"].nunique()
-        rows.append((f"odd files: {name}", n, code, traces, missing, time.perf_counter() - start))
-    return rows
+        code, out, err = finished(command(*arguments, cwd=work, first=bound()))
+        table = pd.read_csv(work / "odd.csv") if name == "predict" else None
+        lost = unaccounted(folder, err, table)
+        yield {
+            "what": f"odd files: {name}",
+            "n": n,
+            "outcome": f"exit {code}",
+            "tracebacks": (out + err).count("Traceback"),
+            "besides": f"{lost} files neither used nor named nor counted",
+        }
+    (folder / TYPES[0] / "odd" / "closed").chmod(0o755)
+
+
+def bound():
+    """Return what to put before a command so that permissions bind root too."""
+    rights = "--bounding-set=-dac_override,-dac_read_search,-fowner"
+    return ["setpriv", rights] if os.geteuid() == 0 else []
 
 
 def digest(path):
@@ -144,42 +183,101 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
 
 
+def weights_of(path):
+    """Return the hash of the arrays and weights of a saved model; its card holds times."""
+    if not path.exists():
+        return "none"
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if name.startswith("weights"))
+        return [hashlib.sha256(archive.read(name)).hexdigest() for name in names]
+
+
+def scores_of(path):
+    """Return what a comparison found, without its times."""
+    table = pd.read_json(path)
+    return table.drop(columns=[c for c in table if c.endswith(("_s", "_ms"))]).to_json()
+
+
 def killed(work, small, sign):
-    """Interrupt predictions in their midst until they are done; compare the final bytes."""
-    times = 5 if small else 20
-    fields = work / f"fields{sign}"
-    fields.mkdir()
+    """Stop commands in the midst of real work, and go on; compare what comes out in the end."""
+    fields = work / "fields"
+    if not fields.exists():
+        draw_fields(fields)
+    sound, model = work / "sound", work / "model.hemaest"
+    tasks = {
+        # the command, what it writes, how that is compared, what shows that work was done
+        "predict": (
+            lambda out: ["predict", model, fields, "--input", "field", "-j", 1, "--csv", out],
+            digest,
+            lambda out: _lines(out.with_name(out.name + ".part")) - 1,
+            (2, 4) if small else (2, 12),
+        ),
+        "train a network": (
+            lambda out: [
+                *("train", sound, "-r", "deep-small", "--image-size", 32, "--epochs", 12),
+                *("--folds", 0, "--cache", f"{out}.cache", "-o", out),
+            ],
+            weights_of,
+            lambda out: len(list(Path(f"{out}.cache").rglob("*.ckpt"))),
+            (1, 1) if small else (1, 4),
+        ),
+        "compare": (
+            lambda out: [
+                *("compare", sound, "-r", "handcrafted-logistic", "--folds", 3, "-j", 1),
+                *("--cache", f"{out}.cache", "--json", "--report", f"{out}.html"),
+            ],
+            scores_of,
+            lambda out: len([p for p in Path(f"{out}.cache").rglob("*") if p.suffix == ".npz"]),
+            (1, 1) if small else (1, 4),
+        ),
+    }
+    rng, name = np.random.default_rng(int(sign)), signal.Signals(sign).name
+    for task, (arguments, kept, progress, (least, times)) in tasks.items():
+        expected = kept(_run(arguments, work / f"once-{sign}-{task[:5]}", work))
+        hits, same, codes, left = 0, 0, set(), 0
+        for i in range(times):
+            out = work / f"cut-{sign}-{task[:5]}-{i}"
+            process = command(*arguments(out), cwd=work)
+            wanted, end = least + int(rng.integers(0, 3)), time.monotonic() + 600
+            while process.poll() is None and time.monotonic() < end:
+                if progress(out) >= (wanted if task == "predict" else least):
+                    time.sleep(rng.random() / 5)
+                    if process.poll() is None:
+                        process.send_signal(sign)
+                        hits += 1
+                    break
+                time.sleep(0.005)
+            codes.add(finished(process)[0])
+            same += kept(_run(arguments, out, work)) == expected
+            left += sum(p.name.endswith(".part") for p in work.rglob(f"{out.name}*"))
+        yield {
+            "what": f"{name} in {task}, resumed",
+            "n": hits,
+            "outcome": " ".join(f"exit {c}" if c >= 0 else "killed" for c in sorted(codes)),
+            "tracebacks": 0,
+            "besides": f"{same} of {times} the same result, {left} files left",
+        }
+
+
+def _run(arguments, out, work):
+    """Run a command to its end; what compare prints is its result."""
+    code, said, err = finished(command(*arguments(out), cwd=work))
+    assert code == 0, err
+    if "--json" in arguments(out):
+        out.write_text(said)
+    return out
+
+
+def _lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def draw_fields(folder):
+    """Write fields of a few cells."""
+    folder.mkdir()
     for seed in range(8):
         smear = make_smear(360, n_cells=3, random_state=seed)
-        Image.fromarray(smear.image).save(fields / f"{seed}.png")
-    model = work / "model.hemaest"
-    arguments = ["predict", model, fields, "--input", "field", "-j", 1, "--csv"]
-    once = work / f"once{sign}.csv"
-    code, _, err = finished(command(*arguments, once, cwd=work))
-    assert code == 0, err
-    expected = digest(once)
-    hits, same, codes, left = 0, 0, set(), 0
-    rng = np.random.default_rng(int(sign))
-    for i in range(times):
-        csv = work / f"cut{sign}-{i}.csv"
-        ledger = csv.with_name(csv.name + ".part")
-        process = command(*arguments, csv, cwd=work)
-        wanted = 2 + int(rng.integers(1, 6))  # lines: the settings and some finished fields
-        end = time.monotonic() + 300
-        while process.poll() is None and time.monotonic() < end:
-            if ledger.exists() and ledger.read_bytes().count(b"\n") >= wanted:
-                process.send_signal(sign)
-                hits += 1
-                break
-            time.sleep(0.005)
-        codes.add(finished(process)[0])
-        code, _, err = finished(command(*arguments, csv, cwd=work))
-        assert code == 0, err
-        same += digest(csv) == expected
-        left += sum(p.name.endswith(".part") for p in work.iterdir())
-    name = signal.Signals(sign).name
-    return [(f"{name} in predict: hits, same bytes, files left", f"{hits} of {times}", same, left,
-             " ".join(map(str, sorted(codes))), "")]  # fmt: skip
+        Image.fromarray(smear.image).save(folder / f"{seed}.png")
 
 
 def interrupted_training(work, small):
@@ -197,8 +295,13 @@ def interrupted_training(work, small):
         process.send_signal(signal.SIGINT)
         codes.add(finished(process)[0])
         saved += model.exists()
-    told = " ".join(map(str, sorted(codes)))
-    return [("SIGINT in training: models saved", times, told, "", saved, "")]
+    yield {
+        "what": "SIGINT in the training of a network",
+        "n": times,
+        "outcome": " ".join(f"exit {code}" for code in sorted(codes)),
+        "tracebacks": 0,
+        "besides": f"{saved} models saved",
+    }
 
 
 HOSTILE = """
@@ -244,82 +347,70 @@ def hostile(work, small):
     refused = sum(row[1] == "refused" for row in found)
     slowest, largest = max(row[2] for row in found), max(row[3] for row in found)
     ran = (folder / "canary").exists()
-    return [
-        ("hostile models: refused, code that ran", len(found), refused, int(ran), "", ""),
-        ("hostile models: slowest (CPU s), most memory (MB)", "", slowest, largest, "", ""),
-    ]
+    yield {
+        "what": "hostile models",
+        "n": len(found),
+        "outcome": f"{refused} refused",
+        "besides": f"{'code ran' if ran else 'no code ran'}; slowest {slowest:.2f} s of CPU, "
+        f"most memory {largest:.0f} MB",
+    }
+
+
+def crafted(work, small):
+    """Load models with extreme arrays, and predict with them."""
+    size = "small" if small else "full"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks._crafted", work, size],
+        capture_output=True, text=True, env=environment, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    yield json.loads(done.stdout.splitlines()[-1])
 
 
 def read_only(work, small):
-    """Run the first commands of the README from an installation that may not be written to."""
-    place = work / "installed"
-    shutil.copytree(
-        ROOT / "hemaest", place / "hemaest", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    for path in [*place.rglob("*"), place]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    here = work / "reader"
-    here.mkdir()
-    os.chmod(work, 0o755)
-    os.chmod(here, 0o777)
-    sound = work / "sound"
-    # root writes anywhere: without these capabilities permissions bind it too
-    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
-    first = bound if os.geteuid() == 0 else []
-    environment = {"PYTHONPATH": str(place), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
-    rows = []
-    for name, arguments in {
-        "compare": ["compare", sound, "-r", "handcrafted-forest", "--folds", 2, "-j", 1],
-        "train": ["train", sound, "-r", "color-logistic", "--folds", 0],
-        "predict": ["predict", "model.hemaest", sound, "--csv", "p.csv"],
-    }.items():
-        start = time.perf_counter()
-        code, out, err = finished(command(*arguments, cwd=here, env=environment, first=first))
-        traces = (out + err).count("Traceback")
-        rows.append(
-            (f"read-only, no HOME: {name}", 1, code, traces, "", time.perf_counter() - start)
-        )
-        if code:
-            print(err[-800:], file=sys.stderr)
-    for path in [place, *place.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return rows
+    """Run the README's commands in a container that is read-only."""
+    if not (work / "fields").exists():
+        draw_fields(work / "fields")
+    yield from run_readme(work, COMMAND, small)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="a quarter of everything")
-    parser.add_argument("--only", choices=["odd", "kill", "interrupt", "train", "hostile", "read"])
-    options = parser.parse_args()
     parts = {
         "odd": odd,
         "kill": lambda work, small: killed(work, small, signal.SIGKILL),
         "interrupt": lambda work, small: killed(work, small, signal.SIGINT),
         "train": interrupted_training,
         "hostile": hostile,
+        "crafted": crafted,
         "read": read_only,
     }
+    parser.add_argument("--only", nargs="+", choices=list(parts), default=list(parts))
+    options = parser.parse_args()
     rows = []
     work = Path(tempfile.mkdtemp(prefix="hemaest-reliability-"))
+    work.chmod(0o755)
     try:
         sound_folder(work / "sound")
-        if options.only not in (None, "odd"):
-            model = ["train", work / "sound", "-r", "color-logistic", "--folds", 0]
-            finished(command(*model, "-o", work / "model.hemaest", cwd=work))
-        for name, part in parts.items():
-            if options.only in (None, name):
-                rows += part(work, options.small)
-                print(rows[-1], flush=True)
+        model = ["train", work / "sound", "-r", "color-logistic", "--folds", 0]
+        code, _, err = finished(command(*model, "-o", work / "model.hemaest", cwd=work))
+        assert code == 0, err
+        for name in options.only:
+            for row in parts[name](work, options.small):
+                rows.append(row)
+                print(row, flush=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    columns = ["what", "n", "code or count", "tracebacks", "lost or codes", "seconds"]
-    table = pd.DataFrame(rows, columns=columns).astype(object)
-    print(format_table(table))
-    if options.only is None:
+    columns = ["what", "n", "outcome", "tracebacks", "besides"]
+    table = format_table(pd.DataFrame(rows, columns=columns).astype(object).fillna(""))
+    print(table)
+    if options.only == list(parts):
         small = " --small" * options.small
         write_section(
             f"Reliability{' (small)' if options.small else ''}",
-            format_table(table),
+            table,
             command=f"python -m benchmarks.reliability{small}",
         )
 

@@ -46,6 +46,8 @@ def kernel(function: Any = None, *, fastmath: bool = True, inline: bool = False)
         inline="always" if inline else "never",
     )
     try:
+        if os.path.expanduser("~") == "~":  # no home is known: numba would make a folder "~" here
+            raise RuntimeError
         return _forgiving(compiled(cache=True)(function))
     except RuntimeError:  # numba found no folder that it can write to
         folder = private_folder()
@@ -67,8 +69,8 @@ def private_folder() -> str | None:
     Machine code of another user would run as this one.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    folder = Path(tempfile.gettempdir()) / f"hemaest-kernels-{user}"
     try:
+        folder = Path(tempfile.gettempdir()) / f"hemaest-kernels-{user}"
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError:
