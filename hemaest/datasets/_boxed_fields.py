@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -234,7 +234,7 @@ def _compare(images: dict[int, Path], boxes: pd.DataFrame) -> None:
         )
 
 
-def _boxes_of(numbers: Iterable[int], boxes: pd.DataFrame) -> dict[str, np.ndarray]:
+def _boxes_of(numbers: Iterable[int], boxes: pd.DataFrame) -> dict[str, Any]:
     by_number = dict(list(boxes.groupby("field")))
     empty = boxes.iloc[:0]
     parts = [by_number.get(number, empty) for number in numbers]

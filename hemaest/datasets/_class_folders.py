@@ -165,6 +165,7 @@ def load_class_folders(
         raise layout_error(folder, image_set.layout)
     names = relative_names(folder, files)
     present = set(target)
+    more: dict[str, Any] = {"subset": parts} if image_set.parts else {}
     return image_bunch(
         folder,
         files,
@@ -173,7 +174,7 @@ def load_class_folders(
         groups=groups(names) if groups else (np.array(names), "none"),
         descr=image_set.descr,
         verify=verify,
-        **({"subset": parts} if image_set.parts else {}),
+        **more,
     )
 
 
