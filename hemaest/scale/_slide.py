@@ -56,6 +56,8 @@ class Slide:
     ----------
     size : tuple of int
         Width and height at full resolution.
+    level_sizes : list of tuples of int
+        Width and height of each level that the file holds, the finest first.
     um_per_pixel : float or None
         As given, or as the file says.
     scale_source : {"given", "file", "unknown"}
@@ -126,6 +128,11 @@ class Slide:
     def size(self) -> tuple[int, int]:
         """Width and height at full resolution."""
         return self._opened().sizes[0]
+
+    @property
+    def level_sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each level that the file holds, the finest first."""
+        return [(int(width), int(height)) for width, height in self._opened().sizes]
 
     @property
     def um_per_pixel(self) -> float | None:

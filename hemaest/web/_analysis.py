@@ -5,6 +5,7 @@ and adds only what the page shows: polygons, small crops, the nearest reference 
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hemaest.images import read_image, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 from hemaest.web._store import UNIDENTIFIED
 
-__all__ = ["CROP_SIDE", "FieldAnalyzer", "jpeg"]
+__all__ = ["CROP_SIDE", "FieldAnalyzer", "describe_cell", "field_warnings", "jpeg", "load_model"]
 
 CROP_SIDE = 128
 N_REFERENCES = 3
@@ -36,7 +37,7 @@ class FieldAnalyzer:
     def __init__(self, model: str | Path | None = None, max_pixels: int = 100_000_000) -> None:
         self.max_pixels = max_pixels
         self.detector = SmearDetector().fit(_blank_fields())
-        self.classifier, self.name = _load(model)
+        self.classifier, self.name = load_model(model)
         self.classes = [str(c) for c in self.classifier.classes_]
         self.references = ReferenceCells(self.classifier, self.classes)
 
@@ -45,40 +46,31 @@ class FieldAnalyzer:
         image = rgb(read_image(path, max_pixels=self.max_pixels))
         fields = to_object_array([image])
         found = self.detector.detect_cells(fields)
-        warnings = _warnings(self.detector, fields)
         cells: list[dict[str, Any]] = []
         if len(found.images):
             probabilities = np.asarray(self.classifier.predict_proba(found.images), float)
-            references = self.references.nearest(found.images, probabilities)
-            familiar = _familiar(self.classifier, found.images)
+            shown = self.compared(found.images, probabilities)
             for i, row in enumerate(found.table.to_dict("records")):
+                nucleus = np.asarray(cellmap.nuclei(found.maps[i])) > 0
+                cell = nucleus | (np.asarray(cellmap.cytoplasm(found.maps[i])) > 0)
+                corner = float(row["crop_x0"]), float(row["crop_y0"])
                 cells.append(
-                    self._cell(row, found.images[i], found.maps[i], probabilities[i])
-                    | {"reference_cells": references[i], "novel": int(not familiar[i])}
+                    describe_cell(row, found.images[i], (nucleus, cell), corner)
+                    | self.named(probabilities[i])
+                    | shown[i]
                 )
         return {
             "width": int(image.shape[1]),
             "height": int(image.shape[0]),
-            "warnings": warnings,
+            "warnings": field_warnings(self.detector, fields),
             "cells": cells,
             "model": self.name,
         }
 
-    def _cell(
-        self,
-        row: dict[str, Any],
-        crop: NDArray[np.uint8],
-        cell_map: NDArray[np.uint8],
-        probabilities: NDArray[np.float64],
-    ) -> dict[str, Any]:
+    def named(self, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+        """Return type, confidence and probabilities of a cell."""
         best = int(np.argmax(probabilities))
-        x0, y0 = float(row["crop_x0"]), float(row["crop_y0"])
-        nucleus = np.asarray(cellmap.nuclei(cell_map)) > 0
-        cell = nucleus | (np.asarray(cellmap.cytoplasm(cell_map)) > 0)
         return {
-            **{key: float(row[key]) for key in ("x0", "y0", "x1", "y1")},
-            "outline": _polygon(cell, x0, y0),
-            "nucleus": _polygon(nucleus, x0, y0),
             "type": self.classes[best] if probabilities[best] > 0 else UNIDENTIFIED,
             "confidence": float(probabilities[best]),
             "probabilities": {
@@ -86,9 +78,50 @@ class FieldAnalyzer:
                 for c, p in zip(self.classes, probabilities, strict=True)
                 if p >= 0.0005
             },
-            "nc_ratio": float(nucleus.sum() / cell.sum()) if cell.any() else None,
-            "crop": jpeg(crop, CROP_SIDE),
         }
+
+    def compared(
+        self, images: NDArray[Any], probabilities: NDArray[np.float64]
+    ) -> list[dict[str, Any]]:
+        """Return the nearest reference cells of each crop, and whether it is unlike all of them."""
+        references = self.references.nearest(images, probabilities)
+        familiar = _familiar(self.classifier, images)
+        return [
+            {"reference_cells": near, "novel": int(not known)}
+            for near, known in zip(references, familiar, strict=True)
+        ]
+
+
+def describe_cell(
+    row: Mapping[str, Any],
+    crop: NDArray[np.uint8],
+    masks: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    corner: tuple[float, float],
+    factor: float = 1.0,
+) -> dict[str, Any]:
+    """Return box, outlines, N:C ratio and picture of a cell.
+
+    Parameters
+    ----------
+    row : mapping
+        ``x0``, ``y0``, ``x1``, ``y1`` in pixels of the field.
+    crop : uint8 array
+        The cell.
+    masks : pair of bool arrays
+        Nucleus and cell.
+    corner : pair of float
+        Where the masks begin in the field.
+    factor : float
+        Pixels of the field in a pixel of the masks.
+    """
+    nucleus, cell = masks
+    return {
+        **{key: float(row[key]) for key in ("x0", "y0", "x1", "y1")},
+        "outline": _polygon(cell, *corner, factor),
+        "nucleus": _polygon(nucleus, *corner, factor),
+        "nc_ratio": float(nucleus.sum() / cell.sum()) if cell.any() else None,
+        "crop": jpeg(crop, CROP_SIDE),
+    }
 
 
 class ReferenceCells:
@@ -155,7 +188,9 @@ def jpeg(image: NDArray[np.uint8], side: int | None = None, quality: int = 88) -
     return data.tobytes()
 
 
-def _polygon(mask: NDArray[np.bool_], x0: float, y0: float) -> list[list[float]]:
+def _polygon(
+    mask: NDArray[np.bool_], x0: float, y0: float, factor: float = 1.0
+) -> list[list[float]]:
     """Return the outline of the largest part of a mask in pixels of the field."""
     import cv2
 
@@ -164,10 +199,10 @@ def _polygon(mask: NDArray[np.bool_], x0: float, y0: float) -> list[list[float]]
         return []
     points = cv2.approxPolyDP(max(contours, key=cv2.contourArea), 0.7, closed=True)[:, 0]
     # contours go through the centers of pixels
-    return [[float(x) + x0 + 0.5, float(y) + y0 + 0.5] for x, y in points]
+    return [[x0 + factor * (float(x) + 0.5), y0 + factor * (float(y) + 0.5)] for x, y in points]
 
 
-def _load(model: str | Path | None) -> tuple[Any, str]:
+def load_model(model: str | Path | None) -> tuple[Any, str]:
     if model is None:
         return pretrained.load_pretrained("blood-cells"), "blood-cells"
     classifier = persistence.load(model)
@@ -197,7 +232,7 @@ def _blank_fields() -> NDArray[np.uint8]:
     return np.full((1, 64, 64, 3), 235, np.uint8)
 
 
-def _warnings(detector: SmearDetector, fields: NDArray[Any]) -> list[str]:
+def field_warnings(detector: SmearDetector, fields: NDArray[Any]) -> list[str]:
     """Return what the detector finds unlike anything it knows, in words."""
     if not hasattr(detector, "quality"):
         return []

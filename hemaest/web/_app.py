@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import socket
 import tempfile
 import threading
 import webbrowser
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hemaest import clinical, persistence
-from hemaest.web._safety import COOKIE, HEADERS, Settings, is_loopback, refusal, upload_problem
+from hemaest.web._safety import COOKIE, HEADERS, Settings, examine, is_loopback, refusal
 from hemaest.web._store import Conflict, Missing, Store
+from hemaest.web._why import Busy
 from hemaest.web._workers import WorkerPool
 
 __all__ = ["create_app", "serve"]
@@ -91,6 +93,8 @@ def _open(settings: Settings) -> tuple[Any, Callable[[], None]]:
 
     def close() -> None:
         pool.stop()
+        review.explainer.stop()
+        review.slides.close()
         store.close()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -117,14 +121,14 @@ def _open_paths(review: Any) -> None:
     for path in settings.paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            problem = upload_problem(file, settings)
+            kind, problem = examine(file, settings, own=True)
             if problem is not None and path.is_dir() and "no image of a kind" in problem:
                 continue  # a folder also holds tables and notes
             kept = file.resolve()
-            if settings.copy_images and problem is None:
+            if settings.copy_images and problem is None and kind == "image":
                 (review.folder / "images").mkdir(exist_ok=True)
                 kept = Path(shutil.copy2(file, review.folder / "images" / f"{session}_{file.name}"))
-            number = review.store.add_field(session, file.name, kept)
+            number = review.store.add_field(session, file.name, kept, kind)
             if problem is not None:
                 review.store.fail(number, problem)
 
@@ -161,6 +165,7 @@ def _add_errors(app: Any) -> None:
     app.add_exception_handler(Missing, answer(404))
     app.add_exception_handler(Conflict, answer(409))
     app.add_exception_handler(FileNotFoundError, answer(410))
+    app.add_exception_handler(Busy, answer(429))
     app.add_exception_handler(ValueError, answer(422))
 
 
@@ -173,7 +178,8 @@ def _protect(app: Any, settings: Settings) -> None:
         refused = refusal(request, settings)
         length = request.headers.get("content-length", "0")
         if refused is None and length.isdecimal():
-            most = settings.max_bytes * min(settings.max_files, 64) + 2**20
+            most = max(settings.max_bytes * min(settings.max_files, 64), settings.max_slide_bytes)
+            most += 2**20
             if int(length) > most:
                 refused = 413, f"the request is larger than {most / 2**20:.0f} MB."
         if refused is not None:
@@ -206,18 +212,29 @@ def serve(settings: Settings | None = None, *, open_browser: bool = False) -> No
     app = create_app(settings)
     import uvicorn
 
+    listening = _listen(settings.host, settings.port)
     where = "localhost" if is_loopback(settings.host) else settings.host
-    address = f"http://{where}:{settings.port}/"
+    address = f"http://{where}:{listening.getsockname()[1]}/"
     if settings.token is not None:
         address += f"?token={settings.token}"
     print(f"The review page: {address}  (Ctrl-C ends it)", flush=True)
     if open_browser:
         threading.Timer(1.0, webbrowser.open, (address,)).start()
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=3,
+    config = uvicorn.Config(
+        app, log_level="warning", server_header=False, timeout_graceful_shutdown=3
     )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket at an address; port 0 takes any that is free."""
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(kind, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host.strip("[]"), port))
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, f"port {port} of {host}: {error.strerror}") from error
+    return listening

@@ -10,7 +10,15 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response, UploadFile
+from fastapi import (
+    APIRouter,
+    HTTPException,
+    Path as PathParameter,
+    Query,
+    Request,
+    Response,
+    UploadFile,
+)
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -18,7 +26,7 @@ import hemaest
 from hemaest.web import _export, _review
 from hemaest.web._analysis import CROP_SIDE, jpeg
 from hemaest.web._pdf import write_pdf
-from hemaest.web._safety import safe_name, upload_problem
+from hemaest.web._safety import examine, is_tiff, safe_name
 from hemaest.web._shared import Review
 from hemaest.web._store import NOT_COUNTED, UNIDENTIFIED
 
@@ -31,6 +39,8 @@ Name = Annotated[
     ),
 ]
 Number = Annotated[int, Field(ge=1, le=2**53)]
+Level = Annotated[int, PathParameter(ge=0, le=12)]
+Place = Annotated[int, PathParameter(ge=0, le=2**31)]
 Observer = Annotated[Name, Query(description="who looks: each observer has labels of their own")]
 
 
@@ -159,7 +169,7 @@ def _add_sessions(api: APIRouter, review: Review) -> None:
         """Return a session with its fields, observers and signatures."""
         return {
             **store.session(session),
-            "fields": [_shown(f) for f in store.fields(session)],
+            "fields": [_shown(f, review) for f in store.fields(session)],
             "observers": store.observers(session),
             "signatures": store.signatures(session),
         }
@@ -190,9 +200,10 @@ def _add_sessions(api: APIRouter, review: Review) -> None:
         return store.log(session)
 
 
-def _shown(known: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(known: Mapping[str, Any], review: Review) -> dict[str, Any]:
     """Return a field without its path on this machine."""
-    return {k: v for k, v in known.items() if k not in {"path", "session"}}
+    shown = {k: v for k, v in known.items() if k not in {"path", "session"}}
+    return shown | {"tiles_done": review.pool.progress.get(known["id"], 0)}
 
 
 async def _news(review: Review, session: str, request: Request) -> AsyncIterator[str]:
@@ -202,7 +213,7 @@ async def _news(review: Review, session: str, request: Request) -> AsyncIterator
         if count != seen:
             seen, silent = count, 0.0
             fields = await asyncio.to_thread(review.store.fields, session)
-            yield f"data: {json.dumps([_shown(f) for f in fields])}\n\n"
+            yield f"data: {json.dumps([_shown(f, review) for f in fields])}\n\n"
             if not any(f["state"] in {"queued", "working"} for f in fields):
                 yield "event: idle\ndata: {}\n\n"
         elif silent > 10:
@@ -229,9 +240,10 @@ def _add_fields(api: APIRouter, review: Review) -> None:
                     {"name": name, "reason": f"a session holds {settings.max_files} images."}
                 )
                 continue
-            path, problem = _received(file, review)
+            path, kind, problem = _received(file, review)
             if problem is None:
-                accepted.append({"id": store.add_field(session, name, path), "name": name})
+                number = store.add_field(session, name, path, kind)
+                accepted.append({"id": number, "name": name, "kind": kind})
             else:
                 path.unlink(missing_ok=True)
                 refused.append({"name": name, "reason": problem})
@@ -245,8 +257,20 @@ def _add_fields(api: APIRouter, review: Review) -> None:
     def picture(
         session: Name, number: Number, side: Annotated[int | None, Query(ge=16, le=20000)] = None
     ) -> Response:
-        """Return the image of a field as JPEG, in full or reduced to a longest side."""
-        return _jpeg(jpeg(review.image(session, number), side, quality=92))
+        """Return the image of a field as JPEG, in full or reduced to a longest side.
+
+        A slide is always reduced; its tiles show it in full.
+        """
+        return _jpeg(jpeg(review.picture(session, number, side), side, quality=92))
+
+    @api.get(
+        "/sessions/{session}/fields/{number}/tiles/{level}/{column}/{row}",
+        tags=["fields"],
+        response_class=Response,
+    )
+    def tile(session: Name, number: Number, level: Level, column: Place, row: Place) -> Response:
+        """Return 512 x 512 pixels of a slide as JPEG, reduced by 2 to the power of the level."""
+        return _jpeg(jpeg(review.tile(session, number, level, column, row), quality=85))
 
     @api.post("/sessions/{session}/fields/{number}/retry", status_code=202, tags=["fields"])
     def retry(session: Name, number: Number, body: Who) -> dict[str, str]:
@@ -257,18 +281,22 @@ def _add_fields(api: APIRouter, review: Review) -> None:
         return {"state": "queued"}
 
 
-def _received(file: UploadFile, review: Review) -> tuple[Path, str | None]:
-    """Write an upload under a name of our own; return it and why it is refused, or None."""
+def _received(file: UploadFile, review: Review) -> tuple[Path, str, str | None]:
+    """Write an upload under a name of our own; return it, its kind and why it is refused."""
+    settings = review.settings
     folder = review.folder / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    path, size = folder / uuid.uuid4().hex, 0
+    tiff = is_tiff(file.file.read(4))
+    file.file.seek(0)
+    most = settings.max_slide_bytes if tiff else settings.max_bytes
+    path, size = folder / f"{uuid.uuid4().hex}{'.tif' if tiff else ''}", 0
     with path.open("wb") as target:
         while chunk := file.file.read(2**20):
             size += len(chunk)
-            if size > review.settings.max_bytes:
-                return path, f"it is larger than {review.settings.max_bytes / 2**20:g} MB."
+            if size > most:
+                return path, "image", f"it is larger than {most / 2**20:g} MB."
             target.write(chunk)
-    return path, upload_problem(path, review.settings)
+    return path, *examine(path, settings)
 
 
 def _add_review(api: APIRouter, review: Review) -> None:
@@ -290,6 +318,21 @@ def _add_review(api: APIRouter, review: Review) -> None:
         cell = store.cell(session, number)
         return _jpeg(review.crop(session, cell) if full else cell["crop"])
 
+    @api.get("/sessions/{session}/cells/{number}/why", tags=["cells"], response_class=Response)
+    def why(session: Name, number: Number) -> Response:
+        """Return the cell under a heat map: where the model looks for the type that it gave.
+
+        The header ``Hemaest-Largest-Fall`` says by how much the probability of the type falls when
+        the most telling part is covered.
+        """
+        cell = store.cell(session, number)
+        if not cell["probabilities"] or cell["type"] not in cell["probabilities"]:
+            raise HTTPException(409, "the model has not named this cell.")
+        picture, fall = review.explainer.why(review.cut(session, cell), cell["type"])
+        response = _jpeg(picture)
+        response.headers["Hemaest-Largest-Fall"] = f"{fall:.4f}"
+        return response
+
     @api.post("/sessions/{session}/cells", status_code=201, tags=["cells"])
     def add(session: Name, body: MissedCell) -> dict[str, int]:
         """Add a cell that the model missed."""
@@ -309,8 +352,7 @@ def _add_review(api: APIRouter, review: Review) -> None:
             "outline": [], "nucleus": [], "probabilities": {},
             "confidence": None, "nc_ratio": None,
         }  # fmt: skip
-        image = review.crop(session, cell, ".png")
-        cell["crop"] = _reduced(image)
+        cell["crop"] = jpeg(review.cut(session, cell), CROP_SIDE)
         return {"id": store.add_cell(session, body.observer, body.field, cell)}
 
     @api.post("/sessions/{session}/labels", tags=["review"])
@@ -372,16 +414,11 @@ def _add_review(api: APIRouter, review: Review) -> None:
 
 
 def _usual_side(cells: Any, found: Mapping[str, Any]) -> float:
-    """Return the median side of the cells of a field, or a tenth of the field."""
+    """Return the median side of the cells of a field, or a tenth of the field (64 in a slide)."""
     sides = sorted(max(c["x1"] - c["x0"], c["y1"] - c["y0"]) for c in cells)
-    return sides[len(sides) // 2] if sides else min(found["width"], found["height"]) / 10
-
-
-def _reduced(png: bytes) -> bytes:
-    import cv2
-    import numpy as np
-
-    return jpeg(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], CROP_SIDE)
+    if sides:
+        return sides[len(sides) // 2]
+    return 64.0 if found["kind"] == "slide" else min(found["width"], found["height"]) / 10
 
 
 def _add_results(api: APIRouter, review: Review) -> None:

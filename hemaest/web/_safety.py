@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["HEADERS", "Settings", "is_loopback", "refusal", "safe_name", "upload_problem"]
+__all__ = [
+    "HEADERS",
+    "Settings",
+    "examine",
+    "is_loopback",
+    "is_tiff",
+    "refusal",
+    "safe_name",
+]
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -27,6 +35,9 @@ HEADERS = {
 }
 FORMATS = {"PNG", "JPEG", "TIFF", "BMP", "WEBP"}
 COOKIE = "hemaest_token"
+LARGEST_TILE = 4096 * 4096
+LARGEST_STEP = 17  # between the levels of a slide
+MOST_PAGES = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,8 @@ class Settings:
         Processes that analyze fields.
     max_bytes, max_pixels, max_files : int
         Limits of one file, of one image and of one session.
+    max_slide_bytes, max_slide_pixels : int
+        Limits of a whole slide.
 
     Examples
     --------
@@ -80,13 +93,16 @@ class Settings:
     max_bytes: int = 64 * 2**20
     max_pixels: int = 100_000_000
     max_files: int = 500
+    max_slide_bytes: int = 4 * 2**30
+    max_slide_pixels: int = 40_000_000_000
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work, and make a token where one is needed."""
         for name in ("state", "model", "counter"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
-        for name in ("workers", "max_bytes", "max_pixels", "max_files"):
+        limits = ("max_bytes", "max_pixels", "max_files", "max_slide_bytes", "max_slide_pixels")
+        for name in ("workers", *limits):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.port <= 65535:
@@ -152,25 +168,104 @@ def safe_name(name: str | None, longest: int = 120) -> str:
     return clean[:longest] or "unnamed"
 
 
-def upload_problem(path: Path, settings: Settings) -> str | None:
-    """Return why a file is refused as an image, or None. The content decides, not the name."""
+def is_tiff(head: bytes) -> bool:
+    r"""Return whether a file that starts like this is a TIFF, as most slides are.
+
+    Examples
+    --------
+    >>> is_tiff(b"II*\x00"), is_tiff(b"\x89PNG")
+    (True, False)
+    """
+    return head[:4] in {b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"}
+
+
+def examine(path: Path, settings: Settings, *, own: bool = False) -> tuple[str, str | None]:
+    """Return what a file is, "image" or "slide", and why it is refused, or None.
+
+    The content decides, not the name.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    settings : Settings
+        Its limits hold.
+    own : bool
+        Whether the file is on this machine. Then every format of OpenSlide may be a slide; of what
+        was uploaded only TIFF may, since the others consist of several files.
+    """
+    several, problem = _image_problem(path, settings)
+    with path.open("rb") as file:
+        tiff = is_tiff(file.read(4))
+    if (tiff and (several or problem is not None)) or (own and problem is not None):
+        levels, reason = _slide_levels(path, settings)
+        if levels > 1 or (levels and problem is not None):
+            return "slide", reason
+    if problem is None and not own and path.stat().st_size > settings.max_bytes:
+        problem = f"it is larger than {settings.max_bytes / 2**20:g} MB."
+    return "image", problem
+
+
+def _image_problem(path: Path, settings: Settings) -> tuple[bool, str | None]:
+    """Return whether a file has several pages, and why it is no image that is read here."""
     from PIL import Image, UnidentifiedImageError
 
+    several = False
     try:
         with Image.open(path, formats=sorted(FORMATS)) as image:
             width, height = image.size
-            if getattr(image, "n_frames", 1) > 1 and image.format != "TIFF":
-                return "it holds several frames; give one still image."
+            several = getattr(image, "n_frames", 1) > 1
+            if several and image.format != "TIFF":
+                return several, "it holds several frames; give one still image."
             if width * height <= settings.max_pixels:
                 image.load()  # a file that was cut off shows only here
     except UnidentifiedImageError:
-        return f"it is no image of a kind that is read here ({', '.join(sorted(FORMATS))})."
+        kinds = ", ".join(sorted(FORMATS))
+        return several, f"it is no image of a kind that is read here ({kinds})."
     except Image.DecompressionBombError:
-        return f"it has more than the {settings.max_pixels:,} pixels that are allowed."
+        return several, f"it has more than the {settings.max_pixels:,} pixels that are allowed."
     except Exception as error:  # the reader's errors for broken files are of every kind
-        return f"it cannot be read ({error})."
+        return several, f"it cannot be read ({error})."
     if width * height > settings.max_pixels:
-        return f"it has {width * height:,} pixels; {settings.max_pixels:,} are allowed."
+        return several, f"it has {width * height:,} pixels; {settings.max_pixels:,} are allowed."
     if min(width, height) < 16:
-        return f"it is {width} x {height} pixels; a field has at least 16 on each side."
+        return several, f"it is {width} x {height} pixels; a field has at least 16 on each side."
+    return several, None
+
+
+def _slide_levels(path: Path, settings: Settings) -> tuple[int, str | None]:
+    """Return how many levels a slide has (0: it is none), and why it is refused, or None."""
+    from hemaest.scale import Slide
+
+    try:
+        if reason := _tile_problem(path):
+            return 1, reason
+        with Slide(path) as slide:
+            sizes = slide.level_sizes
+    except ImportError as error:
+        return 0, str(error)
+    except Exception:  # no slide; what is wrong with it as an image is said instead
+        return 0, None
+    width, height = sizes[0]
+    steps = [a[0] / b[0] for a, b in zip(sizes, sizes[1:], strict=False)]
+    if width * height > settings.max_slide_pixels:
+        most = f"{settings.max_slide_pixels:,}"
+        return len(sizes), f"it has {width * height:,} pixels; {most} are allowed in a slide."
+    if sizes[-1][0] * sizes[-1][1] > settings.max_pixels or max(steps, default=1) > LARGEST_STEP:
+        return len(sizes), "the slide lacks reduced copies of itself (a pyramid), so it is slow."
+    return len(sizes), None
+
+
+def _tile_problem(path: Path) -> str | None:
+    """Return why the tiles of a TIFF are refused: they are read whole."""
+    import tifffile
+
+    with path.open("rb") as file:
+        if not is_tiff(file.read(4)):
+            return None
+    with tifffile.TiffFile(path) as file:
+        for page in file.pages[:MOST_PAGES]:
+            page = page.aspage()
+            if page.is_tiled and page.tilewidth * page.tilelength > LARGEST_TILE:
+                return f"it has tiles of {page.tilewidth} x {page.tilelength} pixels."
     return None

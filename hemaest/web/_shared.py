@@ -13,10 +13,14 @@ from hemaest.images import read_image, rgb
 from hemaest.web import _review
 from hemaest.web._analysis import jpeg
 from hemaest.web._safety import Settings
+from hemaest.web._slides import OpenSlides
 from hemaest.web._store import Store
+from hemaest.web._why import Explainer
 from hemaest.web._workers import WorkerPool
 
 __all__ = ["Review"]
+
+SLIDE_SIDE = 2048
 
 
 @dataclass
@@ -44,6 +48,12 @@ class Review:
     counter: Any = None
     classes: list[str] = field(default_factory=list)
     changes: dict[str, int] = field(default_factory=dict)
+    slides: OpenSlides = field(default_factory=OpenSlides)
+
+    def __post_init__(self) -> None:
+        """Prepare what starts when it is needed."""
+        self.explainer = Explainer(self.settings.model)
+        self._last: tuple[Any, Any] = (None, None)
 
     def changed(self, session: str) -> None:
         """Count a change, which those who wait for news see."""
@@ -66,20 +76,47 @@ class Review:
             raise HTTPException(422, f"{name!r} is no type of this page; allowed: {names}.")
         return name
 
-    def image(self, session: str, number: int) -> Any:
-        """Return the pixels of a field."""
+    def picture(self, session: str, number: int, side: int | None) -> Any:
+        """Return the pixels of a field, reduced to a longest side; of a slide always reduced."""
         found = self.store.field(session, number)
-        return rgb(read_image(found["path"], max_pixels=self.settings.max_pixels))
+        if found["kind"] == "slide":
+            return self.slides.thumbnail(found["path"], min(side or SLIDE_SIDE, SLIDE_SIDE))
+        return self._pixels(found["path"])
+
+    def tile(self, session: str, number: int, level: int, column: int, row: int) -> Any:
+        """Return a tile of a slide."""
+        found = self.store.field(session, number)
+        if found["kind"] != "slide":
+            raise HTTPException(404, f"field {number} is no slide: it has no tiles.")
+        try:
+            return self.slides.tile(found["path"], level=level, column=column, row=row)
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from None
+
+    def _pixels(self, path: str) -> Any:
+        """Return the pixels of an image. The last one is kept: its cells are looked at in turn."""
+        key = (path, Path(path).stat().st_mtime_ns)
+        kept, pixels = self._last
+        if kept != key:
+            pixels = rgb(read_image(path, max_pixels=self.settings.max_pixels))
+            self._last = key, pixels
+        return pixels
+
+    def cut(self, session: str, cell: Mapping[str, Any]) -> Any:
+        """Return the pixels of a cell in full resolution, with a little around it."""
+        found = self.store.field(session, cell["field"])
+        more = 0.15 * max(cell["x1"] - cell["x0"], cell["y1"] - cell["y0"])
+        x0, y0 = (max(0, int(cell[k] - more)) for k in ("x0", "y0"))
+        x1, y1 = (int(cell[k] + more) + 1 for k in ("x1", "y1"))
+        if found["kind"] == "slide":
+            return self.slides.read(found["path"], x0, y0, x1 - x0, y1 - y0)
+        return self._pixels(found["path"])[y0:y1, x0:x1]
 
     def crop(self, session: str, cell: Mapping[str, Any], suffix: str = ".jpg") -> bytes:
         """Return the picture of a cell in full resolution, with a little around it."""
         import cv2
 
-        image = self.image(session, cell["field"])
-        more = 0.15 * max(cell["x1"] - cell["x0"], cell["y1"] - cell["y0"])
-        x0, y0 = (max(0, int(cell[k] - more)) for k in ("x0", "y0"))
-        x1, y1 = (int(cell[k] + more) + 1 for k in ("x1", "y1"))
-        part = image[y0:y1, x0:x1]
+        part = self.cut(session, cell)
         if suffix == ".jpg":
             return jpeg(part)
         return cv2.imencode(suffix, part[..., ::-1])[1].tobytes()

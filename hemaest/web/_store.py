@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS session (
 );
 CREATE TABLE IF NOT EXISTS field (
     id INTEGER PRIMARY KEY, session TEXT NOT NULL REFERENCES session, name TEXT NOT NULL,
-    path TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'queued', reason TEXT NOT NULL DEFAULT '',
+    path TEXT NOT NULL, kind TEXT NOT NULL DEFAULT 'image', state TEXT NOT NULL DEFAULT 'queued',
+    reason TEXT NOT NULL DEFAULT '',
     width INTEGER, height INTEGER, attempts INTEGER NOT NULL DEFAULT 0,
     warnings TEXT NOT NULL DEFAULT '[]'
 );
@@ -111,6 +112,8 @@ class Store:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(SCHEMA)
+        if "kind" not in {row["name"] for row in self._db.execute("PRAGMA table_info(field)")}:
+            self._db.execute("ALTER TABLE field ADD COLUMN kind TEXT NOT NULL DEFAULT 'image'")
 
     def close(self) -> None:
         """Close the file."""
@@ -197,12 +200,12 @@ class Store:
             self._log(db, session, observer, "session deleted")
         return paths
 
-    def add_field(self, session: str, name: str, path: str | Path) -> int:
-        """Queue an image for analysis; return its number."""
+    def add_field(self, session: str, name: str, path: str | Path, kind: str = "image") -> int:
+        """Queue an image or a slide for analysis; return its number."""
         with self._change() as db:
             number = db.execute(
-                "INSERT INTO field (session, name, path) VALUES (?, ?, ?)",
-                (session, name, str(path)),
+                "INSERT INTO field (session, name, path, kind) VALUES (?, ?, ?, ?)",
+                (session, name, str(path), kind),
             ).lastrowid
             self._log(db, session, "", "field added", field=number, name=name)
         return int(number or 0)
@@ -230,7 +233,7 @@ class Store:
         """Take the oldest field that waits, and mark it as being worked on."""
         with self._change() as db:
             row = db.execute(
-                "SELECT id, session, path, attempts FROM field WHERE state = 'queued'"
+                "SELECT id, session, path, kind, attempts FROM field WHERE state = 'queued'"
                 " ORDER BY attempts, id LIMIT 1"
             ).fetchone()
             if row is None:

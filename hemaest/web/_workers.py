@@ -6,23 +6,30 @@ then reported as failed. What a killed server left half done waits in the queue 
 
 import contextlib
 import multiprocessing
+import os
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from hemaest.web._analysis import FieldAnalyzer
+from hemaest.web._slides import analyze_slide
 from hemaest.web._store import Store
 
 __all__ = ["WorkerPool"]
 
 MAX_ATTEMPTS = 2
 WAIT_FOR_MODEL = 300.0
+STOP_SECONDS = 60.0
+NICENESS = 10  # the page goes first
 
 
 def _serve(pipe: Connection, model: str | None, max_pixels: int) -> None:
     """Run in a process until the server ends."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     with contextlib.suppress(BrokenPipeError, EOFError):
         _answer_paths(pipe, model, max_pixels)
 
@@ -35,11 +42,18 @@ def _answer_paths(pipe: Connection, model: str | None, max_pixels: int) -> None:
         pipe.send(("no model", f"{type(error).__name__}: {error}"))
         return
     pipe.send(("ready", analyzer.references.rows))
+
+    def report(tiles: int) -> None:
+        pipe.send(("tiles", tiles))
+
     while True:
-        path = pipe.recv()
+        path, kind = pipe.recv()
         answer: tuple[str, Any]
         try:
-            answer = "done", analyzer.analyze(path)
+            if kind == "slide":
+                answer = "done", analyze_slide(analyzer, path, report)
+            else:
+                answer = "done", analyzer.analyze(path)
         except Exception as error:
             answer = "failed", f"{type(error).__name__}: {error}"
         pipe.send(answer)
@@ -84,6 +98,7 @@ class WorkerPool:
             threading.Thread(target=self._loop, args=(i,), daemon=True) for i in range(n_workers)
         ]
         self.model_problem = ""
+        self.progress: dict[int, int] = {}
 
     def start(self) -> None:
         """Let fields wait again that a killed process left, and start the processes."""
@@ -100,14 +115,21 @@ class WorkerPool:
         """Stop the processes; fields that they worked on are queued at the next start."""
         self._stop.set()
         self.wake()
-        for process in filter(None, self._processes):
+        end = time.monotonic() + STOP_SECONDS
+        # a thread may be starting a process just now: it is ended as soon as it is there
+        while any(t.is_alive() for t in self._threads) and time.monotonic() < end:
+            self._end_processes()
+            for thread in self._threads:
+                if thread.is_alive():
+                    thread.join(timeout=0.2)
+        self._end_processes()
+
+    def _end_processes(self) -> None:
+        for process in filter(None, list(self._processes)):
             process.terminate()
             process.join(timeout=5)
             if process.is_alive():
                 process.kill()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(timeout=10)
 
     @property
     def process_ids(self) -> list[int]:
@@ -158,10 +180,15 @@ class WorkerPool:
     def _do(self, job: dict[str, Any], pipe: Connection) -> bool:
         """Analyze one field; return whether the process can go on."""
         try:
-            pipe.send(job["path"])
+            pipe.send((job["path"], job["kind"]))
             kind, value = self._answer(pipe, self._timeout)
+            while kind == "tiles":
+                self.progress[job["id"]] = value
+                self.on_change(job["session"])
+                kind, value = self._answer(pipe, self._timeout)
         except OSError:
             kind, value = "died", ""
+        self.progress.pop(job["id"], None)
         if self._stop.is_set() and kind not in {"done", "failed"}:
             return False
         if kind == "done":

@@ -176,7 +176,11 @@ def test_good_images_are_taken_beside_bad_ones(client):
 
 
 def test_limits_of_size_and_number(tmp_path):
-    app = create_app(Settings(state=tmp_path / "s", max_bytes=2000, max_pixels=5000, max_files=2))
+    app = create_app(
+        Settings(
+            state=tmp_path / "s", max_bytes=2000, max_slide_bytes=2000, max_pixels=5000, max_files=2
+        )
+    )
     client = TestClient(app, base_url="http://localhost:8000", headers={"X-Hemaest": "1"})
     session = client.post("/api/sessions", json={"name": "x"}).json()["id"]
     files = [("files", (f"{i}.png", png(60, 60), "image/png")) for i in range(3)]

@@ -28,6 +28,12 @@ export async function get(path) {
   return read(await fetch(`/api${path}`));
 }
 
+export async function picture(path) {
+  const response = await fetch(`/api${path}`);
+  if (!response.ok) await read(response);
+  return { url: URL.createObjectURL(await response.blob()), headers: response.headers };
+}
+
 async function once(method, path, body) {
   const form = body instanceof FormData;
   const headers = { "X-Hemaest": "1", ...(form || body === undefined ? {} : { "Content-Type": "application/json" }) };

@@ -27,6 +27,7 @@ function open(name) {
     byId(`tab-${one}`).tabIndex = one === name ? 0 : -1;
   }
   location.hash = state.session ? `${state.session}/${name}` : "";
+  tell("tab", name);
   if (name === "smear") smear.refit();
   if (name === "differential") drawDifferential().catch((e) => tell("error", e));
   if (name === "sign") drawSign().catch((e) => tell("error", e));

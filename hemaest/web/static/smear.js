@@ -6,13 +6,16 @@ import { h, number, t } from "./texts.js";
 
 const byId = (id) => document.getElementById(id);
 const image = new Image();
-const view = { field: null, scale: 1, x: 0, y: 0, adding: false, hover: null };
+const TILE = 512, KEPT_TILES = 160, SMALL = 26;
+const tiles = new Map();
+const view = { field: null, slide: false, width: 0, height: 0, scale: 1, x: 0, y: 0, adding: false, hover: null };
 let canvas, pen, waiting = false;
 
 export function start() {
   canvas = byId("canvas");
   pen = canvas.getContext("2d");
-  image.onload = () => { fit(); };
+  image.onload = () => { busy(false); fit(); };
+  image.onerror = () => busy(false);
   new ResizeObserver(() => { size(); paint(); }).observe(byId("view"));
   byId("field-choice").onchange = (event) => show(Number(event.target.value));
   byId("field-previous").onclick = () => neighbor(-1);
@@ -30,6 +33,7 @@ export function start() {
   on("current", paint);
 }
 
+const busy = (now) => byId("view").setAttribute("aria-busy", String(now));
 const done = () => state.fields.filter((f) => f.state === "done");
 const cells = () => [...state.cells.values()].filter((c) => c.field === view.field);
 
@@ -49,9 +53,11 @@ function fields() {
 export function show(field) {
   const known = done().find((f) => f.id === field);
   if (!known) return;
-  view.field = field;
+  Object.assign(view, { field, slide: known.kind === "slide", width: known.width, height: known.height, hover: null });
+  tiles.clear();
   byId("field-choice").value = String(field);
   byId("field-warnings").textContent = known.warnings.map((w) => `${t("warning")}: ${w}`).join("  ");
+  busy(true);
   image.src = `/api${path(`/fields/${field}/image`)}`;
 }
 
@@ -85,16 +91,18 @@ function size() {
 function fit() {
   size();
   if (!image.naturalWidth) return;
-  view.scale = Math.min(canvas.clientWidth / image.naturalWidth, canvas.clientHeight / image.naturalHeight);
-  view.x = (canvas.clientWidth - image.naturalWidth * view.scale) / 2;
-  view.y = (canvas.clientHeight - image.naturalHeight * view.scale) / 2;
+  view.scale = whole();
+  view.x = (canvas.clientWidth - view.width * view.scale) / 2;
+  view.y = (canvas.clientHeight - view.height * view.scale) / 2;
   paint();
 }
+
+const whole = () => Math.min(canvas.clientWidth / view.width, canvas.clientHeight / view.height);
 
 export const refit = fit;
 
 function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
-  const scale = Math.min(40, Math.max(0.02, view.scale * factor));
+  const scale = Math.min(40, Math.max(whole() / 2, view.scale * factor));
   view.x = x - (x - view.x) * (scale / view.scale);
   view.y = y - (y - view.y) * (scale / view.scale);
   view.scale = scale;
@@ -114,16 +122,68 @@ function draw() {
   if (!image.naturalWidth || view.field === null) return;
   pen.setTransform(ratio * view.scale, 0, 0, ratio * view.scale, ratio * view.x, ratio * view.y);
   pen.imageSmoothingEnabled = view.scale < 2;
-  pen.drawImage(image, 0, 0);
+  pen.drawImage(image, 0, 0, view.width, view.height);
+  if (view.slide) drawTiles(ratio);
   if (!byId("outlines").checked) return;
   for (const cell of cells()) {
     if (cell.label === state.config.not_counted && cell.id !== state.current) continue;
+    if (!visible(cell)) continue;
     const now = cell.id === state.current || cell.id === view.hover;
+    if ((cell.x1 - cell.x0) * view.scale < SMALL) { dot(cell, now); if (now) name(cell); continue; }
     trace(cell.outline?.length ? cell.outline : corners(cell), "#ffffff", now ? 6 : 4);
     trace(cell.outline?.length ? cell.outline : corners(cell), type(cell.label).color, now ? 4 : 2);
     if (cell.nucleus?.length) trace(cell.nucleus, type(cell.label).color, 1);
     name(cell);
   }
+}
+
+// the slide in the resolution of the screen, as far as it is seen
+function drawTiles(ratio) {
+  const level = Math.max(0, Math.floor(Math.log2(1 / (view.scale * ratio))));
+  const reach = TILE * 2 ** level;
+  if (Math.max(view.width, view.height) / 2 ** level <= Math.max(image.naturalWidth, image.naturalHeight)) return;
+  const [left, top] = [Math.max(0, -view.x / view.scale), Math.max(0, -view.y / view.scale)];
+  const right = Math.min(view.width, (canvas.clientWidth - view.x) / view.scale);
+  const bottom = Math.min(view.height, (canvas.clientHeight - view.y) / view.scale);
+  for (let row = Math.floor(top / reach); row * reach < bottom; row += 1) {
+    for (let column = Math.floor(left / reach); column * reach < right; column += 1) {
+      const [x, y] = [column * reach, row * reach];
+      const tile = tileAt(level, column, row);
+      if (tile.complete && tile.naturalWidth) {
+        pen.drawImage(tile, x, y, Math.min(reach, view.width - x), Math.min(reach, view.height - y));
+      }
+    }
+  }
+}
+
+function tileAt(level, column, row) {
+  const key = `${level}/${column}/${row}`;
+  const tile = tiles.get(key) ?? new Image();
+  tiles.delete(key);
+  tiles.set(key, tile); // the last used stand at the end
+  if (!tile.src) {
+    tile.onload = paint;
+    tile.src = `/api${path(`/fields/${view.field}/tiles/${key}`)}`;
+    if (tiles.size > KEPT_TILES) tiles.delete(tiles.keys().next().value);
+  }
+  return tile;
+}
+
+function visible(cell) {
+  const far = 40 / view.scale;
+  return cell.x1 * view.scale + view.x > -40 && cell.x0 * view.scale + view.x < canvas.clientWidth + 40
+    && (cell.y1 + far) * view.scale + view.y > 0 && (cell.y0 - far) * view.scale + view.y < canvas.clientHeight;
+}
+
+// outlines that would be too small to see
+function dot(cell, now) {
+  pen.beginPath();
+  pen.arc((cell.x0 + cell.x1) / 2, (cell.y0 + cell.y1) / 2, (now ? 8 : 5) / view.scale, 0, 2 * Math.PI);
+  pen.fillStyle = type(cell.label).color;
+  pen.fill();
+  pen.strokeStyle = "#ffffff";
+  pen.lineWidth = 1.5 / view.scale;
+  pen.stroke();
 }
 
 const corners = (c) => [[c.x0, c.y0], [c.x1, c.y0], [c.x1, c.y1], [c.x0, c.y1]];
@@ -157,7 +217,8 @@ const place = (event) => {
 };
 
 function at(px, py) {
-  const hits = cells().filter((c) => px >= c.x0 && px <= c.x1 && py >= c.y0 && py <= c.y1);
+  const more = (c) => Math.max(0, SMALL / view.scale - (c.x1 - c.x0)) / 2;
+  const hits = cells().filter((c) => px >= c.x0 - more(c) && px <= c.x1 + more(c) && py >= c.y0 - more(c) && py <= c.y1 + more(c));
   const away = (c) => Math.hypot((c.x0 + c.x1) / 2 - px, (c.y0 + c.y1) / 2 - py);
   return hits.sort((a, b) => away(a) - away(b))[0] ?? null;
 }
@@ -204,7 +265,7 @@ async function clicked(event) {
   byId("view").focus();
   if (!view.adding) { const cell = at(px, py); choose(cell?.id ?? null); return; }
   if (state.signed || !state.observer) { tell("refused"); return; }
-  if (px < 0 || py < 0 || px >= image.naturalWidth || py >= image.naturalHeight) return;
+  if (px < 0 || py < 0 || px >= view.width || py >= view.height) return;
   const body = { observer: state.observer, field: view.field, x: px, y: py, type: state.config.unidentified };
   const added = await change("POST", path("/cells"), body).catch((e) => tell("error", e));
   if (!added) return;

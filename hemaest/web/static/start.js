@@ -12,7 +12,8 @@ export function start() {
   const drop = byId("drop");
   byId("choose-files").onclick = () => byId("files").click();
   byId("choose-folder").onclick = () => byId("folder").click();
-  for (const id of ["files", "folder"]) {
+  byId("choose-slide").onclick = () => byId("slide").click();
+  for (const id of ["files", "folder", "slide"]) {
     byId(id).onchange = (event) => { upload([...event.target.files]); event.target.value = ""; };
   }
   drop.ondragover = (event) => { event.preventDefault(); drop.classList.add("over"); };
@@ -105,11 +106,18 @@ function draw() {
   progress.value = total - waiting;
 }
 
+function about(field) {
+  const kind = field.kind === "slide" ? [t("slide")] : [];
+  if (field.state === "done") kind.push(cellsOf(field.cells));
+  else if (field.state === "working" && field.tiles_done) kind.push(t("tiles_n", { n: field.tiles_done }));
+  return kind.join(", ");
+}
+
 function row(field) {
   return h("li", {},
     h("span", { class: "name" }, field.name),
     h("span", { class: `state ${field.state}` }, t(`state_${field.state}`)),
-    field.state === "done" && h("span", {}, cellsOf(field.cells)),
+    h("span", { class: "about" }, about(field)),
     field.state === "done" && h("button", { type: "button", "aria-label": `${t("open")} ${field.name}`,
       onclick: () => tell("open-field", field.id) }, t("open")),
     field.state === "failed" && h("button", { type: "button", "aria-label": `${t("retry")} ${field.name}`,
