@@ -98,6 +98,15 @@ def browser():
         found.close()
 
 
+def holds(page, expression, seconds=120):
+    """Wait for an expression; Playwright's own wait needs eval, which the page forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        if time.monotonic() > end:
+            raise TimeoutError(expression)
+        time.sleep(0.02)
+
+
 def write_fields(folder, n, side=640, n_cells=9):
     """Write n fields; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +208,7 @@ def gallery(work, small):
         for _ in range(2 if small else 5):
             page = new_page(WATCH)
             page.goto(f"{server.address}/#{session}/gallery")
-            page.wait_for_function("window.firstScreen")
+            holds(page, "window.firstScreen > 0")
             first.append(page.evaluate("window.firstCell"))
             screen.append(page.evaluate("window.firstScreen"))
             page.locator(".tile").first.click()
@@ -211,7 +220,7 @@ def gallery(work, small):
                 page.evaluate("window.effects.length = 0")
                 for key in keys:
                     page.keyboard.press(key)
-                page.wait_for_function(f"window.effects.length >= {len(keys)}")
+                holds(page, f"window.effects.length >= {len(keys)}")
                 kept += page.evaluate("window.effects")
             page.context.close()
     keys = [*moves, *labels]
