@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import typer
 
 from hemaest import clinical, web
@@ -21,14 +22,39 @@ def agree(reference: Path, test: Path, report: Path, n_cells: float | None, as_j
         )
     except (ValueError, OSError) as error:
         stop(str(error), WRONG_USAGE)
-    table = found.table
-    typer.echo(
-        table.reset_index().to_json(orient="records", indent=2)
-        if as_json
-        else format_table(table.reset_index())
-    )
+    if as_json:
+        typer.echo(found.table.to_json(orient="records", indent=2))
+    else:
+        typer.echo("\n\n".join(format_table(part) for part in _by_question(found.table)))
+        typer.echo("slope and intercept: Passing and Bablok; bias: test less reference, in points")
     found.to_html(report)
     say(f"\nReport: {report.resolve()}")
+
+
+def _by_question(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return two tables that fit a terminal of 80 characters: the lines, and the differences."""
+
+    def between(low: str, high: str) -> list[str]:
+        return [f"{a:.2f} to {b:.2f}" for a, b in zip(table[low], table[high], strict=True)]
+
+    kind, smears = table["type"], table["smears"]
+    lines = {
+        "type": kind,
+        "smears": smears,
+        "mean %": table["mean"].round(2),
+        "slope": table["slope"],
+        "95% interval": between("slope_low", "slope_high"),
+        "intercept": table["intercept"].round(2),
+    }
+    differences = {
+        "type": kind,
+        "bias": table["bias"].round(2),
+        "95% interval": between("bias_low", "bias_high"),
+        "95% of differences": between("limit_low", "limit_high"),
+    }
+    if table["within_chance"].notna().any():
+        differences["within chance"] = table["within_chance"]
+    return pd.DataFrame(lines), pd.DataFrame(differences)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
         Says which types are counted: percentages are per 100 counted cells, for types that are not
         counted too (in blood that of erythroblasts is NRBC per 100 WBC). None counts all types
         and takes labels of any kind.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the intervals.
     cv : int, default=5
         Folds of the cross-fitting.
@@ -111,7 +111,7 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": [HasMethods(["fit", "predict_proba"]), None],
         "taxonomy": [StrOptions({"blood", "marrow"}), CellTaxonomy, None],
-        "level": [Interval(Real, 0, 1, closed="neither")],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "cv": [Interval(Integral, 2, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -121,13 +121,13 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
         classifier: Any = None,
         *,
         taxonomy: Any = "blood",
-        level: float = 0.95,
+        confidence_level: float = 0.95,
         cv: int = 5,
         random_state: Any = 0,
     ) -> None:
         self.classifier = classifier
         self.taxonomy = taxonomy
-        self.level = level
+        self.confidence_level = confidence_level
         self.cv = cv
         self.random_state = random_state
 
@@ -283,22 +283,22 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
             Shares.of(draws[:, row].sum(1), leukocytes, bool(counted[row].all()), rng)
             for row in rows
         ]
-        found = [share.interval(self.level) for share in shares]
+        found = [share.interval(self.confidence_level) for share in shares]
         table[["percent", "low", "high"]] = 100 * np.array(found)
         self._say_unknown(table, smear, rows)
         n_counted = int(np.isin(smear.names, np.flatnonzero(counted)).sum())
         naive = [
-            wilson(n, n_counted, bool(counted[row].all()), self.level)
+            wilson(n, n_counted, bool(counted[row].all()), self.confidence_level)
             for n, row in zip(table["n"], rows, strict=True)
         ]
         table[["naive_percent", "naive_low", "naive_high"]] = 100 * np.array(naive)
         table.attrs = {"cells": len(smear.columns), "reviewed": int(smear.reviewed.sum())}
         nrbc = self._nucleated_red(draws, leukocytes, types, rng)
         if nrbc is not None:
-            per_100 = tuple(100 * value for value in nrbc.interval(self.level))
+            per_100 = tuple(100 * value for value in nrbc.interval(self.confidence_level))
             table.attrs["nrbc_per_100_wbc"] = per_100
         if wbc is not None:
-            add_absolute(table, shares, None if wbc_corrected else nrbc, wbc, self.level)
+            add_absolute(table, shares, None if wbc_corrected else nrbc, wbc, self.confidence_level)
         return table
 
     def _say_unknown(self, table: pd.DataFrame, smear: Smear, rows: list[list[int]]) -> None:

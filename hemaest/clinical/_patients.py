@@ -48,7 +48,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
         Quantiles of each embedding: a few strange cells move these, not the mean.
     classifier : classifier or None, default=None
         Last step of the first two; by default logistic regression on scaled columns.
-    level : float, default=0.9
+    confidence_level : float, default=0.9
         Probability with which a set of :meth:`predict_set` holds the true label.
     calibration_fraction : float, default=0.0
         Share of the patients to hold out for the sets; 0 gives no sets.
@@ -84,7 +84,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
         "pooling": [StrOptions({"statistics", "mean", "attention"})],
         "quantiles": ["array-like"],
         "classifier": [HasMethods(["fit", "predict_proba"]), None],
-        "level": [Interval(Real, 0, 1, closed="neither")],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "calibration_fraction": [Interval(Real, 0, 1, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -98,7 +98,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
         pooling: str = "statistics",
         quantiles: Sequence[float] = (0.1, 0.9),
         classifier: Any = None,
-        level: float = 0.9,
+        confidence_level: float = 0.9,
         calibration_fraction: float = 0.0,
         max_epochs: int = 60,
         random_state: Any = 0,
@@ -108,7 +108,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
         self.pooling = pooling
         self.quantiles = quantiles
         self.classifier = classifier
-        self.level = level
+        self.confidence_level = confidence_level
         self.calibration_fraction = calibration_fraction
         self.max_epochs = max_epochs
         self.random_state = random_state
@@ -160,7 +160,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
                 mine = y[held] == label
                 if mine.any():
                     self.thresholds_[k] = group_quantile(
-                        strange[mine, k], own[held][mine], self.level
+                        strange[mine, k], own[held][mine], self.confidence_level
                     )
         return self
 
@@ -263,9 +263,9 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
         Returns
         -------
         sets : bool array of shape (n_bags, n_classes)
-            In the order of ``classes_``; each holds the true label with probability ``level``, for
-            new patients like those of ``fit``. A label of which too few patients were held out is
-            in every set.
+            In the order of ``classes_``; each holds the true label with probability
+            ``confidence_level``, for new patients like those of ``fit``. A label of which too few
+            patients were held out is in every set.
         """
         probability = self.predict_proba(X)
         if self.thresholds_ is None:

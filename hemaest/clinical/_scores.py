@@ -137,7 +137,7 @@ def usual_accuracy(
     0.996
     """
     table = per_type(y_true, y_pred, taxonomy=taxonomy)
-    weight = table["usual percent"].to_numpy()
+    weight = table["usual_percent"].to_numpy()
     if not weight.sum() > 0:
         return float("nan")
     return float((weight * table["sensitivity"]).sum() / weight.sum())
@@ -149,7 +149,7 @@ def per_type(
     *,
     percent: Mapping[Any, float] | None = None,
     taxonomy: CellTaxonomy | None = None,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> pd.DataFrame:
     """Return sensitivity of each type, and what its name is worth at real prevalence.
 
@@ -164,7 +164,7 @@ def per_type(
         Prevalence of each type; by default the usual percentages of the taxonomy.
     taxonomy : CellTaxonomy, optional
         By default :meth:`CellTaxonomy.blood`.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the intervals (Wilson).
 
     Returns
@@ -199,9 +199,12 @@ def per_type(
         precision = np.diag(rate * sizes) / (rate * sizes).sum(1)
     table = pd.DataFrame({"type": types, "cells": sizes, "sensitivity": np.diag(rate)})
     right = np.rint(np.diag(rate) * sizes).astype(int)
-    ends = [wilson(int(r), int(n), level=level)[1:] for r, n in zip(right, sizes, strict=True)]
-    table[["sensitivity low", "sensitivity high"]] = ends
-    table["usual percent"] = usual.to_numpy(dtype=float)
+    ends = [
+        wilson(int(r), int(n), confidence_level=confidence_level)[1:]
+        for r, n in zip(right, sizes, strict=True)
+    ]
+    table[["sensitivity_low", "sensitivity_high"]] = ends
+    table["usual_percent"] = usual.to_numpy(dtype=float)
     table["precision"], table["usual precision"] = precision, worth
     return table
 

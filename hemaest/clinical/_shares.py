@@ -32,12 +32,14 @@ class Shares:
             draws = draws / np.maximum(1 - draws, 1e-9)
         return cls(members, counted, draws, inside)
 
-    def interval(self, level: float) -> tuple[float, float, float]:
+    def interval(self, confidence_level: float) -> tuple[float, float, float]:
         """Return the share and its equal-tailed ends, 0 or 1 where within half a cell of that."""
         n = self.counted.mean()
         if n < 0.5:
             return float("nan"), 0.0, 1.0
-        low, high = np.quantile(self.draws, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(
+            self.draws, [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
+        )
         low = 0.0 if low < 0.5 / n else low
         high = 1.0 if self.inside and high > 1 - 0.5 / n else high
         middle = (self.members / np.maximum(self.counted, 1)).mean()
@@ -45,12 +47,12 @@ class Shares:
 
 
 def add_absolute(
-    table: pd.DataFrame, rows: list[Shares], nrbc: Shares | None, wbc: Any, level: float
+    table: pd.DataFrame, rows: list[Shares], nrbc: Shares | None, wbc: Any, confidence_level: float
 ) -> None:
     """Add the columns of absolute counts; `nrbc` where `wbc` is to be corrected for it."""
     if not isinstance(wbc, Real) or isinstance(wbc, bool) or not 0 <= float(wbc) < np.inf:
         raise ValueError(f"wbc={wbc!r} must be a number of 0 or more, in 10^9/L.")
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
     true = np.full(len(rows[0].draws), float(wbc))
     if nrbc is not None:
         true = true / (1 + nrbc.draws)
@@ -63,7 +65,7 @@ def add_absolute(
     table["absolute_high"] = np.where(unknown, float(wbc), high)
 
 
-def wilson(number: int, total: int, counts: bool = True, level: float = 0.95) -> Any:
+def wilson(number: int, total: int, counts: bool = True, confidence_level: float = 0.95) -> Any:
     """Return a share with Wilson's interval; per counted cell where the type is not counted.
 
     Examples
@@ -73,7 +75,7 @@ def wilson(number: int, total: int, counts: bool = True, level: float = 0.95) ->
     """
     if total == 0:
         return float("nan"), float("nan"), float("nan")
-    z = norm.ppf(0.5 + level / 2)
+    z = norm.ppf(0.5 + confidence_level / 2)
     n = total if counts else total + number
     share = number / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)

@@ -190,10 +190,10 @@ def test_compare_methods_and_its_page(tmp_path):
     row = result.table.set_index("type").loc["monocyte"]
     assert row["bias"] == pytest.approx((test - reference)["monocyte"].mean())
     assert row["slope"] == passing_bablok(reference["monocyte"], test["monocyte"]).slope
-    assert 0.5 < row["within chance"] <= 1
+    assert 0.5 < row["within_chance"] <= 1
     assert result.decisions["at"].tolist() == [5.0, 20.0]
     assert result.flags["type"].tolist() == ["blast"]
-    spread = [t.table["limit high"] - t.table["limit low"] for t in (result.after, result)]
+    spread = [t.table["limit_high"] - t.table["limit_low"] for t in (result.after, result)]
     np.testing.assert_allclose(2 * spread[0], spread[1])
     html = result.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == html

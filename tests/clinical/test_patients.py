@@ -57,7 +57,7 @@ def test_sets_hold_the_true_label():
     held = []
     for seed in range(12):
         bags, y = patients(80, seed=seed, strange=0.06)
-        model = PatientClassifier(calibration_fraction=0.4, level=0.8, random_state=seed)
+        model = PatientClassifier(calibration_fraction=0.4, confidence_level=0.8, random_state=seed)
         new, truth = patients(60, seed=100 + seed, strange=0.06)
         sets = model.fit(bags, y).predict_set(new)
         held.append(sets[np.arange(60), np.searchsorted(model.classes_, truth)].mean())

@@ -60,7 +60,7 @@ def test_real_prevalence_is_what_a_real_smear_shows():
             np.mean(true[called] == name), abs=0.02
         )
         assert table.loc[name, "sensitivity"] == np.mean(named[true == name] == name)
-    assert (table["sensitivity low"] <= table["sensitivity"]).all()
+    assert (table["sensitivity_low"] <= table["sensitivity"]).all()
     with pytest.raises(ValueError, match="no number for"):
         per_type(true, named, percent={"blast": 1})
 

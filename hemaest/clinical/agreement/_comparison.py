@@ -170,14 +170,14 @@ class Agreement:
 
     def _write(self, page: Report) -> None:
         page.table(
-            self.table.drop(columns=["deming slope", "deming intercept"]),
+            self.table.drop(columns=["deming_slope", "deming_intercept"]),
             "Slope and intercept by Passing and Bablok; bias is test less reference, in points. "
             "'within chance' is the share of smears whose test lies within Ruemke's limits of the "
             "reference count.",
             title="Type by type",
             intervals=[
-                ("slope", "slope low", "slope high"),
-                ("bias", "bias low", "bias high"),
+                ("slope", "slope_low", "slope_high"),
+                ("bias", "bias_low", "bias_high"),
             ],
             digits=2,
         )
@@ -211,7 +211,7 @@ def compare_methods(
     decisions: Mapping[str, Sequence[float]] | None = None,
     cuts: Mapping[str, float] | None = None,
     error_ratio: float = 1.0,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     n_draws: int = 1999,
     random_state: Any = 0,
 ) -> Agreement:
@@ -233,7 +233,7 @@ def compare_methods(
         "immature granulocyte", where they are columns.
     error_ratio : float, default=1.0
         For Deming's line, see :func:`deming`.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of all intervals.
     n_draws : int, default=1999
         Number of bootstrap draws of smears.
@@ -250,7 +250,7 @@ def compare_methods(
     --------
     >>> reference = pd.DataFrame({"a": [10.0, 20, 30, 40], "b": [90.0, 80, 70, 60]})
     >>> result = compare_methods(reference, reference, n_cells=100, n_draws=50)
-    >>> result.table[["type", "slope", "within chance"]].values.tolist()
+    >>> result.table[["type", "slope", "within_chance"]].values.tolist()
     [['a', 1.0, 1.0], ['b', 1.0, 1.0]]
     """
     reference, test = _aligned(reference, test)
@@ -261,28 +261,32 @@ def compare_methods(
     rows, at_points, lines = [], [], {}
     for kind in reference.columns:
         x, y = paired(reference[kind], test[kind])
-        options = {"level": level, "n_draws": n_draws, "random_state": random_state}
+        options = {
+            "confidence_level": confidence_level,
+            "n_draws": n_draws,
+            "random_state": random_state,
+        }
         line = passing_bablok(x, y, **options)
-        other = deming(x, y, error_ratio=error_ratio, level=level, n_draws=0)
+        other = deming(x, y, error_ratio=error_ratio, confidence_level=confidence_level, n_draws=0)
         lines[kind] = line
-        difference = bland_altman(x, y, level=level)
+        difference = bland_altman(x, y, confidence_level=confidence_level)
         rows.append(
             {
                 "type": kind,
                 "smears": len(x),
                 "mean": float(x.mean()) if len(x) else float("nan"),
                 "slope": line.slope,
-                "slope low": line.slope_low,
-                "slope high": line.slope_high,
+                "slope_low": line.slope_low,
+                "slope_high": line.slope_high,
                 "intercept": line.intercept,
                 "bias": difference.bias,
-                "bias low": difference.bias_low,
-                "bias high": difference.bias_high,
-                "limit low": difference.low,
-                "limit high": difference.high,
-                "deming slope": other.slope,
-                "deming intercept": other.intercept,
-                "within chance": _within_chance(x, y, n_cells, level),
+                "bias_low": difference.bias_low,
+                "bias_high": difference.bias_high,
+                "limit_low": difference.low,
+                "limit_high": difference.high,
+                "deming_slope": other.slope,
+                "deming_intercept": other.intercept,
+                "within_chance": _within_chance(x, y, n_cells, confidence_level),
             }
         )
         if kind in wanted:
@@ -290,7 +294,11 @@ def compare_methods(
             table.insert(0, "type", kind)
             at_points.append(table)
     found = pd.concat(at_points, ignore_index=True) if at_points else pd.DataFrame()
-    flagged = flags(reference, test, chosen, level=level) if chosen else pd.DataFrame()
+    flagged = (
+        flags(reference, test, chosen, confidence_level=confidence_level)
+        if chosen
+        else pd.DataFrame()
+    )
     reviewed = None
     if after is not None:
         reviewed = compare_methods(
@@ -300,17 +308,17 @@ def compare_methods(
             decisions=wanted,
             cuts=chosen,
             error_ratio=error_ratio,
-            level=level,
+            confidence_level=confidence_level,
             n_draws=n_draws,
             random_state=random_state,
         )
     return Agreement(reference, test, pd.DataFrame(rows), found, flagged, lines, n_cells, reviewed)
 
 
-def _within_chance(x: Any, y: Any, n_cells: float | None, level: float) -> float:
+def _within_chance(x: Any, y: Any, n_cells: float | None, confidence_level: float) -> float:
     if n_cells is None or not len(x):
         return float("nan")
-    low, high = reference_limits(x.clip(0, 100), n_cells, level=level).T
+    low, high = reference_limits(x.clip(0, 100), n_cells, confidence_level=confidence_level).T
     return float(((low <= y) & (y <= high)).mean())
 
 

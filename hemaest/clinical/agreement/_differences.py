@@ -20,7 +20,9 @@ Array = NDArray[np.float64]
 NAN = float("nan")
 
 
-def reference_limits(percent: ArrayLike, n_cells: ArrayLike, *, level: float = 0.95) -> Array:
+def reference_limits(
+    percent: ArrayLike, n_cells: ArrayLike, *, confidence_level: float = 0.95
+) -> Array:
     """Return between which percentages the truth lies when so many cells were counted.
 
     Ruemke's limits: the exact binomial interval (Clopper and Pearson) of a percentage of `n_cells`.
@@ -32,7 +34,7 @@ def reference_limits(percent: ArrayLike, n_cells: ArrayLike, *, level: float = 0
         Percentages, 0 to 100.
     n_cells : array-like
         Cells counted.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the limits.
 
     Returns
@@ -50,7 +52,7 @@ def reference_limits(percent: ArrayLike, n_cells: ArrayLike, *, level: float = 0
     share, n = np.broadcast_arrays(np.asarray(percent, float) / 100, np.asarray(n_cells, float))
     if (n <= 0).any() or ((share < 0) | (share > 1)).any():
         raise ValueError("percent must lie between 0 and 100, and n_cells above 0.")
-    number, tail = share * n, (1 - level) / 2
+    number, tail = share * n, (1 - confidence_level) / 2
     with np.errstate(invalid="ignore"):
         low = np.where(number > 0, stats.beta.ppf(tail, number, n - number + 1), 0.0)
         high = np.where(number < n, stats.beta.isf(tail, number + 1, n - number), 1.0)
@@ -80,7 +82,7 @@ class BlandAltman:
 
 
 def bland_altman(
-    reference: ArrayLike, test: ArrayLike, *, level: float = 0.95, spread: float = 0.95
+    reference: ArrayLike, test: ArrayLike, *, confidence_level: float = 0.95, spread: float = 0.95
 ) -> BlandAltman:
     """Return bias and limits of agreement of two methods (Bland and Altman 1986).
 
@@ -88,7 +90,7 @@ def bland_altman(
     ----------
     reference, test : array-like of shape (n,)
         Results of the two methods for the same samples; NaN leaves a sample out.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the intervals.
     spread : float, default=0.95
         Share of the differences that the limits are to hold.
@@ -110,7 +112,7 @@ def bland_altman(
         return BlandAltman(NAN, NAN, NAN, NAN, NAN, (NAN, NAN), NAN, (NAN, NAN), n)
     difference = y - x
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
-    z, t = stats.norm.ppf(0.5 + spread / 2), stats.t.ppf(0.5 + level / 2, n - 1)
+    z, t = stats.norm.ppf(0.5 + spread / 2), stats.t.ppf(0.5 + confidence_level / 2, n - 1)
     of_mean = t * sd / np.sqrt(n)
     of_limit = t * sd * np.sqrt(1 / n + z**2 / (2 * (n - 1)))
     low, high = bias - z * sd, bias + z * sd
@@ -133,7 +135,7 @@ def cohen_kappa(
     *,
     weights: str | None = None,
     groups: ArrayLike | None = None,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     n_draws: int = 1999,
     random_state: Any = 0,
 ) -> tuple[float, float, float]:
@@ -147,7 +149,7 @@ def cohen_kappa(
         For ordered names: near ones count as nearly right.
     groups : array-like of shape (n,), optional
         Smears: drawn whole.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the interval.
     n_draws : int, default=1999
         Number of bootstrap draws.
@@ -182,7 +184,7 @@ def cohen_kappa(
     rng = np.random.default_rng(seed_of(random_state))
     drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws)
     found = _kappas((drawn @ tables.reshape(n_groups, -1)).reshape(-1, k, k).astype(float), weights)
-    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(found, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
     return kappa, float(low), float(high)
 
 
@@ -202,7 +204,7 @@ def flags(
     test: pd.DataFrame,
     cuts: Mapping[str, float],
     *,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> pd.DataFrame:
     """Return how well smears are flagged: sensitivity and specificity at decision points.
 
@@ -212,7 +214,7 @@ def flags(
         Percentages, one row a smear, one column a type.
     cuts : mapping of str to float
         Percentage of a type from which on a smear is flagged: ``{"blast": 1.0}``.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the intervals (Wilson).
 
     Returns
@@ -240,7 +242,7 @@ def flags(
             ("sensitivity", ill & found, ill),
             ("specificity", ~ill & ~found, ~ill),
         ):
-            share = wilson(int(right.sum()), int(of.sum()), level=level)
+            share = wilson(int(right.sum()), int(of.sum()), confidence_level=confidence_level)
             row |= dict(zip((word, f"{word}_low", f"{word}_high"), share, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)

@@ -88,7 +88,7 @@ class MethodComparisonDisplay:
             ax.plot(grid, self.line.predict(grid), color=ORANGE, lw=2, label=self._words())
             if len(self.line.draws):
                 lines = self.line.draws[:, :1] * grid + self.line.draws[:, 1:]
-                tail = (1 - self.line.level) / 2
+                tail = (1 - self.line.confidence_level) / 2
                 ends = np.quantile(lines, [tail, 1 - tail], axis=0)
                 ax.fill_between(grid, *ends, color=ORANGE, alpha=0.2, lw=0)
         ax.plot(self.reference, self.test, "o", ms=5, mfc="none", mec=BLUE, mew=1.2, clip_on=False)

@@ -42,7 +42,7 @@ class Line:
     intercept_low: float
     intercept_high: float
     n: int
-    level: float
+    confidence_level: float
     linearity_p: float = NAN
     draws: Array = field(default_factory=lambda: np.empty((0, 2)), repr=False, compare=False)
 
@@ -75,7 +75,7 @@ class Line:
         """
         rows = []
         for point in points:
-            low, high = _limits(self.draws @ [point, 1.0] - point, self.level)
+            low, high = _limits(self.draws @ [point, 1.0] - point, self.confidence_level)
             bias = float(self.predict(point)) - point
             rows.append({"at": point, "bias": bias, "low": low, "high": high})
         return pd.DataFrame(rows, columns=["at", "bias", "low", "high"])
@@ -85,7 +85,7 @@ def passing_bablok(
     reference: ArrayLike,
     test: ArrayLike,
     *,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     interval: str = "bootstrap",
     n_draws: int = 1999,
     random_state: Any = 0,
@@ -99,7 +99,7 @@ def passing_bablok(
     ----------
     reference, test : array-like of shape (n,)
         Results of the two methods for the same samples; NaN leaves a sample out.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the intervals.
     interval : {"bootstrap", "analytic"}, default="bootstrap"
         Percentiles over draws of samples, or the ranks of the original paper.
@@ -124,18 +124,20 @@ def passing_bablok(
     _check_interval(interval, ("bootstrap", "analytic"))
     x, y = paired(reference, test)
     if not _enough(x, y):
-        return _no_line("Passing-Bablok", len(x), level)
+        return _no_line("Passing-Bablok", len(x), confidence_level)
     slopes = _slope_table(x, y)
     upper = np.triu_indices(len(x), 1)
     slope, ordered, shift = _shifted_median(slopes[upper])
     if not np.isfinite(slope):
-        return _no_line("Passing-Bablok", len(x), level)
+        return _no_line("Passing-Bablok", len(x), confidence_level)
     intercept = float(np.median(y - slope * x))
     p = _linearity(x, y, slope, intercept)
     if interval == "analytic":
-        low, high = _rank_limits(ordered, shift, len(x), level)
+        low, high = _rank_limits(ordered, shift, len(x), confidence_level)
         ends = float(np.median(y - high * x)), float(np.median(y - low * x))
-        return Line("Passing-Bablok", slope, low, high, intercept, *ends, len(x), level, p)
+        return Line(
+            "Passing-Bablok", slope, low, high, intercept, *ends, len(x), confidence_level, p
+        )
 
     def one(index: NDArray[np.intp]) -> tuple[float, float]:
         # a sample drawn twice makes a pair without slope
@@ -144,7 +146,7 @@ def passing_bablok(
         return b, float(np.median(y[index] - b * x[index])) if np.isfinite(b) else NAN
 
     draws = _bootstrap(one, len(x), n_draws, random_state)
-    return _line("Passing-Bablok", slope, intercept, draws, len(x), level, p)
+    return _line("Passing-Bablok", slope, intercept, draws, len(x), confidence_level, p)
 
 
 def deming(
@@ -152,7 +154,7 @@ def deming(
     test: ArrayLike,
     *,
     error_ratio: float = 1.0,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     n_draws: int = 1999,
     random_state: Any = 0,
 ) -> Line:
@@ -165,7 +167,7 @@ def deming(
     error_ratio : float, default=1.0
         Variance of the test's errors by that of the reference's: for percentages of n and m cells
         counted, n / m.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Level of the bootstrap intervals.
     n_draws : int, default=1999
         Number of bootstrap draws.
@@ -187,14 +189,14 @@ def deming(
         raise ValueError(f"error_ratio={error_ratio!r} must be above 0.")
     x, y = paired(reference, test)
     if not _enough(x, y):
-        return _no_line("Deming", len(x), level)
+        return _no_line("Deming", len(x), confidence_level)
 
     def one(index: NDArray[np.intp]) -> tuple[float, float]:
         return _deming(x[index], y[index], error_ratio)
 
     slope, intercept = one(np.arange(len(x)))
     draws = _bootstrap(one, len(x), n_draws, random_state)
-    return _line("Deming", slope, intercept, draws, len(x), level, NAN)
+    return _line("Deming", slope, intercept, draws, len(x), confidence_level, NAN)
 
 
 def paired(reference: ArrayLike, test: ArrayLike) -> tuple[Array, Array]:
@@ -241,8 +243,10 @@ def _shifted_median(slopes: Array) -> tuple[float, Array, int]:
     return float(sum(middle) / 2), ordered, shift
 
 
-def _rank_limits(ordered: Array, shift: int, n: int, level: float) -> tuple[float, float]:
-    z = stats.norm.ppf(0.5 + level / 2)
+def _rank_limits(
+    ordered: Array, shift: int, n: int, confidence_level: float
+) -> tuple[float, float]:
+    z = stats.norm.ppf(0.5 + confidence_level / 2)
     spread = z * np.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     first = int(np.round((len(ordered) - spread) / 2))
     last = len(ordered) - first + 1
@@ -281,19 +285,27 @@ def _bootstrap(
     return draws[np.isfinite(draws).all(1)]
 
 
-def _no_line(method: str, n: int, level: float) -> Line:
-    return _line(method, NAN, NAN, np.empty((0, 2)), n, level, NAN)
+def _no_line(method: str, n: int, confidence_level: float) -> Line:
+    return _line(method, NAN, NAN, np.empty((0, 2)), n, confidence_level, NAN)
 
 
 def _line(
-    method: str, slope: float, intercept: float, draws: Array, n: int, level: float, p: float
+    method: str,
+    slope: float,
+    intercept: float,
+    draws: Array,
+    n: int,
+    confidence_level: float,
+    p: float,
 ) -> Line:
-    ends = [*_limits(draws[:, 0], level), *_limits(draws[:, 1], level)]
-    return Line(method, slope, ends[0], ends[1], intercept, ends[2], ends[3], n, level, p, draws)
+    ends = [*_limits(draws[:, 0], confidence_level), *_limits(draws[:, 1], confidence_level)]
+    return Line(
+        method, slope, ends[0], ends[1], intercept, ends[2], ends[3], n, confidence_level, p, draws
+    )
 
 
-def _limits(draws: Array, level: float) -> tuple[float, float]:
+def _limits(draws: Array, confidence_level: float) -> tuple[float, float]:
     if len(draws) < 20:
         return NAN, NAN
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(draws, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
     return float(low), float(high)
