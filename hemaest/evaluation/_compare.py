@@ -8,7 +8,8 @@ such as the label-free segmentation, are applied once to all images instead of o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
@@ -18,7 +19,6 @@ import joblib
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
@@ -260,25 +260,29 @@ def _run(
     # what shares steps last: other processes are busy while this one computes them
     keys = sorted(work.keys(), key=lambda key: work.shares_steps(key[1]))
 
-    def pieces() -> Iterator[Any]:
-        for key in keys:
-            task, X = work.task(*key)
-            images = None if X is work.X else work.X
-            yield delayed(run_fold)(task, X, work.y, work.design.groups, images)
+    def piece(key: tuple[float, str, int]) -> Any:
+        task, X = work.task(*key)
+        images = None if X is work.X else work.X
+        return delayed(run_fold)(task, X, work.y, work.design.groups, images)
 
-    done = Parallel(n_jobs=n_jobs, return_as="generator")(pieces())
+    title, done = f"comparing {len(names)} recipes", list[FoldResult]()
+    try:
+        found = Parallel(n_jobs=n_jobs, return_as="generator")(map(piece, keys))
+        done.extend(track(found, title, total=len(keys), show=verbose))
+    except BrokenProcessPool:
+        warnings.warn(
+            "A process that fitted a fold was ended from outside, mostly because memory ran out. "
+            "The other folds are fitted one after the other. To do so from the start, give "
+            "n_jobs=1, or --jobs 1 on the command line.",
+            stacklevel=3,
+        )
+        left = Parallel(n_jobs=1, return_as="generator")(map(piece, keys[len(done) :]))
+        done.extend(track(left, title, total=len(keys) - len(done), show=verbose))
     results: dict[float, dict[str, list[FoldResult]]] = {
         share: {name: [] for name in names} for share in work.shares
     }
-    shown = track(done, f"comparing {len(names)} recipes", total=len(keys), show=verbose)
-    try:
-        for (share, name, _), result in zip(keys, shown, strict=True):
-            results[share][name].append(result)
-    except TerminatedWorkerError as error:
-        raise RuntimeError(
-            "A process that fitted a fold was ended from outside, mostly because memory ran out. "
-            "Use fewer processes: a smaller n_jobs, --jobs 1 on the command line."
-        ) from error
+    for (share, name, _), result in zip(keys, done, strict=True):
+        results[share][name].append(result)
     return results
 
 

@@ -3,11 +3,14 @@
 import itertools
 import pickle
 import signal
+import sys
 
 import joblib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from sklearn import metrics as reference
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.dummy import DummyClassifier
@@ -309,6 +312,21 @@ def test_a_recipe_scores_as_by_hand_whatever_is_shared(recipe):
     for (train, test), fold in zip(found.design.folds, found.results["r"], strict=True):
         by_hand = clone(model).fit(X[train], y[train], groups=groups[train])
         np.testing.assert_array_equal(by_hand.predict_proba(X[test]), fold.probability)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no program that ends at once")
+def test_processes_change_no_score_and_may_die(cells, monkeypatch):
+    X, y, groups = cells
+    recipes = {"chance": DummyClassifier()}
+    alone = compare(recipes, X, y, groups, cv=3).predictions
+    beside = compare(recipes, X, y, groups, cv=3, n_jobs=2).predictions
+    pd.testing.assert_frame_equal(alone, beside)
+    get_reusable_executor().shutdown(wait=True)
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # workers that die when they are started
+    with pytest.warns(UserWarning, match="was ended from outside"):
+        left = compare(recipes, X, y, groups, cv=3, n_jobs=2).predictions
+    get_reusable_executor().shutdown(wait=True)
+    pd.testing.assert_frame_equal(alone, left)
 
 
 def test_a_recipe_is_never_compared_with_itself(cells):
