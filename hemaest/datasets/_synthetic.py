@@ -8,8 +8,6 @@ from sklearn.utils import Bunch
 
 from hemaest._seeds import seed_of
 
-from ._draw import draw_batch
-from ._plan import plan_cells
 from ._recipes import load_recipes
 
 __all__ = ["iter_cells", "make_cells"]
@@ -189,6 +187,9 @@ field, neighbors, lab_effect, patient_effect, confound, n_jobs, random_state
     low, high = widths
     check_numbers(field=(low, float, 5, 500))
     check_numbers(field=(high, float, low, 500))
+    from ._draw import draw_batch  # these two load numba
+    from ._plan import plan_cells
+
     plan = plan_cells(
         seed_of(random_state), n_samples, classes, class_weights, n_labs, n_patients, stain,
         near_duplicates, label_noise, lab_effect, patient_effect, confound,

@@ -75,13 +75,15 @@ QUICK: dict[str, dict] = {
 
 
 def public_names():
-    """Yield (module, name, object) of everything that a subpackage lists in ``__all__``."""
+    """Yield (module, name, object) of each class and function in a subpackage's ``__all__``."""
     for info in pkgutil.iter_modules(hemaest.__path__, "hemaest."):
         if info.name.split(".")[-1].startswith("_"):
             continue
         module = importlib.import_module(info.name)
         for name in getattr(module, "__all__", ()):
-            yield info.name, name, getattr(module, name)
+            item = getattr(module, name)
+            if not inspect.ismodule(item):  # those are listed to be loaded when they are used
+                yield info.name, name, item
 
 
 def estimator_classes():
