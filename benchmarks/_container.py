@@ -21,7 +21,7 @@ mount --bind "$here" "$here" && mount -o remount,bind,ro / || exit 99
 cd "$here" || exit 99
 exec env -i PATH="$PATH" LANG=C.UTF-8 PYTHONPATH="$ROOT" "$@"
 """
-PORT = "8765"
+PORT, TOKEN = "8765", "a-word-of-some-length"
 
 
 def inside(here: Path) -> list[str]:
@@ -100,13 +100,15 @@ def run_readme(work: Path, command: list[str], small: bool) -> list[dict[str, An
 def _served(command: list[str]) -> dict[str, Any]:
     """Start the page, fetch it, stop it."""
     process = subprocess.Popen(
-        [*command, "--port", PORT, "--no-browser", "--token", "word"],
+        [*command, "--port", PORT, "--no-browser", "--token", TOKEN],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=settings(),
     )  # fmt: skip
     status, end = "no answer", time.monotonic() + 300
     while process.poll() is None and time.monotonic() < end and status == "no answer":
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/?token=word", timeout=20) as page:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{PORT}/?token={TOKEN}", timeout=20
+            ) as page:
                 status = f"page {page.status}"
         except OSError:
             time.sleep(0.5)
