@@ -24,7 +24,8 @@ from sklearn.base import BaseEstimator, clone
 
 from hemaest._progress import track
 from hemaest._seeds import seed_of
-from hemaest.evaluation._comparison import Comparison, Design
+from hemaest.evaluation._comparison import Comparison
+from hemaest.evaluation._design import Design, group_codes, make_folds
 from hemaest.evaluation._folds import (
     FoldResult,
     SharedSteps,
@@ -34,25 +35,13 @@ from hemaest.evaluation._folds import (
     run_fold,
     shrunk,
 )
-from hemaest.groups import (
-    GroupedFolds,
-    Split,
-    check_groups,
-    check_labels,
-    near_duplicate_groups,
-)
+from hemaest.groups import check_labels, near_duplicate_groups
 from hemaest.images import check_images
 from hemaest.recipes import get_recipe, make_recipe
 
 CONTROL = "color-logistic"
 SHARES = (0.5, 0.25)
 CALIBRATIONS = ("temperature", "isotonic", "sigmoid")
-# the words of the loaders, in words of the report
-UNITS: dict[str | None, str | None] = {
-    "none": None,
-    "near-duplicate": "near-duplicate cluster",
-    "file name": "group read from the file name",
-}
 ALL_RECIPES_TAKE = frozenset({"device", "memory", "n_jobs", "random_state"})
 
 
@@ -155,9 +144,9 @@ def compare(
     classes, true = np.unique(y, return_inverse=True)
     seed = seed_of(random_state) if not isinstance(random_state, int) else random_state
     names = None if groups is None or isinstance(groups, str) else np.asarray(groups).astype(str)
-    groups, unit = _groups(groups, group_source, X)
+    groups, unit = group_codes(groups, group_source, X)
     estimators, grids = _recipes(recipes, control, recipe_params or {}, search, seed)
-    folds, validation, protocol = _folds(cv, n_repeats, seed, X, y, groups)
+    folds, validation, protocol = make_folds(cv, n_repeats, seed, X, y, groups)
     design = Design(
         folds=folds,
         validation=validation,
@@ -300,21 +289,6 @@ def _check_options(n_repeats: Any, calibrate: Any, confidence_level: Any, metric
         raise TypeError("metrics must map names to functions of true and predicted labels.")
 
 
-def _groups(groups: Any, source: str | None, X: Any) -> tuple[NDArray[np.intp] | None, str]:
-    """Return the group codes and what a group is."""
-    if isinstance(groups, str):
-        if groups != "image":
-            raise ValueError(f"groups={groups!r}: give one group for each image, 'image' or None.")
-        return None, "image"
-    if groups is not None:
-        codes = np.asarray(check_groups(groups, len(X)))
-        source = UNITS.get(source, source)
-        if source is None and len(np.unique(codes)) == len(X):
-            return None, "image"
-        return codes, source or "group"
-    return check_groups(near_duplicate_groups(X), len(X)), "near-duplicate cluster"
-
-
 def _recipes(
     recipes: Any, control: bool, params: Mapping[str, Any], search: Any, seed: int
 ) -> tuple[dict[str, BaseEstimator], dict[str, Any]]:
@@ -351,44 +325,6 @@ def _recipes(
     if unknown := set(grids) - set(made):
         raise ValueError(f"search names {sorted(unknown)}, but the recipes are {list(made)}.")
     return made, grids
-
-
-def _folds(
-    cv: Any, n_repeats: int, seed: int, X: Any, y: Any, groups: Any
-) -> tuple[list[tuple[Any, Any]], Any, str]:
-    """Return (train, test) pairs, a validation part, and the protocol in words."""
-    if isinstance(cv, Split):
-        sizes = " / ".join(str(len(part)) for part in cv)
-        words = "train / validation / test" if len(cv) == 3 else "train / test"
-        _refuse_split_groups(cv.folds(), groups)
-        if len(cv) == 3:
-            _refuse_split_groups([(cv.validation, cv.test)], groups)
-        return cv.folds(), cv.validation, f"one split into {words} of {sizes} images"
-    if isinstance(cv, Integral):
-        folds = list(
-            GroupedFolds(int(cv), n_repeats=n_repeats, random_state=seed).split(X, y, groups)
-        )
-        times = f", repeated {n_repeats} times" if n_repeats > 1 else ""
-        return folds, None, f"{cv} stratified folds{times}"
-    with warnings.catch_warnings():  # a splitter that ignores groups is refused below, by its folds
-        warnings.filterwarnings("ignore", message="The groups parameter is ignored")
-        folds = list(cv.split(X, y, groups)) if hasattr(cv, "split") else [tuple(f) for f in cv]
-    _refuse_split_groups(folds, groups)
-    return folds, None, f"{len(folds)} folds of {type(cv).__name__}"
-
-
-def _refuse_split_groups(folds: list[tuple[Any, Any]], groups: Any) -> None:
-    for number, (train, test) in enumerate(folds):
-        if len(np.intersect1d(train, test)):
-            raise ValueError(f"fold {number} of cv has images in training and in test at once.")
-        if groups is not None:
-            both = np.intersect1d(groups[train], groups[test])
-            if len(both):
-                raise ValueError(
-                    f"fold {number} of cv has {len(both)} group(s) both in training and in test. "
-                    "Use a number of folds, hemaest.evaluation.split with the same groups, or a "
-                    "splitter that respects groups; groups='image' if images are truly unrelated."
-                )
 
 
 def _covariates(table: Any, n: int) -> pd.DataFrame | None:

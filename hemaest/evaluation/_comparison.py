@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,59 +16,12 @@ from hemaest._tables import format_table
 from hemaest.evaluation import _figures as figures, _residuals, _scores as scores
 from hemaest.evaluation._claim import ClaimCard, claim_card
 from hemaest.evaluation._comparison_report import comparison_report
+from hemaest.evaluation._design import Design
 from hemaest.evaluation._folds import FoldResult
 from hemaest.evaluation._scores import GroupedBootstrap
 from hemaest.evaluation._significance import pairwise_tests
 
 SCORE = "balanced_accuracy"
-# units that keep copies together and say nothing about patients
-NO_PATIENT = ("near-duplicate cluster", "photograph")
-PLURALS = {"group read from the file name": "groups read from the file names"}
-
-
-@dataclass(frozen=True)
-class Design:
-    """How the comparison was made.
-
-    Attributes
-    ----------
-    folds : list of (train, test)
-        Positions of the images.
-    validation : int array or None
-        Positions that chose parameters, with a split into three parts.
-    protocol, unit : str
-        In words: how the images were split, and what stays together.
-    groups : int array or None
-        Group code of each image; None where each image is on its own.
-    seed, confidence_level, data_hash : int, float, str
-        Of the call, and of the images.
-    """
-
-    folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
-    validation: NDArray[np.intp] | None
-    protocol: str
-    unit: str
-    groups: NDArray[np.intp] | None
-    seed: int
-    confidence_level: float
-    data_hash: str
-    searched: list[str] = field(default_factory=list)
-    control: str | None = None
-    positive: list[int] = field(default_factory=list)
-    estimators: dict[str, Any] = field(default_factory=dict)
-    covariates: pd.DataFrame | None = None
-    group_names: NDArray[Any] | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def knows_patients(self) -> bool:
-        """Whether the unit can stand for patients or smears."""
-        return self.unit not in (*NO_PATIENT, "image")
-
-    @property
-    def units(self) -> str:
-        """The unit in the plural."""
-        return PLURALS.get(self.unit, f"{self.unit}s")
 
 
 class OutOfFold(NamedTuple):
@@ -129,27 +81,12 @@ class Comparison:
 
     def summary(self) -> str:
         """Say in one line how the data were split."""
-        d = self.design
-        n = len(self.tested)
-        units = n if d.groups is None else len(np.unique(d.groups[self.tested]))
-        if d.unit == "near-duplicate cluster" and units == n:
-            split = (
-                f"Split by image: {n} images tested, no two of them near-duplicates (no patient is "
-                "known, so images of one patient may lie on both sides)"
-            )
-        else:
-            split = f"Split by {d.unit}: {units} {d.unit if units == 1 else d.units}, "
-            split += f"{n} images tested"
-            if d.unit == "image":
-                split += " (nothing keeps images of one patient together: scores may be inflated)"
-            elif not d.knows_patients:
-                split += " (no patient is known, so images of one patient may lie on both sides)"
-        return f"{split}; {d.protocol}; seed {d.seed}."
+        return self.design.summary()
 
     @cached_property
     def tested(self) -> NDArray[np.intp]:
         """Positions of the images that were tested, in order."""
-        return np.unique(np.concatenate([test for _, test in self.design.folds]))
+        return self.design.tested
 
     @cached_property
     def draws(self) -> GroupedBootstrap:
