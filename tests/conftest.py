@@ -1,6 +1,10 @@
 """Fixtures that many tests share: small synthetic images in every form that hemaest takes."""
 
+import os
 import signal
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each process of `pytest -n`
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -19,7 +19,7 @@ FITTED = [n for n in NAMES if n not in SAMPLERS]
 
 
 def data_for(estimator, cells, mapped_cells):
-    """Return X, y in the form that an estimator needs: with a cell map where it asks for one."""
+    """Return X, y in the form that an estimator needs: with a cell map where it needs one."""
     X, y, _ = mapped_cells if estimator._channels == "map" else cells
     return X[:12], y[:12]
 

@@ -1,4 +1,4 @@
-"""Splits tear no group and balance the classes; file names are read as their makers wrote them."""
+"""Splits keep groups together and balance classes; file names are read as they were written."""
 
 import itertools
 

@@ -23,33 +23,33 @@ from hemaest.images import (
 
 
 @pytest.fixture
-def picture(rng):
+def image(rng):
     return rng.integers(0, 256, (12, 9, 3)).astype(np.uint8)
 
 
 # the gate
 
 
-def test_dense_input_passes_through_untouched(picture):
-    X = np.stack([picture, picture])
+def test_dense_input_passes_through_untouched(image):
+    X = np.stack([image, image])
     assert check_images(X) is X
 
 
-def test_lists_become_object_arrays_even_when_sizes_match(picture):
-    X = check_images([picture, picture])
+def test_lists_become_object_arrays_even_when_sizes_match(image):
+    X = check_images([image, image])
     assert X.dtype == object and X.shape == (2,)
-    assert X[0] is picture
+    assert X[0] is image
 
 
-def test_paths_become_references(tmp_path, picture):
-    Image.fromarray(picture).save(tmp_path / "a.png")
+def test_paths_become_references(tmp_path, image):
+    Image.fromarray(image).save(tmp_path / "a.png")
     X = check_images([str(tmp_path / "a.png"), tmp_path / "a.png"])
     assert X[0] == X[1] == ImageRef(tmp_path / "a.png")
 
 
-def test_paths_become_references_in_whatever_holds_them(tmp_path, picture):
+def test_paths_become_references_in_whatever_holds_them(tmp_path, image):
     path = tmp_path / "a.png"
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
     expected = [ImageRef(path)] * 2
     for paths in ([str(path)] * 2, [path] * 2, [str(path), ImageRef(path)]):
         given = to_object_array(paths)
@@ -78,9 +78,9 @@ def test_paths_become_references_in_whatever_holds_them(tmp_path, picture):
         (lambda x: x[:0], r"no image"),
     ],
 )
-def test_dense_input_that_is_no_picture(picture, change, message):
+def test_dense_input_that_is_no_picture(image, change, message):
     with pytest.raises(ValueError, match=message):
-        check_images(change(np.stack([picture, picture])))
+        check_images(change(np.stack([image, image])))
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_dense_input_that_is_no_picture(picture, change, message):
         (np.zeros((4, 4, 4), np.uint8), r"image 0 has 3 channels and image 1 has 4"),
     ],
 )
-def test_a_bad_item_is_named(picture, item, message):
+def test_a_bad_item_is_named(image, item, message):
     with pytest.raises(ValueError, match=message):
-        check_images([picture, item])
+        check_images([image, item])
 
 
 @pytest.mark.parametrize("X", ["folder", 3, None, ImageRef])
@@ -105,55 +105,55 @@ def test_what_is_no_set_of_images(X):
         check_images([3])
 
 
-def with_fourth(picture, channel):
-    return np.dstack([picture, channel])[None]
+def with_fourth(image, channel):
+    return np.dstack([image, channel])[None]
 
 
-def test_alpha_is_told_from_a_cell_map(picture, rng):
-    height, width = picture.shape[:2]
+def test_alpha_is_told_from_a_cell_map(image, rng):
+    height, width = image.shape[:2]
     ramp = np.broadcast_to(np.linspace(3, 200, width).astype(np.uint8), (height, width))
     noise = rng.integers(0, 255, (height, width)).astype(np.uint8)
     opaque = np.full((height, width), 255, np.uint8)
     half = np.full((height, width), 128, np.uint8)
     for channel in (ramp, noise, opaque, half):
         with pytest.raises(ValueError, match="image 0: the fourth channel looks like alpha"):
-            check_images(with_fourth(picture, channel))
+            check_images(with_fourth(image, channel))
     labels = np.zeros((height, width), np.uint8)
     labels[2:6, 2:6], labels[3:5, 3:5] = 1, 2
     labels[8:11, 2:6], labels[9, 3:5] = 253, 254
     for channel in (labels, labels * 0, np.ones_like(labels)):
-        assert check_images(with_fourth(picture, channel)).shape == (1, height, width, 4)
+        assert check_images(with_fourth(image, channel)).shape == (1, height, width, 4)
 
 
-def test_a_missing_map_names_the_segmenter(picture):
+def test_a_missing_map_names_the_segmenter(image):
     with pytest.raises(ValueError, match="CellSegmenter"):
-        check_images(picture[None], channels="map")
+        check_images(image[None], channels="map")
     with pytest.raises(ValueError, match="only RGB"):
-        check_images(with_fourth(picture, picture[..., 0] * 0), channels="rgb")
+        check_images(with_fourth(image, image[..., 0] * 0), channels="rgb")
 
 
-def test_errors_name_the_estimator(picture):
+def test_errors_name_the_estimator(image):
     with pytest.raises(ValueError, match=r"^Resize: image 0 is float64"):
-        check_images([picture / 255.0], estimator="Resize")
+        check_images([image / 255.0], estimator="Resize")
 
 
-def test_pack_is_dense_only_where_sizes_allow(picture):
-    assert pack([picture, picture], dense=True).shape == (2, 12, 9, 3)
-    assert pack([picture, picture], dense=False).shape == (2,)
-    assert pack([picture, picture[:5]], dense=True).shape == (2,)
+def test_pack_is_dense_only_where_sizes_allow(image):
+    assert pack([image, image], dense=True).shape == (2, 12, 9, 3)
+    assert pack([image, image], dense=False).shape == (2,)
+    assert pack([image, image[:5]], dense=True).shape == (2,)
 
 
 # references
 
 
-def test_a_reference_reads_hashes_and_notices_a_change(tmp_path, picture):
+def test_a_reference_reads_hashes_and_notices_a_change(tmp_path, image):
     path = tmp_path / "cell.png"
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
     ref = ImageRef(path)
-    np.testing.assert_array_equal(ref.read(), picture)
+    np.testing.assert_array_equal(ref.read(), image)
     assert pickle.loads(pickle.dumps(ref)) == ref
     assert joblib.hash(ref) == joblib.hash(ImageRef(path))
-    Image.fromarray(picture[:6]).save(path)
+    Image.fromarray(image[:6]).save(path)
     assert joblib.hash(ref) != joblib.hash(ImageRef(path))
     with pytest.raises(ValueError, match=r"cell\.png was changed"):
         ref.read()
@@ -172,10 +172,10 @@ def test_iter_arrays_reads_references(as_refs, cells):
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "webp"])
-def test_lossless_files_come_back_as_they_are(tmp_path, picture, ending):
+def test_lossless_files_come_back_as_they_are(tmp_path, image, ending):
     path = tmp_path / f"cell.{ending}"
-    Image.fromarray(picture).save(path, **({"lossless": True} if ending == "webp" else {}))
-    np.testing.assert_array_equal(read_image(path), picture)
+    Image.fromarray(image).save(path, **({"lossless": True} if ending == "webp" else {}))
+    np.testing.assert_array_equal(read_image(path), image)
 
 
 def test_jpeg(tmp_path):
@@ -184,50 +184,50 @@ def test_jpeg(tmp_path):
     assert np.abs(read_image(path).astype(int) - (200, 100, 50)).max() <= 3
 
 
-def test_exif_is_turned_upright(tmp_path, picture):
+def test_exif_is_turned_upright(tmp_path, image):
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
         for ending in ("png", "tif"):
             path = tmp_path / f"{orientation}.{ending}"
             options = {"tiffinfo": {274: orientation}} if ending == "tif" else {"exif": exif}
-            Image.fromarray(picture).save(path, **options)
+            Image.fromarray(image).save(path, **options)
             expected = {
-                1: picture,
-                2: picture[:, ::-1],
-                3: picture[::-1, ::-1],
-                4: picture[::-1],
-                5: picture.transpose(1, 0, 2),
-                6: np.rot90(picture, -1),
-                7: picture[::-1, ::-1].transpose(1, 0, 2),
-                8: np.rot90(picture),
+                1: image,
+                2: image[:, ::-1],
+                3: image[::-1, ::-1],
+                4: image[::-1],
+                5: image.transpose(1, 0, 2),
+                6: np.rot90(image, -1),
+                7: image[::-1, ::-1].transpose(1, 0, 2),
+                8: np.rot90(image),
             }[orientation]
             np.testing.assert_array_equal(read_image(path), expected, err_msg=f"{path}")
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
-def test_16_bit_tiff_is_scaled_over_the_full_range(tmp_path, picture, planar):
+def test_16_bit_tiff_is_scaled_over_the_full_range(tmp_path, image, planar):
     path = tmp_path / "deep.tiff"
-    deep = picture.astype(np.uint16) * 257
+    deep = image.astype(np.uint16) * 257
     stored = np.moveaxis(deep, -1, 0) if planar == "separate" else deep
     tifffile.imwrite(path, stored, photometric="rgb", planarconfig=planar)
-    np.testing.assert_array_equal(read_image(path), picture)
+    np.testing.assert_array_equal(read_image(path), image)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_alpha_is_dropped_and_clear_pixels_become_white(tmp_path, picture, ending):
-    alpha = np.full(picture.shape[:2], 130, np.uint8)
+def test_alpha_is_dropped_and_clear_pixels_become_white(tmp_path, image, ending):
+    alpha = np.full(image.shape[:2], 130, np.uint8)
     alpha[0, 0] = 0
     path = tmp_path / f"cell.{ending}"
-    Image.fromarray(np.dstack([picture, alpha])).save(path)
-    expected = picture.copy()
+    Image.fromarray(np.dstack([image, alpha])).save(path)
+    expected = image.copy()
     expected[0, 0] = 255
     np.testing.assert_array_equal(read_image(path), expected)
 
 
-def test_palettes_and_print_colors_are_read(tmp_path, picture):
-    Image.fromarray(picture // 128 * 200).quantize(8).save(tmp_path / "palette.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), picture // 128 * 200)
+def test_palettes_and_print_colors_are_read(tmp_path, image):
+    Image.fromarray(image // 128 * 200).quantize(8).save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), image // 128 * 200)
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
     assert read_image(tmp_path / "print.jpg").shape == (8, 8, 3)
 
@@ -242,11 +242,11 @@ def test_colors_that_a_tiff_stores_otherwise_come_back_as_rgb(tmp_path, mode):
 
 
 @pytest.mark.parametrize("photometric", [0, 9, 10, 34892])  # white is 0, ICC and ITU Lab, raw
-def test_colors_that_nobody_turns_into_rgb_are_refused(tmp_path, picture, photometric):
+def test_colors_that_nobody_turns_into_rgb_are_refused(tmp_path, image, photometric):
     path = tmp_path / "rare.tif"
-    tifffile.imwrite(path, picture, photometric=photometric, planarconfig="contig")
+    tifffile.imwrite(path, image, photometric=photometric, planarconfig="contig")
     refused(path, "save it as RGB")
-    tifffile.imwrite(path, picture.astype(np.uint16) * 257, photometric="cielab")
+    tifffile.imwrite(path, image.astype(np.uint16) * 257, photometric="cielab")
     refused(path, "save it as RGB")
 
 
@@ -293,12 +293,12 @@ def huge_png(path, side):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
 
 
-def test_a_header_or_a_palette_that_is_damaged(tmp_path, picture):
+def test_a_header_or_a_palette_that_is_damaged(tmp_path, image):
     png = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", b"short")
     (tmp_path / "header.png").write_bytes(png)
     refused(tmp_path / "header.png", "broken and cannot be decoded: Truncated IHDR")
     path = tmp_path / "palette.tif"
-    Image.fromarray(picture).quantize(4).save(path)
+    Image.fromarray(image).quantize(4).save(path)
     with tifffile.TiffFile(path) as tiff:
         tag = tiff.pages[0].tags["ColorMap"]
     content = bytearray(path.read_bytes())
@@ -313,14 +313,14 @@ def test_a_huge_header_is_refused_before_any_pixel_is_read(tmp_path, side):
     refused(tmp_path / "huge.png", "limit")
 
 
-def test_the_limit_can_be_moved(tmp_path, picture):
+def test_the_limit_can_be_moved(tmp_path, image):
     path = tmp_path / "cell.png"
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
     with pytest.raises(ValueError, match="12|limit of 100"):
         read_image(path, max_pixels=100)
-    assert read_image(path, max_pixels=108).shape == picture.shape
+    assert read_image(path, max_pixels=108).shape == image.shape
 
 
-def test_object_arrays_are_built_one_by_one(picture):
-    items = to_object_array([picture, picture])
-    assert items.shape == (2,) and items[1] is picture
+def test_object_arrays_are_built_one_by_one(image):
+    items = to_object_array([image, image])
+    assert items.shape == (2,) and items[1] is image

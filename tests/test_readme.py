@@ -23,7 +23,10 @@ def test_the_readme_runs_as_pasted(capsys):
 
 def test_the_commands_come_first():
     commands = re.findall(r"^```\n(.*?)\n```", README, flags=re.M | re.S)
-    assert commands[:2] == ["pip install . && hemaest compare", 'pip install ".[test]" && pytest']
+    assert commands[:2] == [
+        "pip install . && hemaest compare",
+        'pip install ".[test]" && pytest -n 2 --dist worksteal',
+    ]
 
 
 @pytest.mark.parametrize(

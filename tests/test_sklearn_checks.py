@@ -13,7 +13,7 @@ REPLACED_FOR: dict[str, dict[str, str]] = {
         "check_classifiers_train": "test_it_learns_what_is_easy: one epoch on rows is short",
     }
 }
-# the same for what asks more of float32 than it holds: 1e-7 between batches of different sizes is
+# the same for what needs more of float32 than it holds: 1e-7 between batches of different sizes is
 # met by one build of torch and not by the next, so these are not run at all
 BELOW_ROUNDING = {
     "check_methods_sample_order_invariance": "test_an_answer_does_not_depend_on_the_other_images",

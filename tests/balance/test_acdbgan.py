@@ -72,36 +72,36 @@ def known(X):
 
 
 class Listener(ClassifierMixin, BaseEstimator):
-    """Remembers what it learnt from and everything that it was asked about."""
+    """Remembers what it was fitted on and everything that it predicted."""
 
-    learnt: list = []
-    asked: list = []
+    fitted_on: list = []
+    predicted: list = []
 
     def fit(self, X, y, groups=None, sample_indices=None):
         self.classes_ = np.unique(y)
-        Listener.learnt.append((X, y, groups, sample_indices))
+        Listener.fitted_on.append((X, y, groups, sample_indices))
         return self
 
     def predict(self, X):
-        Listener.asked.extend(X)
+        Listener.predicted.extend(X)
         return np.repeat(self.classes_[:1], len(X))
 
 
 def test_predict_and_score_see_no_synthetic_row(discs):
     X, y, groups = discs
-    Listener.learnt.clear()
-    Listener.asked.clear()
+    Listener.fitted_on.clear()
+    Listener.predicted.clear()
     gan = tiny(min_images=3)
     pipeline = ImagePipeline([("balance", gan), ("classify", Listener())])
     cross_val_score(pipeline, X, y, groups=groups, cv=GroupedFolds(2), params={"groups": groups})
-    assert len(Listener.asked) == len(X)
-    assert known(Listener.asked) <= known(X)
-    for X_new, y_new, told, rows in Listener.learnt:
+    assert len(Listener.predicted) == len(X)
+    assert known(Listener.predicted) <= known(X)
+    for X_new, y_new, given_groups, rows in Listener.fitted_on:
         assert (rows == -1).any() and (y_new == "rare").sum() == (y_new == "common").sum()
         assert known(X_new[rows == -1]).isdisjoint(known(X))
         assert known(X_new[rows >= 0]) <= known(X)
         # what is synthetic belongs to no patient
-        assert set(told[rows == -1]).isdisjoint(set(told[rows >= 0]))
+        assert set(given_groups[rows == -1]).isdisjoint(set(given_groups[rows >= 0]))
 
 
 class Overhear(Callback):
@@ -136,9 +136,9 @@ def test_an_inner_hold_out_sees_no_synthetic_row_and_the_gan_sees_nothing_of_it(
     ).fit(X, y, groups)
     held = X[model.held_out_]
     np.testing.assert_array_equal(Overhear.valid.images.X, held)
-    ((given, told),) = Spy.given
+    ((given, given_groups),) = Spy.given
     assert known(given).isdisjoint(known(held)) and len(given) + len(held) == len(X)
-    assert set(told).isdisjoint(set(groups[model.held_out_]))
+    assert set(given_groups).isdisjoint(set(groups[model.held_out_]))
     made = known(Overhear.train.images.X) - known(given)
     assert made and made.isdisjoint(known(held))
 

@@ -9,7 +9,7 @@ def cloud(rng, n, scale=1.0):
 
 
 def shares(n_real, n_training, scales, n_runs=150):
-    """Return the share of copies that an honest generator shows by class, and the chance told."""
+    """Return the share of copies that an honest generator shows by class, and the stated chance."""
     found = []
     for seed in range(n_runs):
         rng = np.random.default_rng(seed)

@@ -142,17 +142,17 @@ def test_groups_follow_in_a_pipeline(rows):
     from sklearn.linear_model import LogisticRegression
 
     X, y = rows
-    told = {}
+    given = {}
 
     class Listener(LogisticRegression):
         def fit(self, X, y, groups=None, sample_indices=None):
-            told.update(groups=groups, rows=sample_indices)
+            given.update(groups=groups, rows=sample_indices)
             return super().fit(X, y)
 
     steps = [("balance", FeatureSampler(random_state=0)), ("classify", Listener())]
     ImagePipeline(steps).fit(X, y, groups=np.arange(89) // 3)
-    assert (told["rows"] == -1).sum() == 91
-    assert len(set(told["groups"][told["rows"] == -1])) == 1
+    assert (given["rows"] == -1).sum() == 91
+    assert len(set(given["groups"][given["rows"] == -1])) == 1
 
 
 NETS = ("oversample", "weights", "focal", "logit-adjusted", "acdbgan")

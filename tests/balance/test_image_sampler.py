@@ -70,11 +70,11 @@ def test_samplers_that_make_rows_are_refused(uneven, features):
 
 
 class Listener(ClassifierMixin, BaseEstimator):
-    """Keeps what it was told."""
+    """Keeps what its fit was given."""
 
     def fit(self, X, y, groups=None, sample_indices=None):
         self.classes_ = np.unique(y)
-        self.told_ = (X, y, groups, sample_indices)
+        self.given_ = (X, y, groups, sample_indices)
         return self
 
     def predict(self, X):
@@ -87,9 +87,9 @@ def test_groups_follow_the_images_in_a_pipeline(uneven):
     pipeline = ImagePipeline(
         [("balance", ImageSampler(random_state=0)), ("classify", Listener())]
     ).fit(X, y, groups=groups)
-    X_new, _, told, rows = pipeline[-1].told_
+    X_new, _, given, rows = pipeline[-1].given_
     names = np.unique(groups, return_inverse=True)[1]
-    np.testing.assert_array_equal(told, names[rows])
+    np.testing.assert_array_equal(given, names[rows])
     np.testing.assert_array_equal(X_new, X[rows])
     pipeline.predict(X[:2])
     np.testing.assert_array_equal(pipeline[-1].asked_, X[:2])

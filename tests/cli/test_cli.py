@@ -40,8 +40,8 @@ def test_version_and_help(tmp_path):
 
 def test_each_command_explains_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    told = hemaest_command("train", "-h", cwd=tmp_path).stdout
-    assert "borderline-smote" in told and "rendered" in told
+    printed = hemaest_command("train", "-h", cwd=tmp_path).stdout
+    assert "borderline-smote" in printed and "rendered" in printed
     assert "handcrafted-xgboost" in hemaest_command("compare", "-h", cwd=tmp_path).stdout
 
 
@@ -151,9 +151,9 @@ def test_who_interrupts_is_told_how_to_go_on(cache, capsys):
     with pytest.raises(typer.Exit) as ended, resumable(cache):
         raise KeyboardInterrupt
     assert ended.value.exit_code == 130
-    told = capsys.readouterr().err
-    assert ("run the same command to go on" in told) == (cache is not None)
-    assert "--cache DIR" in told or cache in told
+    printed = capsys.readouterr().err
+    assert ("run the same command to go on" in printed) == (cache is not None)
+    assert "--cache DIR" in printed or cache in printed
 
 
 def test_a_shell_completes_recipes(tmp_path):
@@ -172,9 +172,9 @@ def test_an_interrupted_command_ends_with_130_and_saves_nothing(folder, tmp_path
                 break
         time.sleep(10)  # into the training
         process.send_signal(signal.SIGINT)
-        told = process.stderr.read()
-        assert process.wait(60) == 130, told
-    assert "Interrupted" in told and "Traceback" not in told
+        printed = process.stderr.read()
+        assert process.wait(60) == 130, printed
+    assert "Interrupted" in printed and "Traceback" not in printed
     assert not (tmp_path / "m").exists()
 
 

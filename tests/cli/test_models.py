@@ -89,7 +89,7 @@ def test_broken_files_are_told_once_and_the_rest_goes_on(model, folder, tmp_path
 
 
 class Choosy:
-    """Fails on pictures whose first pixel is dark, as a step of a pipeline may."""
+    """Fails on images whose first pixel is dark, as a step of a pipeline may."""
 
     classes_ = np.array(["blast", "lymphocyte"])
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from pictures import put as put_picture
+from images_on_disk import write_image
 
 from hemaest.datasets import load_bccd
 from hemaest.images import check_images
@@ -21,7 +21,7 @@ HALF_OPEN = [[0, 4, 20, 30], [29, 9, 40, 20]]
 
 
 # whatever its name says
-put = partial(put_picture, size=(64, 48), format="JPEG")
+put = partial(write_image, size=(64, 48), format="JPEG")
 
 
 def annotate(path, boxes=BOXES):

@@ -1,7 +1,7 @@
 """C-NMC 2019 in the layouts of TCIA and Kaggle, with its table of the preliminary phase."""
 
 import pytest
-from pictures import put
+from images_on_disk import write_image
 
 from hemaest.datasets import load_cnmc
 from hemaest.images import check_images
@@ -10,17 +10,17 @@ HEADER = "Patient_ID,new_names,labels\n"
 
 
 def training(root):
-    put(root / "fold_0" / "all" / "UID_1_2_1_all.bmp")
-    put(root / "fold_1" / "all" / "UID_1_7_2_all.BMP")
-    put(root / "fold_1" / "hem" / "UID_H9_1_1_hem.bmp")
+    write_image(root / "fold_0" / "all" / "UID_1_2_1_all.bmp")
+    write_image(root / "fold_1" / "all" / "UID_1_7_2_all.BMP")
+    write_image(root / "fold_1" / "hem" / "UID_H9_1_1_hem.bmp")
 
 
 @pytest.fixture
 def prelim(tmp_path):
     """The preliminary phase alone."""
     folder = tmp_path / "C-NMC_test_prelim_phase_data"
-    put(folder / "1.bmp")
-    put(folder / "2.bmp")
+    write_image(folder / "1.bmp")
+    write_image(folder / "2.bmp")
     table = folder / "C-NMC_test_prelim_phase_data_labels.csv"
     table.write_text(HEADER + "UID_57_29_1_all.bmp,1.bmp,1\nUID_H9_3_1_hem.bmp,2.bmp,0\n")
     return table
@@ -46,7 +46,9 @@ def test_the_kaggle_edition_keeps_its_table_beside_the_images_folder(prelim, tmp
     validation.mkdir()
     prelim.parent.rename(validation / prelim.parent.name)
     (validation / prelim.parent.name / prelim.name).rename(validation / prelim.name)
-    put(tmp_path / "C-NMC_Leukemia" / "testing_data" / "C-NMC_test_final_phase_data" / "1.bmp")
+    write_image(
+        tmp_path / "C-NMC_Leukemia" / "testing_data" / "C-NMC_test_final_phase_data" / "1.bmp"
+    )
     assert load_cnmc(tmp_path).subset.tolist() == ["train"] * 3 + ["prelim"] * 2
 
 
@@ -57,7 +59,7 @@ def test_the_preliminary_phase_alone(prelim, tmp_path):
 def test_names_and_labels_are_compared_without_case_and_extension(prelim, tmp_path):
     (prelim.parent / "1.bmp").rename(prelim.parent / "1.BMP")
     (prelim.parent / "2.bmp").unlink()
-    put(prelim.parent / "2.png")
+    write_image(prelim.parent / "2.png")
     prelim.write_text(HEADER + "UID_57_29_1_all.bmp, 1.bmp , ALL\nUID_H9_3_1_hem.bmp,2.bmp,0 \n")
     bunch = load_cnmc(tmp_path)
     assert bunch.target.tolist() == ["all", "hem"]
@@ -65,8 +67,8 @@ def test_names_and_labels_are_compared_without_case_and_extension(prelim, tmp_pa
 
 
 def test_images_that_no_row_names_are_counted(prelim, tmp_path):
-    put(prelim.parent / "1.png")
-    put(prelim.parent / "7.bmp")
+    write_image(prelim.parent / "1.png")
+    write_image(prelim.parent / "7.bmp")
     with pytest.warns(UserWarning, match=r"2 image\(s\) .* no row of the table.*: 1\.png, 7\.bmp"):
         bunch = load_cnmc(tmp_path)
     assert [name.split("/")[-1] for name in bunch.filenames] == ["1.bmp", "2.bmp"]
@@ -96,6 +98,6 @@ def test_absent_and_broken_images_are_errors_or_failures(prelim, tmp_path):
 
 def test_a_file_without_a_subject_is_a_group_of_its_own(tmp_path):
     training(tmp_path)
-    put(tmp_path / "fold_0" / "all" / "UID_1_2_1_all - Copy.bmp")
+    write_image(tmp_path / "fold_0" / "all" / "UID_1_2_1_all - Copy.bmp")
     with pytest.warns(UserWarning, match="Copy"):
         assert len(set(load_cnmc(tmp_path).groups)) == 3

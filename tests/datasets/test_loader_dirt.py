@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
+from images_on_disk import write_image
 from permissions import UNTESTABLE, limited
-from pictures import put as put_picture
 from PIL import Image
 
 from hemaest.datasets import (
@@ -28,7 +28,7 @@ from hemaest.images import ImageRef
 
 def put(root, *names):
     for number, name in enumerate(names):
-        put_picture(root / name, 20 * number)
+        write_image(root / name, 20 * number)
     return root
 
 
@@ -258,8 +258,8 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir()
-    put_picture(tmp_path / "a.png", 20)
-    put_picture(closed / "b.png", 20)
+    write_image(tmp_path / "a.png", 20)
+    write_image(closed / "b.png", 20)
     closed.chmod(0)
     code = (
         "from pathlib import Path; from hemaest.datasets import image_files\n"

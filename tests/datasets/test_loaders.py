@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from pictures import put
+from images_on_disk import write_image
 from PIL import Image
 
 from hemaest.datasets import (
@@ -37,8 +37,8 @@ def assert_common(bunch):
 @pytest.fixture
 def folder(tmp_path):
     for i in range(3):
-        put(tmp_path / "blast" / f"p{i % 2}-{i}.png", 10 * i)
-        put(tmp_path / "lymphocyte" / "deeper" / f"p{i}-9.JPG", 10 * i)
+        write_image(tmp_path / "blast" / f"p{i % 2}-{i}.png", 10 * i)
+        write_image(tmp_path / "lymphocyte" / "deeper" / f"p{i}-9.JPG", 10 * i)
     return tmp_path
 
 
@@ -51,23 +51,23 @@ def test_labels_are_the_first_folders(folder):
 
 
 def test_debris_is_passed_over(folder):
-    put(folder / "blast" / "._p0-0.png")
-    put(folder / "__MACOSX" / "blast" / "p0-0.png")
-    put(folder / ".cache" / "x.png")
+    write_image(folder / "blast" / "._p0-0.png")
+    write_image(folder / "__MACOSX" / "blast" / "p0-0.png")
+    write_image(folder / ".cache" / "x.png")
     (folder / "blast" / "Thumbs.db").write_bytes(b"\0")
     (folder / "blast" / "notes.txt").write_text("a note")
     assert len(load_image_folder(folder).images) == 6
-    put(folder / "top.png")
+    write_image(folder / "top.png")
     with pytest.warns(UserWarning, match=r"1 image\(s\) lie in .* itself.*: top\.png"):
         assert len(load_image_folder(folder).images) == 6
 
 
 def test_broken_files_are_listed_and_the_rest_goes_on(folder):
     (folder / "blast" / "cut.jpg").write_bytes(
-        put(folder / "blast" / "whole.jpg", size=(90, 90)).read_bytes()[:400]
+        write_image(folder / "blast" / "whole.jpg", size=(90, 90)).read_bytes()[:400]
     )
     (folder / "blast" / "empty.png").write_bytes(b"")
-    put(folder / "blast" / "gray.png", mode="L")
+    write_image(folder / "blast" / "gray.png", mode="L")
     assert len(load_image_folder(folder).images) == 10
     bunch = load_image_folder(folder, verify=True)
     assert_common(bunch)
@@ -93,7 +93,7 @@ def test_groups_by_rule_given_and_none(folder):
 def test_a_wrong_folder_says_what_was_expected_and_found(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no folder.*one subfolder for each class"):
         load_image_folder(tmp_path / "nowhere")
-    put(tmp_path / "cell.png")
+    write_image(tmp_path / "cell.png")
     with pytest.raises(FileNotFoundError, match=r"(?s)Expected: one subfolder.*Found: cell\.png"):
         load_image_folder(tmp_path)
 
@@ -102,10 +102,10 @@ def test_a_wrong_folder_says_what_was_expected_and_found(tmp_path):
 
 
 def test_pbc_without_a_table(tmp_path):
-    put(tmp_path / "ig" / "MMY_1.jpg")
-    put(tmp_path / "ig" / "PMY_7.jpg")
-    put(tmp_path / "neutrophil" / "SNE_3.jpg")
-    put(tmp_path / "neutrophil" / ".DS_1169461.jpg")
+    write_image(tmp_path / "ig" / "MMY_1.jpg")
+    write_image(tmp_path / "ig" / "PMY_7.jpg")
+    write_image(tmp_path / "neutrophil" / "SNE_3.jpg")
+    write_image(tmp_path / "neutrophil" / ".DS_1169461.jpg")
     types = load_pbc(tmp_path)
     assert_common(types)
     assert types.target.tolist() == ["ig", "ig", "neutrophil"]
@@ -119,7 +119,7 @@ def test_pbc_without_a_table(tmp_path):
 def test_pbc_with_a_table(tmp_path):
     names = ["basophil/BA_1.jpg", "basophil/BA_2.jpg", "ig/MY_3.jpg"]
     for name in names:
-        put(tmp_path / name)
+        write_image(tmp_path / name)
     pd.DataFrame(
         {
             "file": names,
@@ -139,7 +139,7 @@ def test_pbc_refuses_what_it_does_not_know(tmp_path):
         load_pbc(tmp_path, level="fine")
     with pytest.raises(FileNotFoundError, match="Found: nothing"):
         load_pbc(tmp_path)
-    put(tmp_path / "ig" / "XYZ_1.jpg")
+    write_image(tmp_path / "ig" / "XYZ_1.jpg")
     with pytest.raises(ValueError, match=r"ig.XYZ_1\.jpg has the label 'XYZ'"):
         load_pbc(tmp_path, level="subtype")
     pd.DataFrame({"file": ["a"]}).to_csv(tmp_path / "labels.csv", index=False)
@@ -154,7 +154,7 @@ def test_pbc_refuses_what_it_does_not_know(tmp_path):
 def test_taleqani(tmp_path, with_table):
     names = ["Benign/WBC-Benign-1.jpg", "Pre/WBC-Malignant-Pre-1.jpg"]
     for name in names:
-        put(tmp_path / name)
+        write_image(tmp_path / name)
     if with_table:
         table = pd.DataFrame({"file": names, "label": ["Benign", "Pre"], "dup_group": ["", ""]})
         table.to_csv(tmp_path / "labels.csv", index=False)
@@ -165,7 +165,7 @@ def test_taleqani(tmp_path, with_table):
 
 
 def test_a_table_that_names_an_absent_file_is_an_error(tmp_path):
-    put(tmp_path / "Pre" / "a.jpg")
+    write_image(tmp_path / "Pre" / "a.jpg")
     table = pd.DataFrame({"file": ["Pre/a.jpg", "Pre/b.jpg"], "label": "Pre", "dup_group": ""})
     table.to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
@@ -182,7 +182,7 @@ def test_raabin_keeps_smears_together(tmp_path):
         ("TestA", "Neutrophil", "20190602_090000_0.jpg"),
         ("Test-B", "Lymphocyte", "95-9-15-1_14_1.jpg"),
     ):
-        put(tmp_path / part / label / name)
+        write_image(tmp_path / part / label / name)
     (tmp_path / "Train" / "Basophil" / "Thumbs.db").write_bytes(b"x")
     bunch = load_raabin(tmp_path)
     assert_common(bunch)
@@ -195,10 +195,10 @@ def test_raabin_keeps_smears_together(tmp_path):
 
 
 def test_bone_marrow_in_thousands(tmp_path):
-    put(tmp_path / "BLA" / "0001-1000" / "BLA_00001.jpg")
-    put(tmp_path / "BLA" / "1001-2000" / "BLA_01001.jpg")
-    put(tmp_path / "HAC" / "HAC_00001.jpg")
-    put(tmp_path / "BLA" / "0001-1000" / "._BLA_00001.jpg")
+    write_image(tmp_path / "BLA" / "0001-1000" / "BLA_00001.jpg")
+    write_image(tmp_path / "BLA" / "1001-2000" / "BLA_01001.jpg")
+    write_image(tmp_path / "HAC" / "HAC_00001.jpg")
+    write_image(tmp_path / "BLA" / "0001-1000" / "._BLA_00001.jpg")
     bunch = load_bone_marrow(tmp_path)
     assert_common(bunch)
     assert bunch.target.tolist() == ["BLA", "BLA", "HAC"]
@@ -221,7 +221,7 @@ def test_copies_of_one_kaggle_photograph_are_one_group(tmp_path):
     for part in ("TRAIN", "TEST"):
         for label in ("EOSINOPHIL", "MONOCYTE"):
             for n, copy in ((0, 11), (0, 99), (1, 5)):
-                put(root / part / label / f"_{n}_{copy}.jpeg")
+                write_image(root / part / label / f"_{n}_{copy}.jpeg")
     train = load_kaggle_wbc(tmp_path, subset="train")
     assert_common(train)
     assert len(train.images) == 6 and len(set(train.groups)) == 4
@@ -243,9 +243,9 @@ def test_aml_matek_reads_rgba_tiffs(tmp_path):
 
 
 def test_leukemia_folders_say_when_they_are_at_image_level(tmp_path):
-    put(tmp_path / "cll" / "p1_1.png")
-    put(tmp_path / "CML" / "p1_2.png")
-    put(tmp_path / "notes" / "x.png")
+    write_image(tmp_path / "cll" / "p1_1.png")
+    write_image(tmp_path / "CML" / "p1_2.png")
+    write_image(tmp_path / "notes" / "x.png")
     with pytest.warns(UserWarning, match=r"1 image.*notes/ \(1\)"):
         plain = load_leukemia_folders(tmp_path)
     assert_common(plain)
@@ -265,7 +265,7 @@ def test_an_empty_folder_says_what_was_expected(load, tmp_path):
 
 
 def test_one_broken_file_does_not_keep_a_set_from_loading(tmp_path):
-    put(tmp_path / "BLA" / "BLA_00001.jpg", size=(40, 30))
+    write_image(tmp_path / "BLA" / "BLA_00001.jpg", size=(40, 30))
     (tmp_path / "BLA" / "BLA_00002.jpg").write_bytes(
         (tmp_path / "BLA" / "BLA_00001.jpg").read_bytes()[:300]
     )

@@ -1,4 +1,4 @@
-"""Tables of labels as they are handed around: spaces, other encodings, cut and torn."""
+"""Tables of labels as they are handed around: spaces, other encodings, cut off and damaged."""
 
 import pytest
 

@@ -120,8 +120,8 @@ def test_one_value_used_twice_is_like_two_equal_ones():
 
 def test_what_decides_no_result_is_left_out():
     plain = ImageClassifier(pretrained=FCMAEPretrainer())
-    told = ImageClassifier(pretrained=FCMAEPretrainer(verbose=True, device="cpu"), tta=True)
-    assert fingerprint(plain) == fingerprint(told)
+    verbose = ImageClassifier(pretrained=FCMAEPretrainer(verbose=True, device="cpu"), tta=True)
+    assert fingerprint(plain) == fingerprint(verbose)
     assert fingerprint(plain) != fingerprint(ImageClassifier(pretrained=FCMAEPretrainer(lr=1e-4)))
 
 

@@ -36,7 +36,7 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def taught(data):
+def trained(data):
     return small().fit(*data)
 
 
@@ -45,20 +45,20 @@ def weights(module):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_all_but_the_last_layer_is_taken_over(data, taught, classes):
+def test_all_but_the_last_layer_is_kept(data, trained, classes):
     X, y = data
     kept = y != "flat" if classes == 2 else y != ""
-    model = small(pretrained=FrozenEstimator(taught), max_epochs=0, random_state=1)
+    model = small(pretrained=FrozenEstimator(trained), max_epochs=0, random_state=1)
     model.fit(X[kept], y[kept])
-    old, new = (weights(m.net_.module_.backbone) for m in (taught, model))
+    old, new = (weights(m.net_.module_.backbone) for m in (trained, model))
     assert {name for name in old if old[name] != new[name]} == {"fc.weight", "fc.bias"}
-    np.testing.assert_array_equal(model.transform(X), taught.transform(X))
+    np.testing.assert_array_equal(model.transform(X), trained.transform(X))
 
 
-def test_the_net_is_built_as_it_was(data, taught):
+def test_the_net_is_built_as_it_was(data, trained):
     X, y = data
-    model = small(pretrained=FrozenEstimator(taught), backbone_options=None, max_epochs=0)
-    np.testing.assert_array_equal(model.fit(X, y).transform(X), taught.transform(X))
+    model = small(pretrained=FrozenEstimator(trained), backbone_options=None, max_epochs=0)
+    np.testing.assert_array_equal(model.fit(X, y).transform(X), trained.transform(X))
 
 
 def test_any_kind_of_net_can_be_begun_with(data):
@@ -77,41 +77,41 @@ def test_any_kind_of_net_can_be_begun_with(data):
     assert {name for name in old if old[name] != new.get(name)} == {"fc.weight", "fc.bias"}
 
 
-def test_it_goes_through_clones_folds_and_files(data, taught, tmp_path):
+def test_it_goes_through_clones_folds_and_files(data, trained, tmp_path):
     X, y = data
-    model = make_pipeline(Resize(32), small(pretrained=FrozenEstimator(taught), max_epochs=0))
+    model = make_pipeline(Resize(32), small(pretrained=FrozenEstimator(trained), max_epochs=0))
     again = clone(model).fit(X, y)
-    np.testing.assert_array_equal(again[-1].transform(X), taught.transform(X))
+    np.testing.assert_array_equal(again[-1].transform(X), trained.transform(X))
     assert np.isfinite(cross_val_score(model, X, y, cv=2)).all()
     save(again, tmp_path / "model.hemaest")
     loaded = load(tmp_path / "model.hemaest")
     np.testing.assert_array_equal(loaded.predict_proba(X), again.predict_proba(X))
-    # the net that was begun with stays as it was
-    longer = small(pretrained=FrozenEstimator(taught), max_epochs=1).fit(X, y)
-    assert weights(longer.net_.module_) != weights(taught.net_.module_)
-    np.testing.assert_array_equal(again[-1].transform(X), taught.transform(X))
+    # the net that was started from stays as it was
+    longer = small(pretrained=FrozenEstimator(trained), max_epochs=1).fit(X, y)
+    assert weights(longer.net_.module_) != weights(trained.net_.module_)
+    np.testing.assert_array_equal(again[-1].transform(X), trained.transform(X))
 
 
 def test_fewer_labels_are_enough_for_a_net_that_knows_the_task(data):
     X, y = data
-    taught = small(max_epochs=30, lr=3e-3, augment=None).fit(X[6:21], y[6:21])
+    trained = small(max_epochs=30, lr=3e-3, augment=None).fit(X[6:21], y[6:21])
     few = {"max_epochs": 3, "augment": None}
-    begun = small(pretrained=FrozenEstimator(taught), **few).fit(X[:6], y[:6])
+    continued = small(pretrained=FrozenEstimator(trained), **few).fit(X[:6], y[:6])
     alone = small(**few).fit(X[:6], y[:6])
-    assert begun.score(X[21:], y[21:]) > alone.score(X[21:], y[21:]) + 0.2
+    assert continued.score(X[21:], y[21:]) > alone.score(X[21:], y[21:]) + 0.2
 
 
-def test_what_cannot_be_begun_with_is_answered(data, taught):
+def test_what_cannot_be_started_from_is_refused(data, trained):
     X, y = data
     with pytest.raises(ValueError, match=r"fitted ImageClassifier.*FrozenEstimator\(pretrained\)"):
-        small(pretrained=taught).fit(X, y)
+        small(pretrained=trained).fit(X, y)
     with pytest.raises(ValueError, match=r"fitted ImageClassifier.*FrozenEstimator\(pretrained\)"):
-        clone(small(pretrained=taught))
+        clone(small(pretrained=trained))
     with pytest.raises(ValueError, match="unfitted ImageClassifier.*labels of its own"):
         small(pretrained=small()).fit(X, y)
     with pytest.raises(ValueError, match="backbone='resnet24', or 'wpat'"):
-        small("cellnet", pretrained=FrozenEstimator(taught)).fit(X, y)
-    pipeline = make_pipeline(Resize(32), taught)
+        small("cellnet", pretrained=FrozenEstimator(trained)).fit(X, y)
+    pipeline = make_pipeline(Resize(32), trained)
     with pytest.raises(ValueError, match="FrozenEstimator of Pipeline"):
         small(pretrained=FrozenEstimator(pipeline)).fit(X, y)
     for stranger in (PCA(), FrozenEstimator(PCA()), DeepEmbedding("cellnet", pretrained=False)):

@@ -90,8 +90,8 @@ def test_embeddings_are_those_of_the_saved_encoder(data, fitted, tmp_path):
     X, y = data
     path = fitted.save(tmp_path / "encoder.safetensors")
     with safe_open(path, framework="np") as file:
-        told = json.loads(file.metadata()["hemaest"])
-    assert told["backbone"] == "convnextv2_atto" and told["options"]["stride"] == 4
+        stored = json.loads(file.metadata()["hemaest"])
+    assert stored["backbone"] == "convnextv2_atto" and stored["options"]["stride"] == 4
     untouched = {"image_size": 32, "max_epochs": 0, "device": "cpu", "random_state": 0}
     for start in (path, str(path), FrozenEstimator(fitted)):
         model = ImageClassifier("convnextv2_atto", pretrained=start, **untouched).fit(X, y)

@@ -105,7 +105,7 @@ def test_color_shortcut_is_scored_and_its_absence_too(cells):
 def test_broken_files_are_listed_and_the_rest_goes_on(cells, tmp_path):
     for i, image in enumerate(cells.images[:20]):
         Image.fromarray(image).save(tmp_path / f"{i:02d}.png")
-    (tmp_path / "05.png").write_bytes(b"no picture")
+    (tmp_path / "05.png").write_bytes(b"no image")
     Image.new("L", (40, 40)).save(tmp_path / "07.png")
     files = [ImageRef(path) for path in sorted(tmp_path.iterdir())]
     result = audit(files, cells.target[:20], n_jobs=2)

@@ -123,8 +123,8 @@ def test_what_a_loader_says_of_its_groups_is_understood(source, each, unit, flag
     result = compare(models, X, y, groups, cv=3, group_source=source, control=False)
     card = result.claim()
     assert card.facts["Split unit"] == unit and result.summary().startswith(f"Split by {unit}:")
-    told = {f["name"] for f in card.flags} & {"split by image", "no patients"}
-    assert told == ({flag} if flag else set())
+    raised = {f["name"] for f in card.flags} & {"split by image", "no patients"}
+    assert raised == ({flag} if flag else set())
 
 
 def test_the_card_says_what_was_chosen_among():

@@ -508,7 +508,7 @@ def test_calibration_inside_the_fold_lowers_the_error_and_not_the_score(cells):
 
 
 class Interrupted(DummyClassifier):
-    """Is stopped by Ctrl-C while compiled code runs, which Python tells as a SystemError."""
+    """Is stopped by Ctrl-C while compiled code runs, which Python reports as a SystemError."""
 
     def fit(self, X, y):
         raise SystemError("returned a result with an exception set") from KeyboardInterrupt()

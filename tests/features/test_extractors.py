@@ -100,11 +100,11 @@ def test_halving_is_symmetric_and_keeps_the_mean():
 
     rng = np.random.default_rng(0)
     for shape in ((8, 10), (7, 9), (7, 10)):
-        picture = rng.integers(0, 256, shape).astype(np.uint8)
-        half = _halve(picture)
+        image = rng.integers(0, 256, shape).astype(np.uint8)
+        half = _halve(image)
         assert half.shape == ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
-        np.testing.assert_array_equal(_halve(np.flipud(picture)), np.flipud(half))
-        np.testing.assert_array_equal(_halve(picture.T.copy()), half.T)
+        np.testing.assert_array_equal(_halve(np.flipud(image)), np.flipud(half))
+        np.testing.assert_array_equal(_halve(image.T.copy()), half.T)
     flat = _halve(np.full((7, 8), 9, np.uint8))
     assert (flat == 9 * 16).all()
 

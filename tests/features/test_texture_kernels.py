@@ -132,9 +132,9 @@ def test_granularity_against_plain_openings(seed):
     out = np.empty(_patterns.N_GRANULARITY)
     _patterns.measure_granularity(gray, mask.astype(np.uint8), out)
     got = dict(zip(_patterns.GRANULARITY_DEFINITIONS, out, strict=True))
-    for kind, picture in (("dark", 255 - gray), ("light", gray)):
-        volumes = [int(picture[mask].sum())]
-        volumes += [int(masked_opening(picture, mask, r)[mask].sum()) for r in range(1, 5)]
+    for kind, image in (("dark", 255 - gray), ("light", gray)):
+        volumes = [int(image[mask].sum())]
+        volumes += [int(masked_opening(image, mask, r)[mask].sum()) for r in range(1, 5)]
         for r in range(1, 5):
             want = (volumes[r - 1] - volumes[r]) / volumes[0]
             assert got[f"granules_{kind}_{r}"] == pytest.approx(want, abs=1e-12)

@@ -54,7 +54,7 @@ def smear():
 
 
 def written(figure: Figure):
-    """Return the boxes of what stands beside and over the pictures, and that of the page."""
+    """Return the boxes of what stands beside and over the images, and that of the page."""
     figure.draw_without_rendering()
     texts = [t for ax in figure.findobj(lambda a: hasattr(a, "title")) for t in [ax.title]]
     texts += [t for ax in texts for t in ax.axes.texts]

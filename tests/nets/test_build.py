@@ -74,13 +74,13 @@ def test_what_does_not_match_is_listed(tmp_path):
     weights["stages.1.0.conv1.weight"] = torch.zeros(1, 2)
     weights["something.else"] = torch.zeros(3)
     save_file(weights, tmp_path / "w.safetensors")
-    with pytest.warns(UserWarning, match="matches only a part of") as told:
+    with pytest.warns(UserWarning, match="matches only a part of") as warned:
         report = load_weights(ResNet24(4, width=8), tmp_path / "w.safetensors")
     assert report["missing"] == ["stages.2.0.conv1.weight"]
     assert report["unexpected"] == ["something.else"]
     assert report["mismatched"] == ["stages.1.0.conv1.weight"]
     for name in ("stages.2.0.conv1.weight", "something.else", "stages.1.0.conv1.weight"):
-        assert name in str(told[0].message)
+        assert name in str(warned[0].message)
     save_file({"other": torch.zeros(2)}, tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="nothing in .* fits"):
         load_weights(ResNet24(4, width=8), tmp_path / "none.safetensors")

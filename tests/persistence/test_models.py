@@ -146,8 +146,8 @@ def test_the_card_tells_what_is_inside(saved):
 
 
 def test_numbers_of_numpy_stay_numbers_on_the_card(cells, tmp_path):
-    told = {"n": np.int64(24), "size": np.array([96, 96])}
-    path = save(fitted(LogisticRegression(), cells), tmp_path / "m.hemaest", trained_on=told)
+    facts = {"n": np.int64(24), "size": np.array([96, 96])}
+    path = save(fitted(LogisticRegression(), cells), tmp_path / "m.hemaest", trained_on=facts)
     assert info(path)["trained_on"] == {"n": 24, "size": [96, 96]}
 
 

@@ -35,7 +35,7 @@ def test_a_square_stays_a_square(shape, mode):
     image = np.full((*shape, 3), 240, np.uint8)
     result = Resize(64, mode=mode).fit_transform([image])[0]
     assert result.shape == (64, 64, 3)
-    # the border is the image's own color, so padding cannot be told from plasma
+    # the border is the image's own color, so padding looks like plasma
     assert (result == 240).all()
 
 

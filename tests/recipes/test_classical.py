@@ -17,6 +17,7 @@ from hemaest.datasets import make_cells
 from hemaest.features import HandcraftedFeatures
 from hemaest.groups import GroupedFolds
 from hemaest.recipes import BoostedTrees, ImagePipeline, InnerFolds, make_recipe
+from hemaest.segmentation import CellSegmenter
 
 CLASSICAL = [
     "handcrafted-xgboost",
@@ -179,9 +180,18 @@ def smear():
     return bunch.images, bunch.target, bunch.groups
 
 
+@pytest.fixture(scope="module")
+def segmented(smear):
+    """The same cells with their maps, which most recipes would compute again in each fit."""
+    X, y, groups = smear
+    return CellSegmenter().fit_transform(X), y, groups
+
+
 def quick(name, **options):
-    """Return a recipe with few trees and small ensembles."""
+    """Return a recipe with few trees, small ensembles, and no segmentation of its own."""
     recipe = make_recipe(name, random_state=0, **options)
+    if recipe.steps[0][0] == "segment":
+        recipe = recipe[1:]
     for key, value in {
         "classify__n_estimators": 30,
         "classify__trees__n_estimators": 20,
@@ -190,30 +200,39 @@ def quick(name, **options):
     }.items():
         if key in recipe.get_params():
             recipe.set_params(**{key: value})
+    if name == "ensemble-stacking":  # it fits every member once more for each inner fold
+        recipe.set_params(features__families=("shape", "color"))
     return recipe
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_every_recipe_learns_and_keeps_labels(name, smear):
-    X, y, groups = smear
+def test_every_recipe_learns_and_keeps_labels(name, segmented):
+    X, y, groups = segmented
     recipe = quick(name).fit(X, y, groups=groups)
     predicted = recipe.predict(X)
     assert predicted.dtype == np.asarray(y).dtype
     assert (predicted == y).mean() > (0.5 if name.startswith(("color", "lbp")) else 0.9)
 
 
+def test_a_recipe_finds_the_cells_by_itself(smear, segmented):
+    X, y, groups = smear
+    whole = make_recipe("handcrafted-logistic", random_state=0).fit(X, y, groups=groups)
+    after = quick("handcrafted-logistic").fit(segmented[0], y, groups=groups)
+    np.testing.assert_array_equal(whole.predict_proba(X), after.predict_proba(segmented[0]))
+
+
 @pytest.mark.parametrize(
     "name", ["handcrafted-xgboost", "handcrafted-svm", "lbp-svm", "ensemble-stacking"]
 )
-def test_recipes_balance(name, smear):
-    X, y, groups = smear
+def test_recipes_balance(name, segmented):
+    X, y, groups = segmented
     keep = np.flatnonzero((y != "monocyte") | (np.cumsum(y == "monocyte") <= 9))
     recipe = quick(name, balance="smote").fit(X[keep], y[keep], groups=groups[keep])
     assert set(recipe.predict(X[keep])) == set(y)
 
 
-def test_importances_have_the_names_of_features(smear):
-    X, y, _ = smear
+def test_importances_have_the_names_of_features(segmented):
+    X, y, _ = segmented
     recipe = quick("handcrafted-xgboost").fit(X, y)
     trees = recipe["classify"]
     assert trees.feature_importances_.sum() == pytest.approx(1, abs=1e-4)
@@ -221,8 +240,8 @@ def test_importances_have_the_names_of_features(smear):
     assert trees.feature_names_in_.tolist() == names.tolist()
 
 
-def test_group_aware_scores_from_outside(smear):
-    X, y, groups = smear
+def test_group_aware_scores_from_outside(segmented):
+    X, y, groups = segmented
     scores = cross_val_score(
         quick("handcrafted-logistic"),
         X,
@@ -234,9 +253,9 @@ def test_group_aware_scores_from_outside(smear):
     assert scores.mean() > 0.8
 
 
-def test_parameters_are_reached_through_the_pipeline(smear):
-    X, y, _ = smear
-    recipe = clone(make_recipe("handcrafted-logistic"))
+def test_parameters_are_reached_through_the_pipeline(segmented):
+    X, y, _ = segmented
+    recipe = clone(make_recipe("handcrafted-logistic")[1:])
     recipe.set_params(features__families=("shape",), classify__C=0.5)
     recipe.fit(X, y)
     names = recipe["classify"].feature_names_in_
@@ -244,8 +263,8 @@ def test_parameters_are_reached_through_the_pipeline(smear):
 
 
 @pytest.mark.parametrize("name", ["handcrafted-svm", "lbp-svm"])
-def test_support_vectors_have_probabilities(smear, name):
-    X, y, groups = smear
+def test_support_vectors_have_probabilities(segmented, name):
+    X, y, groups = segmented
     recipe = quick(name).fit(X, y, groups=groups)
     found = recipe.predict_proba(X)
     np.testing.assert_allclose(found.sum(axis=1), 1)
@@ -254,6 +273,7 @@ def test_support_vectors_have_probabilities(smear, name):
     assert not set(groups[train]) & set(groups[test])
 
 
+@pytest.mark.slow
 def test_a_vote_has_the_same_bits_with_one_and_two_threads(tmp_path):
     script = """
 import hashlib, sys

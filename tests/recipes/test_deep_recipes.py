@@ -11,6 +11,7 @@ from hemaest.nets.devices import seeded
 from hemaest.preprocessing import CropToCell
 from hemaest.recipes import make_recipe
 from hemaest.segmentation import CellSegmenter
+from hemaest.stain import ReinhardNormalizer
 
 TINY = {"channels": (8, 8, 16, 16), "depths": (1, 1, 1, 1)}
 
@@ -37,13 +38,13 @@ def cells():
         ("convnext", ImageClassifier, 224),
     ],
 )
-def test_what_is_asked_reaches_the_net(name, kind, size):
+def test_options_reach_the_net(name, kind, size):
     plain = make_recipe(name)[-1]
     assert type(plain) is kind and plain.image_size == size
-    asked = make_recipe(
+    changed = make_recipe(
         name, image_size=32, max_epochs=3, device="cpu", random_state=7, balance="weights"
     )
-    net = clone(asked)[-1]
+    net = clone(changed)[-1]
     assert (net.image_size, net.max_epochs, net.device, net.random_state) == (32, 3, "cpu", 7)
     assert net.class_weight == "balanced" and net.resampler is None
     assert make_recipe(name, balance="oversample")[-1].resampler == "balanced"
@@ -53,11 +54,16 @@ def test_what_is_asked_reaches_the_net(name, kind, size):
 
 def test_small_recipe_behind_a_stain_normalizer(cells):
     X, y = cells
-    recipe = make_recipe("deep-small", stain="reinhard", image_size=32, max_epochs=2)
+    recipe = make_recipe("deep-small", stain="reinhard", image_size=32, max_epochs=1)
     recipe.set_params(
         classify__backbone_options=TINY, classify__pretrained=False, classify__random_state=0
     )
-    assert set(recipe.fit(X, y).predict(X)) <= {"dark", "pale"}
+    normalized = ReinhardNormalizer().fit_transform(X)
+    assert (normalized != X).any()
+    alone = clone(recipe[-1]).fit(normalized, y)
+    np.testing.assert_array_equal(
+        recipe.fit(X, y).predict_proba(X), alone.predict_proba(normalized)
+    )
 
 
 @pytest.mark.parametrize("name", ["deep-small", "resnet24"])
@@ -119,7 +125,6 @@ def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
     mapped = recipe[:-1].transform(X)
     parts = [part.predict_proba(mapped) for part in vote.estimators_]
     np.testing.assert_allclose(recipe.predict_proba(X), np.mean(parts, axis=0))
-    assert set(recipe.predict(X)) <= {"dark", "pale"}
 
 
 def test_embedding_recipe_takes_weights_from_a_file(cells, tmp_path):
@@ -135,20 +140,11 @@ def test_embedding_recipe_takes_weights_from_a_file(cells, tmp_path):
     assert recipe.fit(X, y).score(X, y) > 0.9
 
 
-def test_pretrained_recipes_learn_inside_the_fold(cells):
-    X, y = cells
-    for name in ("fcmae-wpat", "fcmae-linear"):
-        recipe = make_recipe(name, image_size=32, max_epochs=1, device="cpu", random_state=0)
-        step = "classify__pretrained" if name == "fcmae-wpat" else "embed"
-        recipe.set_params(
-            **{
-                f"{step}__backbone_options": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)},
-                f"{step}__decoder_dim": 16,
-            }
-        )
-        params = recipe.get_params()
-        assert (params[f"{step}__image_size"], params[f"{step}__max_epochs"]) == (32, 1)
-        assert set(clone(recipe).fit(X, y).predict(X)) <= {"dark", "pale"}
+def test_options_reach_the_pretraining():
+    for name, step in (("fcmae-wpat", "classify__pretrained"), ("fcmae-linear", "embed")):
+        params = clone(make_recipe(name, image_size=32, max_epochs=1, device="cpu")).get_params()
+        given = [params[f"{step}__{key}"] for key in ("image_size", "max_epochs", "device")]
+        assert given == [32, 1, "cpu"]
     assert make_recipe("fcmae-wpat", balance="oversample")[-1].resampler == "balanced"
 
 

@@ -113,7 +113,7 @@ def heard():
 
 
 class Listener(Witness):
-    """Tells of the groups that every clone of it was given, since a search keeps but one."""
+    """Records the groups of every clone of it, since a search keeps but one."""
 
     heard: ClassVar[list] = []
 
@@ -155,18 +155,18 @@ def test_inner_folds_of_a_stack_tear_no_group_in_a_search_and_in_cross_validate(
         [("features", ColorFeatures()), ("scale", StandardScaler()), ("s", stack)]
     )
 
-    def torn(fitted, own):
+    def divided(fitted, own):
         return [set(own[train]) & set(own[test]) for train, test in fitted[-1].folds_]
 
     with sklearn.config_context(enable_metadata_routing=True):
         search = GridSearchCV(model, {"s__n_folds": [2]}, cv=GroupKFold(3))
-        assert torn(search.fit(X, y, groups=groups).best_estimator_, groups) == [set(), set()]
+        assert divided(search.fit(X, y, groups=groups).best_estimator_, groups) == [set(), set()]
         found = model_selection.cross_validate(
             model, X, y, cv=GroupKFold(3), params={"groups": groups},
             return_estimator=True, return_indices=True,
         )  # fmt: skip
     for fitted, train in zip(found["estimator"], found["indices"]["train"], strict=True):
-        assert torn(fitted, groups[train]) == [set(), set()]
+        assert divided(fitted, groups[train]) == [set(), set()]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -182,7 +182,7 @@ def test_memory_gives_the_same_and_spares_work(forms, cells, form, tmp_path):
 
 
 class Tally(TransformerMixin, BaseEstimator):
-    """Counts in a file how many images it was asked to transform."""
+    """Counts in a file how many images it had to transform."""
 
     def __init__(self, path=None, scale=1):
         self.path = path

@@ -47,8 +47,8 @@ def test_the_authors_settings_are_the_defaults_and_can_be_changed(name, kind, sa
     recipe = make_recipe(name)
     assert type(recipe[-1]) is kind
     assert said.items() <= recipe[-1].get_params().items()
-    asked = clone(make_recipe(name, image_size=96, max_epochs=2, random_state=7))[-1]
-    assert (asked.image_size, asked.max_epochs, asked.random_state) == (96, 2, 7)
+    changed = clone(make_recipe(name, image_size=96, max_epochs=2, random_state=7))[-1]
+    assert (changed.image_size, changed.max_epochs, changed.random_state) == (96, 2, 7)
 
 
 def test_the_whole_of_the_leukemia_system_is_one_recipe():
@@ -82,7 +82,7 @@ def test_fields_go_in_and_the_type_of_their_leukocyte_comes_out(fields):
     assert recipe.predict(to_object_array([empty]))[0] in set(y)
 
 
-def test_rows_of_measures_are_balanced_not_pictures():
+def test_rows_of_measures_are_balanced_not_images():
     members = dict(make_recipe("r1-detect-segment-classify")[-1].estimators)
     assert members["handcrafted"]["balance"].method == "smote"
     assert members["deep"]["net"].resampler is None

@@ -26,7 +26,7 @@ def page():
         .text("a < b", "warn")
         .tiles([("0.5", "chance", "2 classes")])
         .table(table, "a caption", intervals=[("score", "low", "high")], quiet=[1])
-        .section("Pictures")
+        .section("Images")
         .gallery([np.full((300, 200, 3), 7, np.uint8)], ["cell 1"], "all cells")
         .matrix(pd.DataFrame([[3, 1], [0, 4]], ["a", "b"], ["a", "b"]), "forest")
         .code("x = {{ 1 }}", "open me")
@@ -45,7 +45,7 @@ def test_everything_is_there_and_escaped(page):
         "0.700 to 0.800",
         "cell 1",
         "x = {{ 1 }}",
-        'href="#pictures"',
+        'href="#images"',
     ):
         assert text in html, text
     assert "<b>forest</b>" not in html

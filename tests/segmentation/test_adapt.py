@@ -1,4 +1,4 @@
-"""The network's shares fitted to the colors of one picture."""
+"""The network's shares fitted to the colors of one image."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The network: what ships, what masks teach, what is refused."""
+"""The network: what ships, what it learns from masks, what is refused."""
 
 import pickle
 

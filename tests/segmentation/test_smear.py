@@ -18,24 +18,24 @@ PLASMA, CYTOPLASM, NUCLEUS, RED_CELL = (
 REDS = [(40, 60), (45, 250), (60, 150), (120, 40), (200, 50), (210, 160), (190, 290), (100, 300)]
 
 
-def disk(shape, centre, radius):
+def disk(shape, center, radius):
     yy, xx = np.mgrid[: shape[0], : shape[1]]
-    return np.hypot(yy - centre[0], xx - centre[1]) < radius
+    return np.hypot(yy - center[0], xx - center[1]) < radius
 
 
 def draw_field(
     cells=((120, 110), (130, 220)), platelets=(), shape=(240, 320), seed=0, red=RED_CELL
 ):
     image = np.full((*shape, 3), PLASMA, float)
-    for centre in REDS:
-        image[disk(shape, centre, 18)] = red
-        image[disk(shape, centre, 6)] = np.add(red, PLASMA) / 2
-    for centre in platelets:
-        image[disk(shape, centre, 4)] = NUCLEUS
-    for centre in cells:
-        image[disk(shape, centre, 30)] = CYTOPLASM
-    for centre in cells:
-        image[disk(shape, centre, 21)] = NUCLEUS
+    for center in REDS:
+        image[disk(shape, center, 18)] = red
+        image[disk(shape, center, 6)] = np.add(red, PLASMA) / 2
+    for center in platelets:
+        image[disk(shape, center, 4)] = NUCLEUS
+    for center in cells:
+        image[disk(shape, center, 30)] = CYTOPLASM
+    for center in cells:
+        image[disk(shape, center, 21)] = NUCLEUS
     noise = np.random.default_rng(seed).normal(0, 3, image.shape)
     boxes = np.array([[x - 29, y - 29, x + 30, y + 30] for y, x in cells], float).reshape(-1, 4)
     return np.clip(image + noise, 0, 255).astype(np.uint8), boxes

@@ -39,7 +39,7 @@ def test_one_color_passes_unchanged(normalizer, color, target):
     normalizer.fit(target)
     image = constant(CONSTANT[color])
     if not normalizer.is_degenerate(image)[0]:
-        # with known stains one color does tell their strength
+        # with known stains one color does give their strength
         assert getattr(normalizer, "basis", None) == "giemsa"
         return
     with pytest.warns(UserWarning, match=r"1 image\(s\) have too little stain"):
@@ -162,8 +162,8 @@ def test_a_black_frame_is_no_stain_and_stays_black(normalizer, mask, target):
     image = draw_stained(5, basis="wright")
     framed = np.pad(image, ((20, 30), (9, 0), (0, 0)))
     inner = image[3:-3, 3:]  # beside the seam of a frame
-    learnt = (clone(normalizer).fit([one]).target_ for one in (framed, inner))
-    for one, other in zip(*(numbers.values() for numbers in learnt), strict=True):
+    fitted = (clone(normalizer).fit([one]).target_ for one in (framed, inner))
+    for one, other in zip(*(numbers.values() for numbers in fitted), strict=True):
         np.testing.assert_allclose(one, other, atol=0.01)
     normalizer.fit(target)
     alone, result = (normalizer.transform([one])[0] for one in (inner, framed))

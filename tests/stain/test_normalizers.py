@@ -281,7 +281,7 @@ def test_a_yellow_lamp_is_no_stain(Normalizer):
 
 @pytest.mark.parametrize("Normalizer", [MacenkoNormalizer, VahadaneNormalizer])
 def test_the_first_stain_learned_from_cells_is_the_nuclear_dye(Normalizer):
-    """In each picture alike: a mean of stains in mixed order would be neither of the two."""
+    """In each image alike: a mean of stains in mixed order would be neither of the two."""
     cells = make_cells(16, image_size=64, random_state=0).images
     dye = load_stains()["may-gruenwald-giemsa"].density[0]
     learned = Normalizer().fit(cells).target_["basis"]

@@ -42,8 +42,8 @@ def test_the_process_answers_and_comes_back_after_its_death(tmp_path):
     save(recipe, tmp_path / "model.hemaest")
     explainer = Explainer(tmp_path / "model.hemaest")
     try:
-        picture, fall = explainer.why(cells.images[0], "lymphocyte")
-        drawn = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+        encoded, fall = explainer.why(cells.images[0], "lymphocyte")
+        drawn = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
         assert max(drawn.shape) == 256 and 0 <= fall <= 1
         with pytest.raises(ValueError, match="no type"):
             explainer.why(cells.images[0], "no type")
@@ -60,18 +60,18 @@ def test_the_route_hands_over_cell_and_type(client, app, tmp_path, monkeypatch):
     session = analyzed(app.state.review, tmp_path)
     at = f"/api/sessions/{session}"
     cell = client.get(f"{at}/cells", params={"observer": "A"}).json()["cells"][0]
-    asked = []
+    calls = []
 
     def why(image, kind):
-        asked.append((image.shape[2], kind))
-        if len(asked) > 1:
+        calls.append((image.shape[2], kind))
+        if len(calls) > 1:
             raise Busy("the model is busy")
         return b"\xff\xd8", 0.25
 
     monkeypatch.setattr(app.state.review.explainer, "why", why)
     answer = client.get(f"{at}/cells/{cell['id']}/why")
     assert answer.headers["hemaest-largest-fall"] == "0.2500" and answer.content == b"\xff\xd8"
-    assert asked == [(3, "lymphocyte")]
+    assert calls == [(3, "lymphocyte")]
     assert client.get(f"{at}/cells/{cell['id']}/why").status_code == 429
     field = client.get(at).json()["fields"][0]["id"]
     new = {"observer": "A", "field": field, "x": 50.0, "y": 50.0, "type": "basophil"}
