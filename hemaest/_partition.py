@@ -1,7 +1,7 @@
 """Assign groups to parts of given sizes; the splitters of ``hemaest.groups`` call this.
 
 Groups are placed one by one, each where it brings the class counts of all parts closest to what the
-sizes ask for. No group is divided.
+sizes require. No group is divided.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def partition(
     """Give each image a part number; parts are as large as `sizes` says, and no group is divided.
 
     Groups are placed one by one, roughly the largest and most one-sided first, each where it brings
-    the class counts of all parts closest (in the chi-square sense) to what the sizes ask for. Part
+    the class counts of all parts closest (in the chi-square sense) to what the sizes require. Part
     0 is the training part, unless the parts are folds: a class of one group goes there.
 
     Parameters
@@ -49,7 +49,7 @@ def partition(
     n_groups = int(codes.max(initial=-1)) + 1
     if n_groups < len(share):
         raise ValueError(
-            f"{n_groups} group(s) cannot be split into {len(share)} parts. Ask for fewer parts, "
+            f"{n_groups} group(s) cannot be split into {len(share)} parts. Request fewer parts, "
             "or check that groups does not hold one value for everybody."
         )
     counts = np.zeros((n_groups, int(classes.max()) + 1))

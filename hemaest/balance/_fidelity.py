@@ -120,7 +120,7 @@ class ImageSets:
         flags = np.concatenate([n.copies(self.limit) for n in near])
         return float(flags.mean()) if len(flags) else float("nan")
 
-    def pictures(self, label: Any, n: int) -> tuple[NDArray[np.uint8], ...]:
+    def images(self, label: Any, n: int) -> tuple[NDArray[np.uint8], ...]:
         """Return some real and synthetic cells, and the training cell nearest to each of those."""
         real, synthetic = (
             rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]

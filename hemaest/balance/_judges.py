@@ -141,7 +141,7 @@ def fit_judges(
     found: list[list[NDArray[np.float64]]] = [[] for _ in classes]
     for train, held in _folds(X, y, groups, n_folds, seed):
         if len(np.unique(target[train])) < 2:
-            continue  # a judge of one class has nothing to tell apart
+            continue  # a judge of one class has nothing to distinguish
         fitted = seeded_clone(encoder, seed).fit(X[train], y[train])
         judge = Judge(fitted, embed(fitted, X[train]), target[train])
         members.append(judge)

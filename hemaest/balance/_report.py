@@ -32,19 +32,19 @@ class GenerativeReport:
     table : DataFrame
         One row for each class, and one for all together.
     encoder : str
-        What measured likeness. Figures of different encoders are not comparable.
-    pictures : dict
+        What measured likeness. Scores of different encoders are not comparable.
+    images : dict
         By class: rows of real cells, synthetic cells, and below each of those the nearest training
         cell.
     """
 
     table: "pd.DataFrame"
     encoder: str
-    pictures: dict[str, tuple[NDArray[np.uint8], ...]]
+    images: dict[str, tuple[NDArray[np.uint8], ...]]
 
     def __str__(self) -> str:
         return (
-            f"{format_table(self.table)}\n\nEncoder: {self.encoder}. Figures of different encoders "
+            f"{format_table(self.table)}\n\nEncoder: {self.encoder}. Scores of different encoders "
             "are not comparable."
         )
 
@@ -57,9 +57,9 @@ class GenerativeReport:
         """
         import matplotlib.pyplot as plt
 
-        n = len(self.pictures)
+        n = len(self.images)
         figure, axes = plt.subplots(n, 1, figsize=(9, 3.5 * n), squeeze=False, layout="compressed")
-        for ax, (label, sheets) in zip(axes[:, 0], self.pictures.items(), strict=True):
+        for ax, (label, sheets) in zip(axes[:, 0], self.images.items(), strict=True):
             _draw_sheets(ax, label, sheets)
         figure.suptitle("Real and synthetic cells")
         return figure
@@ -195,7 +195,7 @@ def generative_report(
         pd.DataFrame(compared.table()),
         made.name,
         {
-            str(label): compared.pictures(label, SHOWN)
+            str(label): compared.images(label, SHOWN)
             for label in compared.classes
             if len(compared.rows(1, label))
         },

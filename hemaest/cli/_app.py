@@ -134,8 +134,8 @@ Out = Annotated[Path, typer.Argument(help="The folder of the Parquet files; a ru
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(given: bool) -> None:
+    if given:
         typer.echo(f"hemaest {hemaest.__version__}")
         raise typer.Exit
 
@@ -266,13 +266,13 @@ def train(
     if folds == 1:
         say("--folds 1 measures nothing: give 0, or at least 2.")
         raise typer.Exit(WRONG_USAGE)
-    asked = {
+    given = {
         "stain": stain and stain.value,
         "balance": balance and balance.value,
         "image_size": image_size,
         "max_epochs": epochs,
     }
-    settings = {name: value for name, value in asked.items() if value is not None}
+    settings = {name: value for name, value in given.items() if value is not None}
     _train.run(
         _train.TrainOptions(
             folder=folder,

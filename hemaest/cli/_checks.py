@@ -1,4 +1,4 @@
-"""What is asked of an option before any work begins: where results go, and how files are grouped.
+"""What is checked of an option before any work begins: where results go, and how files are grouped.
 
 Each function is called by typer with what was given, and returns it or ends with wrong usage.
 """

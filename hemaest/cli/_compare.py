@@ -81,7 +81,7 @@ def run(options: CompareOptions) -> None:
 
 
 def folds_of(options: CompareOptions) -> int:
-    """Return the number of folds: as asked, or by where the images come from."""
+    """Return the number of folds: as given, or by where the images come from."""
     return options.folds or (3 if options.folder is None else 5)
 
 
@@ -112,7 +112,7 @@ def chosen_recipes(text: str) -> list[str]:
 
 
 def audited(data: Any, options: CompareOptions) -> Any:
-    """Return what speaks against the images; tell of what is grave before the work begins."""
+    """Return what speaks against the images; print what is grave before the work begins."""
     known = options.groups != "image" and data.group_source != "none"
     say("Looking for copies and shortcuts first ...")
     try:

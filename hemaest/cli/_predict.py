@@ -186,7 +186,7 @@ def loaded(model: Path | None) -> Any:
 
 
 def chosen_kind(kind: str, trained: dict[str, Any], files: Sequence[Path], *, shipped: bool) -> str:
-    """Return what the images show: as asked, or as the model was trained; refuse what is neither.
+    """Return what the images show: as given, or as the model was trained; refuse what is neither.
 
     The shipped models take both; there, the images themselves are looked at.
     """

@@ -102,7 +102,7 @@ def load_cells(folder: Path | None, groups: str, cells: int, seed: int) -> Cells
     counts = pd.Series(data.target).value_counts()
     if len(counts) < 2:
         label = str(counts.index[0])
-        stop(f"all images have the label {label!r}: there is nothing to tell apart.", WRONG_USAGE)
+        stop(f"all images have the label {label!r}: there is nothing to distinguish.", WRONG_USAGE)
     single = sorted(str(label) for label in counts.index[counts < 2])
     if single:
         stop(

@@ -296,7 +296,7 @@ LEUKEMIA = ImageSet(
 Images of four leukemias by folder. Such collections are put together from several sources: each
 class may have its own microscope and stain, so always read a score beside the color-only control;
 and without patients as groups a score is at image level.
-License and citation: those of the sources, which the folders do not tell. Ask whoever put them
+License and citation: those of the sources, which the folders do not state. Ask whoever put them
 together, and cite each source.
 """,
     synonyms={"Normal": "Healthy", "Control": "Healthy"},

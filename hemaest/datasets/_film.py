@@ -289,7 +289,7 @@ def draw_tile(film: Film, top: int, left: int, image: np.ndarray, maps: Maps) ->
             paint_cell(canvas, own.leukocytes, number, cell, x - x0, y - y0, film.scale)
     over, hidden = lay_over(film.marks, y0, x0, height, width, film.scale)
     window = (y0, x0, film.height, film.width)
-    picture = photograph(
+    photo = photograph(
         canvas,
         film.scale,
         film.stain,
@@ -303,10 +303,10 @@ def draw_tile(film: Film, top: int, left: int, image: np.ndarray, maps: Maps) ->
     )
     _keep_visible(own, film, hidden, window)
     if film.bar is not None:
-        picture = np.ascontiguousarray(picture)
-        _write_bar(picture, film.bar, top, left, own, margin)
+        photo = np.ascontiguousarray(photo)
+        _write_bar(photo, film.bar, top, left, own, margin)
     inner = np.s_[margin:-margin, margin:-margin]
-    image[top:bottom, left:right] = picture
+    image[top:bottom, left:right] = photo
     for whole, part in zip(vars(maps).values(), vars(own).values(), strict=True):
         whole[top:bottom, left:right] = part[inner]
 
@@ -335,14 +335,14 @@ def _keep_visible(
 
 
 def _write_bar(
-    picture: np.ndarray, bar: ScaleBar, top: int, left: int, own: Maps, margin: int
+    photo: np.ndarray, bar: ScaleBar, top: int, left: int, own: Maps, margin: int
 ) -> None:
     import cv2
 
     x, y = bar.left - left, bar.top - top
     low = (x + bar.width, y + bar.height)
     if bar.paper is not None:
-        cv2.rectangle(picture, (x, y), low, bar.paper, -1)
+        cv2.rectangle(photo, (x, y), low, bar.paper, -1)
         box = np.s_[
             max(y + margin, 0) : max(low[1] + margin + 1, 0),
             max(x + margin, 0) : max(low[0] + margin + 1, 0),
@@ -351,12 +351,12 @@ def _write_bar(
             part[box] = 0
     foot = y + int(0.85 * bar.height)
     ends = x + int(0.1 * bar.width), x + int(0.9 * bar.width)
-    cv2.line(picture, (ends[0], foot), (ends[1], foot), bar.ink, 1)
+    cv2.line(photo, (ends[0], foot), (ends[1], foot), bar.ink, 1)
     for end in ends:
-        cv2.line(picture, (end, foot - bar.height // 6), (end, foot), bar.ink, 1)
+        cv2.line(photo, (end, foot - bar.height // 6), (end, foot), bar.ink, 1)
     size = bar.width / 130
     at = (x + bar.width // 4, y + int(0.55 * bar.height))
-    cv2.putText(picture, "100 um", at, cv2.FONT_HERSHEY_SIMPLEX, size, bar.ink, 1, cv2.LINE_AA)
+    cv2.putText(photo, "100 um", at, cv2.FONT_HERSHEY_SIMPLEX, size, bar.ink, 1, cv2.LINE_AA)
 
 
 def measure_leukocytes(film: Film, names: Sequence[str], cell_map: np.ndarray) -> pd.DataFrame:

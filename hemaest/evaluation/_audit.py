@@ -347,12 +347,12 @@ def _kinds(result: Audit, facts: list[ImageFacts], good: Any, true: Any, classes
     if len(counts) < 2:
         return
     of_kind, of_class = counts.div(counts.sum(axis=1), axis=0), counts / counts.sum(axis=0)
-    telling = ((of_kind > 0.95) & (of_class > 0.5) & (counts >= 5)).any(axis=1)
-    if telling.any():
+    marked = ((of_kind > 0.95) & (of_class > 0.5) & (counts >= 5)).any(axis=1)
+    if marked.any():
         result._find(
             "size or format gives the class away",
             "fault",
-            counts[telling].reset_index(),
+            counts[marked].reset_index(),
             "Most images of a class, and hardly any other, are of this kind: a model may read the "
             "class from the file. Bring all images to one size and format.",
         )

@@ -382,7 +382,7 @@ def _gallery(page: Report, comparison: Any, recipe: str) -> None:
         captions.append(f"{label}{confidence} ({name})")
         marks.append("right" if right else "wrong")
         insight = comparison.results[recipe][row.fold].insight
-        beside.append(insight.pictures.get(row.image) if insight else None)
+        beside.append(insight.images.get(row.image) if insight else None)
     kind = kind_of(comparison, recipe)
     page.text(f"{recipe}. {KINDS[kind]}")
     page.gallery(

@@ -393,7 +393,7 @@ def write_result(result: FoldResult, path: Path) -> None:
     if result.probability is not None:
         arrays["probability"] = result.probability
     if insight is not None:
-        arrays |= {f"image {i}": image for i, image in insight.pictures.items()}
+        arrays |= {f"image {i}": image for i, image in insight.images.items()}
         if insight.curves is not None:
             arrays |= {f"curve {c}": insight.curves[c].to_numpy() for c in insight.curves}
     write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))

@@ -36,13 +36,13 @@ class Insight:
         One row an epoch, where the recipe holds a network.
     kind : str
         What the images show: "Grad-CAM", "attention", "outline", or "" where there are none.
-    pictures : dict of int to uint8 array
+    images : dict of int to uint8 array
         Position in the data -> the image under its map.
     """
 
     curves: Any = None
     kind: str = ""
-    pictures: dict[int, Image] = field(default_factory=dict)
+    images: dict[int, Image] = field(default_factory=dict)
 
 
 def most_telling(
@@ -88,7 +88,7 @@ def look_into(
     found = Insight(curves=training_curves(model))
     if len(positions):
         found.kind, shown = looked_at(model, images)
-        found.pictures = dict(zip(positions.tolist(), shown, strict=False))
+        found.images = dict(zip(positions.tolist(), shown, strict=False))
     return found
 
 

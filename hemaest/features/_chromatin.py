@@ -141,29 +141,29 @@ def cut_texture(image, codes, box):
 
 
 @kernel(fastmath=False)
-def _halve_rows(picture):
+def _halve_rows(image):
     """Return the sums of rows in pairs (even size) or under (1, 2, 1) (odd size), as weights of 4.
 
     So the image is sampled evenly about its middle, whichever way it is turned.
     """
-    height, width = picture.shape
+    height, width = image.shape
     half = (height + 1) // 2
     result = np.zeros((half, width), np.int64)
     for y in range(half):
         for x in range(width):
             if height % 2 == 0:
-                result[y, x] = 2 * (picture[2 * y, x] + picture[2 * y + 1, x])
+                result[y, x] = 2 * (image[2 * y, x] + image[2 * y + 1, x])
             else:
-                above = picture[max(2 * y - 1, 0), x]
-                below = picture[min(2 * y + 1, height - 1), x]
-                result[y, x] = above + 2 * picture[2 * y, x] + below
+                above = image[max(2 * y - 1, 0), x]
+                below = image[min(2 * y + 1, height - 1), x]
+                result[y, x] = above + 2 * image[2 * y, x] + below
     return result
 
 
 @kernel(fastmath=False)
-def _halve(picture):
+def _halve(image):
     """Return an image at half size, in sixteenths."""
-    rows = _halve_rows(picture.astype(np.int64))
+    rows = _halve_rows(image.astype(np.int64))
     return _halve_rows(np.ascontiguousarray(rows.T)).T
 
 
@@ -175,7 +175,7 @@ def halve(colors, regions):
     cell = _halve((inner > 0).astype(np.uint8))
     height, width = cell.shape
     small = np.zeros((height + 6, width + 6), np.uint8)
-    pictures = np.zeros((3, height + 6, width + 6), np.uint8)
+    images = np.zeros((3, height + 6, width + 6), np.uint8)
     for y in range(height):
         for x in range(width):
             if nucleus[y, x] >= 8:
@@ -188,8 +188,8 @@ def halve(colors, regions):
             for x in range(-3, width + 3):
                 # the frame repeats the edge
                 v = halved[min(max(y, 0), height - 1), min(max(x, 0), width - 1)]
-                pictures[c, y + 3, x + 3] = (v + 8) // 16
-    return pictures, small
+                images[c, y + 3, x + 3] = (v + 8) // 16
+    return images, small
 
 
 @kernel(fastmath=False)

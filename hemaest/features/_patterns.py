@@ -168,13 +168,13 @@ def measure_granularity(gray, mask, out):
 
 
 @kernel(fastmath=False)
-def _openings(picture, mask, spectrum, eroded_volume):
+def _openings(image, mask, spectrum, eroded_volume):
     """Write what each opening takes away, and the volume of each erosion."""
-    low = _outside(picture, mask, np.uint8(255))
-    next_low = np.full_like(picture, 255)
-    up = np.zeros_like(picture)
-    next_up = np.zeros_like(picture)
-    start = _volume(picture, mask)
+    low = _outside(image, mask, np.uint8(255))
+    next_low = np.full_like(image, 255)
+    up = np.zeros_like(image)
+    next_up = np.zeros_like(image)
+    start = _volume(image, mask)
     before = start
     for r in range(1, 5):
         _shrink(low, next_low, mask, r % 2 == 0)
@@ -224,20 +224,20 @@ def _grow(source, target, mask, square):
 
 
 @kernel(fastmath=False)
-def _outside(picture, mask, value):
+def _outside(image, mask, value):
     """Return a copy that holds a value outside the mask."""
-    result = np.empty_like(picture)
-    for y in range(picture.shape[0]):
-        for x in range(picture.shape[1]):
-            result[y, x] = picture[y, x] if mask[y, x] else value
+    result = np.empty_like(image)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            result[y, x] = image[y, x] if mask[y, x] else value
     return result
 
 
 @kernel(fastmath=False)
-def _volume(picture, mask):
+def _volume(image, mask):
     total = 0
-    for y in range(picture.shape[0]):
-        for x in range(picture.shape[1]):
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
             if mask[y, x]:
-                total += picture[y, x]
+                total += image[y, x]
     return total

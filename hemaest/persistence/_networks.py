@@ -1,6 +1,6 @@
 """Networks as a configuration and weights, built again within the size of the file.
 
-A file says how a network is built: a name, some numbers. Numbers can ask for a network that fills
+A file says how a network is built: a name, some numbers. Numbers can describe a network that fills
 all memory, so it is first built without any memory (on torch's "meta" device), and refused as soon
 as it has more numbers than the file holds weights.
 """

@@ -23,7 +23,7 @@ from sklearn.utils import Bunch
 __all__ = ["Decoder", "Encoder", "UnsafeFileError", "describe"]
 
 DEPTH = 100
-# what a file may ask of the JSON parser: containers, and values in them
+# what a file may demand of the JSON parser: containers, and values in them
 MAX_CONTAINERS, MAX_VALUES = 500_000, 2_000_000
 PLAIN = re.compile(
     r"[<>|=][biufc](1|2|4|8|16)|[<>|=][US][0-9]{1,6}|[<>|=][mM]8(\[[A-Za-z]{1,2}\])?"

@@ -156,7 +156,7 @@ class ImagePipeline(TakesGroups, Pipeline):
         y : array-like of shape (n,)
             Labels.
         groups : array-like of shape (n,), optional
-            What must not be torn apart by a split inside a step: patients, smears.
+            What a split inside a step must keep together: patients, smears.
         **params
             For single steps, as ``step__name``.
 

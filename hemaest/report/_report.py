@@ -463,8 +463,8 @@ def _picture(image: NDArray[np.uint8], size: int) -> str:
     """Return an image as text; a photograph takes a tenth of the room as JPEG."""
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(image[..., :3]))
-    picture.thumbnail((size, size))
+    thumbnail = Image.fromarray(np.ascontiguousarray(image[..., :3]))
+    thumbnail.thumbnail((size, size))
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=88, subsampling=0, optimize=True)
+    thumbnail.save(buffer, format="JPEG", quality=88, subsampling=0, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

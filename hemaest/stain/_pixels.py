@@ -90,13 +90,13 @@ def glass(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def select(image: NDArray[np.uint8], mask: Mask, *, find_light: bool = False) -> Pixels:
     """Return the pixels of an image that the mask keeps, and their light; never a black frame."""
     beside = beside_frame(image)
-    picture = image if beside is None else image[beside][None]
-    light = glass(picture) if find_light else WHITE
+    reference = image if beside is None else image[beside][None]
+    light = glass(reference) if find_light else WHITE
     if callable(mask):
         kept = call_mask(mask, image)
         chosen = np.ascontiguousarray(image[..., :3][kept if beside is None else kept & beside])
         return Pixels(chosen.reshape(-1), 3, len(chosen), light)
-    whole = flatten(picture)._replace(light=light)
+    whole = flatten(reference)._replace(light=light)
     if mask is None:
         return whole
     by_light, limit = LIMITS[mask]

@@ -427,7 +427,7 @@ def test_all_that_is_drawn_is_of_the_seed_that_the_run_was_begun_with(discs, tmp
     assert len(made[0]) > len(X)
 
 
-def test_pictures_and_history(discs, tmp_path):
+def test_images_and_history(discs, tmp_path):
     from PIL import Image
 
     X, y, _ = discs

@@ -202,7 +202,7 @@ def test_labels_of_training_alone_fit_the_encoder_and_every_image_is_looked_at()
 
 def test_the_picture_shows_the_nearest_training_cell(encoder):
     found = report(two(0), encoder)
-    _, synthetic, near = found.pictures["red"]
+    _, synthetic, near = found.images["red"]
     np.testing.assert_array_equal(synthetic, near)
     figure = found.plot()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["blue", "red"]

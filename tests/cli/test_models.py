@@ -170,7 +170,7 @@ def test_a_model_of_fields_says_so(fields, place):
     assert {row["label"] for row in json.loads(done.stdout)} <= {"few", "many"}
 
 
-def test_a_model_of_unknown_pictures_asks(model, folder, tmp_path):
+def test_a_model_of_unknown_images_asks(model, folder, tmp_path):
     path = save(load(model), tmp_path / "bare.hemaest")
     done = hemaest("predict", path, folder)
     assert done.exit_code == 2 and "--input cell or --input field" in done.stderr

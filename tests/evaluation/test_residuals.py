@@ -125,7 +125,7 @@ def test_folds_keep_what_each_recipe_looked_at(compared):
     assert kinds["chance"] == kinds["color-logistic"] == {""}
     for name in ("net", "morphology"):
         for (_, test), fold in zip(result.design.folds, result.results[name], strict=True):
-            assert fold.insight.pictures and set(fold.insight.pictures) <= set(test.tolist())
+            assert fold.insight.images and set(fold.insight.images) <= set(test.tolist())
 
 
 def test_training_curves_are_those_of_the_folds(compared):
@@ -161,6 +161,6 @@ def test_the_page_shows_all_of_it_and_stays_small(compared):
     assert "not audited" in result.to_html()
 
 
-def test_an_image_without_a_map_has_no_picture():
+def test_a_model_without_a_map_draws_nothing():
     found = look_into(DummyClassifier(), np.zeros((2, 8, 8, 3), np.uint8), np.arange(2))
-    assert found.kind == "" and found.pictures == {} and found.curves is None
+    assert found.kind == "" and found.images == {} and found.curves is None

@@ -113,7 +113,7 @@ def test_random_states_go_on_as_they_would_have(tmp_path):
 @dataclass
 class Inner:
     table: pd.DataFrame
-    pictures: dict = field(default_factory=dict)
+    images: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def test_dataclasses_and_tables(tmp_path):
     again = round_trip(value, tmp_path, trusted=[Inner, Outer])
     assert type(again) is Outer and again.score == 0.9
     pd.testing.assert_frame_equal(again.inner.table, table)
-    assert again.inner.pictures[3].dtype == np.uint8
+    assert again.inner.images[3].dtype == np.uint8
     with pytest.raises(ValueError, match="Inner"):
         save_data(value, tmp_path / "data", trusted=[Outer])
     with pytest.raises(ValueError, match="Inner"):
