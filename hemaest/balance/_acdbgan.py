@@ -89,7 +89,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         A class with fewer gets augmented copies instead, with a warning.
     checkpoint_dir : path or None, default=None
         Where to leave the state of training; the same fit started again goes on from there.
-    picture_dir : path or None, default=None
+    image_dir : path or None, default=None
         Where to leave grids of the same noise while it learns, one row for each class.
     report_every : int, default=250
         Steps between checkpoints, sample images and rows of ``history_``.
@@ -113,14 +113,14 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         was never on both sides of one, as when all its images are of one patient.
     quota_ : int array
         How many images ``fit_resample`` makes of each class.
-    learnt_ : bool array
+    learned_ : bool array
         Which classes the generator knows; the others get augmented copies.
     weights_ : dict of arrays
         The averaged generator.
     judges_ : object or None
         What the realism filter knows.
     filtered_ : dict
-        By label, after sampling with the filter: how many were drawn, too far, copies and kept.
+        After ``fit_resample``, by label: how many were drawn, too far, copies and kept.
     sample_indices_ : int array
         After ``fit_resample``: the row that each image is or is an augmented copy of, -1 where it
         is synthetic.
@@ -157,7 +157,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         "inner_folds": [Interval(Integral, 2, None, closed="left")],
         "min_images": [Interval(Integral, 2, None, closed="left")],
         "checkpoint_dir": [str, Path, None],
-        "picture_dir": [str, Path, None],
+        "image_dir": [str, Path, None],
         "report_every": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -183,7 +183,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         inner_folds: int = 3,
         min_images: int = 8,
         checkpoint_dir: str | Path | None = None,
-        picture_dir: str | Path | None = None,
+        image_dir: str | Path | None = None,
         report_every: int = 250,
         device: str = "auto",
         precision: str = "auto",
@@ -205,7 +205,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         self.inner_folds = inner_folds
         self.min_images = min_images
         self.checkpoint_dir = checkpoint_dir
-        self.picture_dir = picture_dir
+        self.image_dir = image_dir
         self.report_every = report_every
         self.device = device
         self.precision = precision
@@ -240,8 +240,8 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         y = check_labels(y, len(X), self)
         check_groups(groups, len(X))
         self.classes_, self.counts_ = np.unique(y, return_counts=True)
-        self.learnt_ = self.counts_ >= self.min_images
-        if not self.learnt_.any():
+        self.learned_ = self.counts_ >= self.min_images
+        if not self.learned_.any():
             largest = self.classes_.tolist()[self.counts_.argmax()]
             raise ValueError(
                 f"no class has min_images={self.min_images} images (the largest, {largest!r}, has "
@@ -256,7 +256,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         self.recall_ = self.judges_.recall if self.judges_ is not None else None
         self.quota_ = quotas(self.counts_, self.recall_ if self.adaptive else None, self.target)
         self.filtered_: dict[Any, dict[str, int]] = {}
-        self._few = few_squares(X, target, ~self.learnt_, self.image_size)
+        self._few = few_squares(X, target, ~self.learned_, self.image_size)
         fit_generator(self, X, target, checkpoint, seed)
         return y, seed
 
@@ -363,18 +363,18 @@ class ACDBGAN(TakesGroups, ImageEstimator):
 
     def _make(
         self, n: int, code: int, filtered: bool, seed: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-        """Return images of a class and the rows that they are copies of, -1 where of none."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.intp], dict[str, int]]:
+        """Return images of a class, the rows that they are copies of (-1: none), and the tally."""
         from hemaest.balance._gan_training import augmented_copies, drawer
 
         nothing = np.empty((0, self.image_size, self.image_size, 3), np.uint8)
         if not n:
-            return nothing, np.empty(0, np.intp)
-        if not self.learnt_[code]:
-            return augmented_copies(*self._few[code], n, [seed, code])
+            return nothing, np.empty(0, np.intp), {}
+        if not self.learned_[code]:
+            return *augmented_copies(*self._few[code], n, [seed, code]), {}
         draw = drawer(self, code, [seed, code])
         if not filtered:
-            return draw(n), np.full(n, SYNTHETIC)
+            return draw(n), np.full(n, SYNTHETIC), {}
         kept = [nothing]
         tally = {"drawn": 0, "too far": 0, "copies": 0, "kept": 0}
         for _ in range(MOST_ROUNDS):
@@ -390,7 +390,6 @@ class ACDBGAN(TakesGroups, ImageEstimator):
             ):
                 tally[name] += int(count)
         label = self.classes_.tolist()[code]
-        self.filtered_[label] = tally
         if tally["kept"] < n:
             warnings.warn(
                 f"only {tally['kept']} of {n} images of class {label!r} pass the realism filter "
@@ -400,7 +399,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
                 stacklevel=3,
             )
         made = np.concatenate(kept)
-        return made, np.full(len(made), SYNTHETIC)
+        return made, np.full(len(made), SYNTHETIC), tally
 
     def fit_resample(
         self, X: Any, y: ArrayLike, groups: ArrayLike | None = None
@@ -437,10 +436,12 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the images followed by as many of each class as the quota says."""
         made = {code: self._make(int(n), code, filtered, seed) for code, n in enumerate(quota) if n}
-        rows = [np.arange(len(X)), *(source for _, source in made.values())]
+        names = self.classes_.tolist()
+        self.filtered_ = {names[code]: tally for code, (_, _, tally) in made.items() if tally}
+        rows = [np.arange(len(X)), *(source for _, source, _ in made.values())]
         self.sample_indices_ = np.concatenate(rows).astype(np.intp)
-        labels = [np.full(len(images), self.classes_[code]) for code, (images, _) in made.items()]
-        return self._joined(X, [images for images, _ in made.values()]), np.concatenate(
+        labels = [np.full(len(images), self.classes_[code]) for code, (images, *_) in made.items()]
+        return self._joined(X, [images for images, *_ in made.values()]), np.concatenate(
             [y, *labels]
         )
 

@@ -359,9 +359,9 @@ def fit_generator(
     gan: Any, X: NDArray[Any], target: NDArray[np.int64], checkpoint: str | None, seed: int
 ) -> None:
     """Train on the classes that have enough images; the estimator adopts the result."""
-    rows = np.flatnonzero(gan.learnt_[target])
+    rows = np.flatnonzero(gan.learned_[target])
     run = make_run(gan, len(gan.classes_), seed)
-    watch = None if gan.picture_dir is None else painter(Path(gan.picture_dir), gan.learnt_, seed)
+    watch = None if gan.image_dir is None else painter(Path(gan.image_dir), gan.learned_, seed)
     squares = LetterboxedImages(X[rows], gan.image_size, cache=True)
     try:
         train(run, squares, target[rows], checkpoint=checkpoint, watch=watch, show=gan.verbose)

@@ -32,7 +32,7 @@ IRRELEVANT = {
     "callbacks",
     "checkpoint_dir",
     "device",
-    "picture_dir",
+    "image_dir",
     "tta",
     "verbose",
     "_history",

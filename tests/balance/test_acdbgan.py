@@ -1,4 +1,5 @@
 import copy
+import re
 
 import joblib
 import numpy as np
@@ -288,13 +289,16 @@ def test_how_many_to_draw_is_a_whole_number(discs, judged):
         judged.sample(2.5, "rare")
 
 
-def test_what_the_filter_leaves_is_told(judged):
+def test_the_filter_reports_what_it_leaves_and_sampling_changes_no_state(judged):
     strict = copy.deepcopy(judged)
     strict.judges_.far[:] = strict.judges_.near
-    with pytest.warns(UserWarning, match="0 of 5 images of class 'rare' pass the realism filter"):
+    before = joblib.hash(vars(strict))
+    with pytest.warns(UserWarning, match="0 of 5 images of class 'rare' pass") as warned:
         assert strict.sample(5, "rare").shape == (0, 16, 16, 3)
-    tally = strict.filtered_["rare"]
-    assert tally["too far"] + tally["copies"] >= tally["drawn"] > 5
+    found = re.search(r"(\d+) drawn, (\d+) too far .*, (\d+) copies", str(warned[0].message))
+    drawn, far, copies = map(int, found.groups())
+    assert far + copies >= drawn > 5
+    assert joblib.hash(vars(strict)) == before
     assert len(strict.sample(5, "rare", filtered=False)) == 5
     generous = copy.deepcopy(judged)
     generous.judges_.far[:], generous.judges_.near = 9, 0
@@ -431,7 +435,7 @@ def test_images_and_history(discs, tmp_path):
     from PIL import Image
 
     X, y, _ = discs
-    gan = tiny(picture_dir=tmp_path / "seen", report_every=2, penalty_every=1).fit(X, y)
+    gan = tiny(image_dir=tmp_path / "seen", report_every=2, penalty_every=1).fit(X, y)
     names = sorted(path.name for path in (tmp_path / "seen").iterdir())
     assert names == ["step-000002.png", "step-000004.png"]
     with Image.open(tmp_path / "seen" / names[0]) as sheet:
