@@ -1,5 +1,6 @@
-"""The command line as a user meets it: a real process, its output and its exit code."""
+"""The command line as a user meets it: its output, its exit code, and what it writes."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -9,18 +10,28 @@ import time
 import pytest
 import typer
 from PIL import Image
+from typer.testing import CliRunner
 
 import hemaest
+from hemaest.cli._app import app
 from hemaest.cli._checks import complete_recipes
 from hemaest.cli._shared import resumable
 from hemaest.recipes import list_recipes
 
+COMMANDS = sorted(typer.main.get_command(app).commands)
+START = [sys.executable, "-c", "from hemaest.cli import main; main()"]
+
 
 def hemaest_command(*arguments, cwd):
-    code = "from hemaest.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=cwd
-    )
+    """Run a command within this process, in a folder."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def hemaest_process(*arguments, cwd):
+    """Run a command in a process of its own, as a shell does."""
+    command = [*START, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture
@@ -34,8 +45,18 @@ def folder(cells, tmp_path):
 
 
 def test_version_and_help(tmp_path):
-    assert hemaest_command("--version", cwd=tmp_path).stdout == f"hemaest {hemaest.__version__}\n"
-    assert "compare" in hemaest_command("--help", cwd=tmp_path).stdout
+    assert hemaest_process("--version", cwd=tmp_path).stdout == f"hemaest {hemaest.__version__}\n"
+    printed = hemaest_command("--help", cwd=tmp_path).stdout
+    assert all(name in printed for name in COMMANDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_there_in_a_process_of_its_own(command, tmp_path):
+    done = hemaest_process(command, "--no-such-option", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "No such option: --no-such-option" in done.stderr and "Traceback" not in done.stderr
+    assert hemaest_process(command, "--help", cwd=tmp_path).returncode == 0
 
 
 def test_each_command_explains_itself(tmp_path, monkeypatch):
@@ -53,7 +74,7 @@ def test_recipes_are_listed(tmp_path):
 
 def test_a_folder_is_compared_and_broken_files_are_listed_once(folder, tmp_path):
     (folder / "blast" / "patient1_broken.png").write_bytes(b"\x89PNG broken")
-    done = hemaest_command(
+    done = hemaest_process(
         "compare", folder, "-r", "color-knn,color-logistic", "--folds", 3, "-j", 1, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
@@ -87,7 +108,7 @@ def test_json_holds_the_table_and_nothing_else(folder, tmp_path):
 )
 def test_wrong_usage_ends_with_2(tmp_path, arguments, code, message):
     done = hemaest_command(*arguments, cwd=tmp_path)
-    assert done.returncode == code
+    assert done.exit_code == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -115,7 +136,7 @@ def test_what_cannot_be_written_or_meant_is_told_before_the_work(tmp_path, argum
     (tmp_path / "here").mkdir()
     (tmp_path / "file").write_text("kept")
     done = hemaest_command(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.startswith(message) and len(done.stderr.splitlines()) == 1
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "here"]
     assert (tmp_path / "file").read_text() == "kept"
@@ -124,15 +145,15 @@ def test_what_cannot_be_written_or_meant_is_told_before_the_work(tmp_path, argum
 def test_a_folder_that_is_not_there_yet_is_made_only_when_it_is_needed(folder, tmp_path):
     report = tmp_path / "new" / "place" / "audit.html"
     done = hemaest_command("audit", "nowhere", "--report", report, cwd=tmp_path)
-    assert done.returncode == 2 and not (tmp_path / "new").exists()
+    assert done.exit_code == 2 and not (tmp_path / "new").exists()
     done = hemaest_command("audit", folder, "--report", report, "-j", 1, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert report.read_text().startswith("<!doctype html>")
 
 
 def test_a_rule_that_fits_no_name_is_wrong_usage(folder, tmp_path):
     done = hemaest_command("compare", folder, "--groups", "donor(.)", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
+    assert done.exit_code == 2, done.stderr
     assert "rule='donor(.)' does not fit 24 of 24 file names" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -142,7 +163,7 @@ def test_nothing_done_ends_with_1(tmp_path):
     broken.mkdir(parents=True)
     (broken / "a.png").write_bytes(b"no image")
     done = hemaest_command("compare", tmp_path / "images", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "none of the images" in done.stderr and "a.png" in done.stderr
 
 
@@ -163,9 +184,8 @@ def test_a_shell_completes_recipes(tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_command_ends_with_130_and_saves_nothing(folder, tmp_path):
-    code = "from hemaest.cli import main; main()"
     arguments = ["train", folder, "-r", "deep-small", "--folds", 0, "--epochs", 5000, "-o", "m"]
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [*START, *map(str, arguments)]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "Fitting" in line:
@@ -180,9 +200,9 @@ def test_an_interrupted_command_ends_with_130_and_saves_nothing(folder, tmp_path
 
 def test_a_full_disk_is_said_before_the_work(folder, tmp_path):
     done = hemaest_command("audit", folder, "--report", "/dev/full/a.html", cwd=tmp_path)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.exit_code == 2 and "Traceback" not in done.stderr
     done = hemaest_command("train", folder, "-o", "m" * 300, cwd=tmp_path)
-    assert done.returncode == 2 and "name too long" in done.stderr
+    assert done.exit_code == 2 and "name too long" in done.stderr
 
 
 def test_a_class_of_one_image_is_refused_by_name(folder, tmp_path):
@@ -190,12 +210,12 @@ def test_a_class_of_one_image_is_refused_by_name(folder, tmp_path):
         file.unlink()
     for command in ("compare", "train"):
         done = hemaest_command(command, folder, cwd=tmp_path)
-        assert done.returncode == 2 and "'blast' has one image only" in done.stderr
+        assert done.exit_code == 2 and "'blast' has one image only" in done.stderr
 
 
 def test_groups_by_a_rule_of_the_user_are_called_so(folder, tmp_path):
     arguments = ["-r", "color-knn", "--folds", 2, "--no-audit", "-j", 1]
     rule = r"(patient\d+)_"
     done = hemaest_command("compare", folder, "--groups", rule, *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "split by group (by --groups" in done.stderr
