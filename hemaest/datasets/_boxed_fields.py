@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from hemaest._docs import fill_doc
 from hemaest._words import some
 from hemaest.datasets._image_files import files_with, image_files, tables_named
 from hemaest.datasets._loading import (
+    SHARED_DOCS,
     ImageSet,
     existing_folder,
     image_bunch,
@@ -51,6 +53,7 @@ COLUMNS = ["filename", "cell_type", *CORNERS]
 FIELD = re.compile(r"bloodimage_(\d+)", re.IGNORECASE)
 
 
+@fill_doc(**SHARED_DOCS)
 def load_bccd(
     path: str | os.PathLike[str],
     *,
@@ -69,9 +72,7 @@ def load_bccd(
         field.
     subset : {"all", "single"}, default="all"
         All fields, or only those with exactly one type of white cell named.
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------

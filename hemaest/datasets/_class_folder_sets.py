@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from sklearn.utils import Bunch
 
+from hemaest._docs import fill_doc
 from hemaest.datasets._class_folders import groups_given, load_class_folders
-from hemaest.datasets._loading import ImageSet
+from hemaest.datasets._loading import SHARED_DOCS, ImageSet
 from hemaest.groups import infer_groups
 
 AML_MATEK = ImageSet(
@@ -44,6 +45,7 @@ convolutional neural networks, Nature Machine Intelligence 1, 538-544; doi
 )
 
 
+@fill_doc(**SHARED_DOCS)
 def load_aml_matek(path: str | os.PathLike[str], *, verify: bool = False) -> Bunch:
     """Load the AML cytomorphology cells (15 classes).
 
@@ -51,9 +53,7 @@ def load_aml_matek(path: str | os.PathLike[str], *, verify: bool = False) -> Bun
     ----------
     path : str or path-like
         The folder with one folder for each class.
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------
@@ -109,6 +109,7 @@ neural networks on a large image data set, Blood 138, 1917-1927; doi 10.7937/TCI
 COMMON_MARROW_CLASSES = "ART BLA EBO EOS LYT MMZ MON MYB NGB NGS NIF PEB PLM PMO".split()
 
 
+@fill_doc(**SHARED_DOCS)
 def load_bone_marrow(
     path: str | os.PathLike[str],
     *,
@@ -123,9 +124,7 @@ def load_bone_marrow(
         The folder with one folder for each class.
     classes : {"21", "14"}, default="21"
         All, or the fourteen of which there are at least 2,700 images.
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------
@@ -173,6 +172,7 @@ Mooney P. (2018), Blood cell images, Kaggle.
 )
 
 
+@fill_doc(**SHARED_DOCS)
 def load_kaggle_wbc(
     path: str | os.PathLike[str],
     *,
@@ -187,9 +187,7 @@ def load_kaggle_wbc(
         The folder that holds TRAIN and TEST, at any depth.
     subset : {"all", "train", "test", "test_simple"}, default="all"
         Which part. ``"all"`` is train and test: TEST_SIMPLE shows the photographs of TEST again.
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------
@@ -242,6 +240,7 @@ at raabindata.com/free-data.
 )
 
 
+@fill_doc(**SHARED_DOCS)
 def load_raabin(
     path: str | os.PathLike[str],
     *,
@@ -256,9 +255,7 @@ def load_raabin(
         The folder that holds Train, TestA and TestB.
     subset : {"all", "train", "testA", "testB"}, default="all"
         Which part; Test B comes from another microscope.
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------
@@ -303,6 +300,7 @@ together, and cite each source.
 )
 
 
+@fill_doc(**SHARED_DOCS)
 def load_leukemia_folders(
     path: str | os.PathLike[str],
     *,
@@ -320,9 +318,7 @@ def load_leukemia_folders(
         ``verify``, or a rule for
         :func:`hemaest.evaluation.infer_groups`. Without it every image is a group of its own, and
         any score is at image level.
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------

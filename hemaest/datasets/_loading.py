@@ -25,6 +25,15 @@ from hemaest.datasets._image_files import (
 )
 from hemaest.images import to_object_array
 
+# paragraphs that the docstrings of loaders share
+SHARED_DOCS = {
+    "verify": """
+        verify : bool, default=False
+            Read every file once (some milliseconds each), leave out those that are broken, and list
+            them in ``failures``.
+        """,
+}
+
 
 @dataclass(frozen=True)
 class ImageSet:

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from hemaest._docs import fill_doc
 from hemaest._words import some
 from hemaest.datasets._class_folders import files_of_classes
 from hemaest.datasets._image_files import image_files, subfolder, tables_named, walk
 from hemaest.datasets._loading import (
+    SHARED_DOCS,
     ImageSet,
     existing_folder,
     groups_of_duplicates,
@@ -70,6 +72,7 @@ PBC_SUBTYPES = {
 }
 
 
+@fill_doc(**SHARED_DOCS)
 def load_pbc(
     path: str | os.PathLike[str],
     *,
@@ -85,9 +88,7 @@ def load_pbc(
         dup_group) is used; without it, labels come from folders and file names.
     level : {"type", "subtype"}, default="type"
         The folder's label (``ig``) or the file name's (``MMY``).
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------
@@ -148,6 +149,7 @@ Journal of Intelligent Systems 37, 5113-5133; doi 10.1002/int.22753.
 )
 
 
+@fill_doc(**SHARED_DOCS)
 def load_taleqani(path: str | os.PathLike[str], *, verify: bool = False) -> Bunch:
     """Load the fields of B-ALL blood films (Benign, Early, Pre, Pro).
 
@@ -157,9 +159,7 @@ def load_taleqani(path: str | os.PathLike[str], *, verify: bool = False) -> Bunc
         The folder with the four class folders, or the one with Original and Segmented in it, of
         which Original is used: both show the same fields. A ``labels.csv`` there (file, label,
         dup_group) is used, and its clusters of near-duplicates become the groups.
-    verify : bool, default=False
-        Read every file once (some milliseconds each), leave out those that are broken, and list
-        them in ``failures``.
+    %(verify)s
 
     Returns
     -------
