@@ -70,7 +70,7 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
     cv : int, default=5
         Folds of the cross-fitting.
     random_state : int, RandomState instance or None, default=0
-        Seed of the folds and of the intervals.
+        Seed of the folds and of the intervals: the same images give the same report.
 
     Attributes
     ----------

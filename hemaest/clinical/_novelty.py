@@ -49,7 +49,7 @@ class NoveltyDetector(TakesGroups, OutlierMixin, ImageEstimator):  # type: ignor
     cv : int, default=5
         Folds over patients that choose the threshold.
     random_state : int, RandomState instance or None, default=0
-        Seed of the folds.
+        Seed of the folds: the same images give the same report.
     n_jobs : int, optional
         Threads over images.
 

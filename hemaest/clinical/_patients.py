@@ -55,7 +55,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
     max_epochs : int, default=60
         Of the attention.
     random_state : int, RandomState instance or None, default=0
-        Seed.
+        Seed: the same images give the same report.
 
     Attributes
     ----------

@@ -58,7 +58,7 @@ class RejectingClassifier(  # type: ignore[misc]
     cv : int, default=5
         Folds of the cross-fitting.
     random_state : int, RandomState instance or None, default=0
-        Seed of the folds.
+        Seed of the folds: the same images give the same report.
 
     Attributes
     ----------

@@ -159,7 +159,7 @@ def audit(
     n_jobs : int, optional
         Threads.
     random_state : int, RandomState instance or None, default=0
-        Seed of samples and folds.
+        Seed of samples and folds: two audits of one set agree.
     verbose : bool, optional
         Show progress; by default only to a person at a terminal.
 

@@ -117,7 +117,8 @@ def compare(
     cache_dir : path, optional
         Keep each finished fold here, as plain arrays; the same call later resumes from there.
     random_state : int, RandomState instance or None, default=0
-        Seed of folds, recipes made by name, and bootstrap. With None one is drawn and reported.
+        Seed of folds, recipes made by name, and bootstrap: two reports of one call agree. With
+        None a seed is drawn and reported.
     verbose : bool, optional
         Show progress; by default only to a person at a terminal.
 

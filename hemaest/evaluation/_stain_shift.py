@@ -179,7 +179,7 @@ def stain_shift_curve(
     n_jobs : int, optional
         Threads for changing images.
     random_state : int, RandomState instance or None, default=0
-        Seed of the stain changes; all recipes see the same images.
+        Seed of the stain changes: all recipes, in all calls, see the same images.
     verbose : bool, optional
         Show progress; by default only to a person at a terminal.
 

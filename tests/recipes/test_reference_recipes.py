@@ -68,6 +68,7 @@ def test_the_normalizer_learns_inside_the_recipe():
     assert isinstance(make_recipe("r0-reinhard-resnet50")[0], ReinhardNormalizer)
 
 
+@pytest.mark.slow
 def test_fields_go_in_and_the_type_of_their_leukocyte_comes_out(fields):
     X, y = fields
     recipe = make_recipe("r1-detect-segment-classify", image_size=32, max_epochs=2, random_state=0)
