@@ -24,8 +24,10 @@ NETS = {"ImageClassifier", "FCMAEPretrainer"}
 SAME_CODE = {"ResNet24Classifier", "ResNet50Classifier", "ViTClassifier", "WPATClassifier"}
 
 
-def adapters():
+def adapters(networks):
     for name in sorted(set(estimator_classes()) - SAME_CODE):
+        if (name in NETS) != networks:
+            continue
         estimator = make(name)
         adapter = adapt(estimator, 4 if estimator._channels == "map" else 3)
         if adapter is not None:
@@ -38,9 +40,20 @@ def expected(adapter):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@parametrize_with_checks(list(adapters()), expected_failed_checks=expected, xfail_strict=True)
+@parametrize_with_checks(
+    list(adapters(networks=False)), expected_failed_checks=expected, xfail_strict=True
+)
 def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@parametrize_with_checks(
+    list(adapters(networks=True)), expected_failed_checks=expected, xfail_strict=True
+)
+def test_scikit_learn_check_of_networks(estimator, check):
     name = getattr(check, "func", check).__name__
-    if type(estimator.estimator).__name__ in NETS and name in BELOW_ROUNDING:
+    if name in BELOW_ROUNDING:
         pytest.xfail(f"replaced by {BELOW_ROUNDING[name]}")
     check(estimator)
