@@ -317,6 +317,7 @@ def test_a_recipe_scores_as_by_hand_whatever_is_shared(recipe):
         np.testing.assert_array_equal(by_hand.predict_proba(X[test]), fold.probability)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no program that ends at once")
 def test_processes_change_no_score_and_may_die(cells, monkeypatch):
     X, y, groups = cells
