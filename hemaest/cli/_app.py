@@ -62,6 +62,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    # boxes cut long names at 80 columns
+    rich_markup_mode=None,
 )
 
 
@@ -157,8 +159,9 @@ def compare(
         typer.Option(
             "--recipes",
             "-r",
-            help="Names of `hemaest recipes` with commas between, or 'all'.",
-            show_default=True,
+            help="Names of `hemaest recipes` with commas between, or 'all'. "
+            f"Default: {', '.join(COMPARED)}.",
+            show_default=False,
             autocompletion=complete_recipes,
         ),
     ] = ",".join(COMPARED),
@@ -186,7 +189,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Compare recipes under group-aware cross-validation; write a report."""
+    """Compare recipes by cross-validation; write a report."""
     _compare.run(
         _compare.CompareOptions(
             folder=folder,
@@ -221,7 +224,7 @@ def audit(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Look for copies, conflicting labels and shortcuts before a model is trained."""
+    """Look for copies, conflicting labels and shortcuts in images."""
     _audit.run(_audit.AuditOptions(folder, test, groups, report, jobs, seed, as_json))
 
 
@@ -262,7 +265,7 @@ def train(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe, measure it by cross-validation, and save it with its claim in one file."""
+    """Train a recipe; save it with its measured scores in one file."""
     if folds == 1:
         say("--folds 1 measures nothing: give 0, or at least 2.")
         raise typer.Exit(WRONG_USAGE)
@@ -305,7 +308,7 @@ def adapt(
     jobs: Jobs = -1,
     seed: Seed = 0,
 ) -> None:
-    """Train a classifier of your types on a network that knows cells; a few images a class do."""
+    """Train the shipped network on a few images of your types."""
     _train.adapt(
         _train.TrainOptions(
             folder=folder,
@@ -368,7 +371,7 @@ def predict(
     jobs: Jobs = -1,
     as_json: Json = False,
 ) -> None:
-    """Name cells; on whole fields find, outline, name and count every leukocyte."""
+    """Name single cells, or find, name and count them on fields."""
     if parquet is not None:
         _stream.predict_parquet(tuple(paths), model, parquet, jobs, as_json)
         return
@@ -392,13 +395,13 @@ def predict(
 
 @app.command()
 def features(source: Source, out: Out, jobs: Jobs = -1, as_json: Json = False) -> None:
-    """Measure shape, chromatin and color of many cells, into partitioned Parquet."""
+    """Write shape, chromatin and color of many cells to Parquet."""
     _stream.write_features(source, out, jobs, as_json)
 
 
 @app.command()
 def embed(source: Source, out: Out, jobs: Jobs = -1, as_json: Json = False) -> None:
-    """Write the embeddings of many cells by the shipped network, into partitioned Parquet."""
+    """Write embeddings of many cells to Parquet."""
     _stream.write_embeddings(source, out, jobs, as_json)
 
 
@@ -407,7 +410,7 @@ def info_(
     model: Annotated[Path, typer.Argument(help="A file that `hemaest train` wrote.")],
     as_json: Json = False,
 ) -> None:
-    """Show what a model file is, how good, and how that was measured; runs nothing in it."""
+    """Show what a model file is and how it was measured."""
     _info.show_model(model, as_json)
 
 
@@ -429,7 +432,7 @@ def agree(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two ways to count the same smears, as laboratories report it."""
+    """Compare two ways to count the same smears."""
     _clinical.agree(reference, test, report, n_cells, as_json)
 
 
@@ -454,7 +457,7 @@ def serve(
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,
 ) -> None:
-    """Open the page on which a smear is seen, corrected and signed."""
+    """Open the page to review, correct and sign smears."""
     _clinical.serve(
         _clinical.ServeOptions(
             paths=tuple(paths or ()),

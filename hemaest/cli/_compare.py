@@ -72,8 +72,7 @@ def run(options: CompareOptions) -> None:
                 typer.echo(f"{row.recipe}: {row.note}")
             if options.folder is None and (known := _saw_rendered_cells(names)):
                 typer.echo(f"{', '.join(known)}: pretrained on rendered cells, as these cells are")
-            typer.echo()
-            typer.echo(comparison.summary())
+            typer.echo(f"\n{comparison.verdict()}\n\n{comparison.summary()}")
         comparison.to_html(
             options.report, audit=found, unreadable=data.failures, command=command_line()
         )

@@ -83,7 +83,7 @@ def load_folder(folder: Path, groups: str) -> Cells:
         except ValueError as error:
             stop(f"--groups: {error}", WRONG_USAGE)
         # what the user's own rule takes from a name is what the user says it is
-        found.group_source = source if groups == "infer" else f"group (by --groups {groups!r})"
+        found.group_source = source if groups == "infer" else f"group (--groups '{groups}')"
     if len(found.failures):
         say(f"{len(found.failures)} of the files cannot be read and are left out:")
         say(format_table(found.failures))
@@ -102,7 +102,7 @@ def load_cells(folder: Path | None, groups: str, cells: int, seed: int) -> Cells
     counts = pd.Series(data.target).value_counts()
     if len(counts) < 2:
         label = str(counts.index[0])
-        stop(f"all images have the label {label!r}: there is nothing to distinguish.", WRONG_USAGE)
+        stop(f"all images have the label {label!r}: a classifier needs two or more.", WRONG_USAGE)
     single = sorted(str(label) for label in counts.index[counts < 2])
     if single:
         stop(

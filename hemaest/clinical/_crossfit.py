@@ -45,7 +45,7 @@ def check_labels(y: Any, n: int) -> NDArray[Any]:
         )
     if len(np.unique(labels)) < 2:
         kind = f", {str(labels[0])!r}" if n else ""
-        raise ValueError(f"y holds one type only{kind}: there is nothing to tell apart.")
+        raise ValueError(f"y holds one type only{kind}: a classifier needs two or more.")
     return labels
 
 

@@ -135,7 +135,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
             raise ValueError(f"y has shape {y.shape}, but there are {len(bags)} bags: one each.")
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise ValueError("y holds one label only: there is nothing to tell apart.")
+            raise ValueError("y holds one label only: a classifier needs two or more.")
         if self.cell_classifier is not None and not isinstance(
             self.cell_classifier, FrozenEstimator
         ):

@@ -337,8 +337,8 @@ def _flags(comparison: Any, estimators: dict[str, Any]) -> list[Flag]:
     elif not design.knows_patients:
         caution(
             "no patients",
-            f"No patient or smear is known. Images of one {design.unit} were kept together, but "
-            "those of one patient may still lie on both sides.",
+            f"No patient or smear is known. Images of one {design.unit_name} were kept together, "
+            "but those of one patient may still lie on both sides.",
         )
     groups = comparison.group_codes[comparison.tested]
     if design.groups is not None and (n := len(np.unique(groups))) < 10:

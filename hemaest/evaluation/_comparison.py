@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hemaest._tables import format_table
 from hemaest.evaluation import _figures as figures, _residuals, _scores as scores
 from hemaest.evaluation._claim import ClaimCard, claim_card
-from hemaest.evaluation._comparison_report import comparison_report
+from hemaest.evaluation._comparison_report import comparison_report, verdict
 from hemaest.evaluation._design import Design
 from hemaest.evaluation._folds import FoldResult
 from hemaest.evaluation._scores import GroupedBootstrap
@@ -82,6 +82,10 @@ class Comparison:
     def summary(self) -> str:
         """Say in one line how the data were split."""
         return self.design.summary()
+
+    def verdict(self) -> str:
+        """Say which recipe is best, and how sure that is against the others."""
+        return verdict(self)[0]
 
     @cached_property
     def tested(self) -> NDArray[np.intp]:

@@ -95,6 +95,8 @@ def verdict(comparison: Any) -> tuple[str, str]:
     table, control = comparison.table, comparison.design.control
     best = table.iloc[0]
     name = best["recipe"]
+    if np.isnan(best["balanced_accuracy"]):
+        return "No recipe could be scored: the notes say why.", "bad"
     score = f"{name} scores {best['balanced_accuracy']:.3f} balanced accuracy"
     tests = comparison.tests
     own = tests[tests["recipe"] == name]

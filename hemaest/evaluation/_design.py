@@ -68,9 +68,14 @@ class Design:
         return self.unit not in (*NO_PATIENT, "image")
 
     @property
+    def unit_name(self) -> str:
+        """The unit without how it is known, which stands in parentheses."""
+        return self.unit.partition(" (")[0]
+
+    @property
     def units(self) -> str:
         """The unit in the plural."""
-        return PLURALS.get(self.unit, f"{self.unit}s")
+        return PLURALS.get(self.unit_name, f"{self.unit_name}s")
 
     @property
     def tested(self) -> NDArray[np.intp]:
@@ -88,7 +93,9 @@ class Design:
                 "known, so images of one patient may lie on both sides)"
             )
         else:
-            split = f"Split by {self.unit}: {units} {self.unit if units == 1 else self.units}, "
+            split = (
+                f"Split by {self.unit}: {units} {self.unit_name if units == 1 else self.units}, "
+            )
             split += f"{n} images tested"
             if self.unit == "image":
                 split += " (nothing keeps images of one patient together: scores may be inflated)"

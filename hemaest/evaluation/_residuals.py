@@ -153,7 +153,7 @@ def summary(comparison: Any, recipe: str) -> dict[str, pd.DataFrame]:
         large = own.where(own.map(own.value_counts()) >= GROUP_IMAGES)
         table = by_level(comparison, recipe, large, ordered=False)
         if len(table) > 1:
-            tables[comparison.design.unit] = table
+            tables[comparison.design.unit_name] = table
     return tables
 
 
