@@ -8,6 +8,7 @@ import pytest
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_readme_runs_as_pasted(capsys):
     blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
