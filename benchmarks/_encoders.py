@@ -167,7 +167,7 @@ def from_scratch(size: Size) -> dict[str, Any]:
 
 
 def wpat(size: Size, start: Any, seed: int, how: dict[str, Any]) -> WPATClassifier:
-    """Return the transformer, begun with a file or from scratch."""
+    """Return the transformer, from a file or from scratch."""
     options = {} if start else {"encoder_options": from_scratch(size)}
     return WPATClassifier(
         pretrained=start or False,

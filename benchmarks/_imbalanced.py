@@ -213,5 +213,5 @@ class Problem:
                 random_state=0,
             )
             rows.append(report.table.assign(cells=name, seed=self.seed))
-            self.pictures = getattr(self, "pictures", {}) | {name: report}
+            self.reports = getattr(self, "reports", {}) | {name: report}
         return pd.concat(rows)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def to_density(images: np.ndarray) -> torch.Tensor:
-    """Optical density against each picture's own bright level: the lamp's color drops out."""
+    """Optical density against each image's own bright level: the lamp's color drops out."""
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     light = torch.quantile(x.flatten(2)[:, :, ::7], 0.95, dim=2)[:, :, None, None]
     return torch.log((light + 8) / (x + 8)).clamp(-0.3, 3.0)
@@ -53,7 +53,7 @@ class SmallUNet(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """Five blocks and a mean over the picture."""
+    """Five blocks and a mean over the image."""
 
     def __init__(self, n_classes: int, width: int = 24) -> None:
         super().__init__()

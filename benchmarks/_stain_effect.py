@@ -38,7 +38,7 @@ SEEN = {
 
 
 def real_tiles(n: int) -> dict[str, list[np.ndarray]]:
-    """Return n pictures of each real set."""
+    """Return n images of each real set."""
     folder = data_folder()
     patterns = {
         "pbc": "pbc/*/*.jpg",
@@ -55,7 +55,7 @@ def real_tiles(n: int) -> dict[str, list[np.ndarray]]:
 
 
 def exactness(small: bool) -> str:
-    """Compare with the plain float64 reference of the tests, pixel by pixel, on real pictures."""
+    """Compare with the plain float64 reference of the tests, pixel by pixel, on real images."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "stain"))
     import stain_reference as reference
 
@@ -80,12 +80,12 @@ def exactness(small: bool) -> str:
                 differ.append((np.rint(expected) != got).mean())
             share = 100 * float(np.mean(differ))
             rows.append((name, method, len(good), worst, share))
-    names = ["set", "method", "pictures", "largest difference, levels", "% of values rounded apart"]
+    names = ["set", "method", "images", "largest difference, levels", "% of values rounded apart"]
     return format_table(pd.DataFrame(rows, columns=names), 2)
 
 
 def residual(small: bool) -> str:
-    """Measure what the textbook loses: pictures normalized to themselves, residual dropped."""
+    """Measure what the textbook loses: images normalized to themselves, residual dropped."""
     rows = []
     for name, images in real_tiles(6 if small else 60).items():
         row: dict[str, Any] = {"set": name}
@@ -137,7 +137,7 @@ def new_pairs(small: bool) -> Iterator[tuple[str, str, int]]:
 
 
 def laboratories(small: bool) -> str:
-    """Ask a color-only model which of two labs a cell came from, after each normalizer.
+    """Let a color-only model predict which of two labs a cell came from, after each normalizer.
 
     The normalizer learns its target in the training folds; patients are kept apart.
     """
@@ -224,7 +224,7 @@ def colors(small: bool) -> str:
 
 
 def transfer(_: bool) -> str:
-    """Teach a recipe the cell types of one lab and ask it in the other, and the other way."""
+    """Train a recipe on the cell types of one lab and test it in the other, and the other way."""
     chosen = ("none", "Reinhard", "Macenko", "giemsa basis", "Vahadane")
     rows = []
     for first, second, seed in new_pairs(small=True):

@@ -82,7 +82,7 @@ def laboratories(per_type: int) -> list[Lab]:
         rows[f"segmentation_wbc {k}"] = files, table["type"].map(SEGMENTATION)
     labs = []
     for name, (files, types) in rows.items():
-        chosen = dealt(types.to_numpy(), per_type)
+        chosen = drawn_evenly(types.to_numpy(), per_type)
         images = to_object_array([read_image(files[i]) for i in chosen])
         labs.append(Lab(name, images, types.to_numpy(dtype=str)[chosen]))
     return [*labs, bccd(per_type)]
@@ -104,11 +104,11 @@ def bccd(per_type: int) -> Lab:
             pixels[max(int(y - half), 0) : int(y + half), max(int(x - half), 0) : int(x + half)]
         )
         types.append(kind)
-    chosen = dealt(np.array(types), per_type)
+    chosen = drawn_evenly(np.array(types), per_type)
     return Lab("bccd", to_object_array([images[i] for i in chosen]), np.array(types)[chosen])
 
 
-def dealt(types: np.ndarray, per_type: int) -> np.ndarray:
+def drawn_evenly(types: np.ndarray, per_type: int) -> np.ndarray:
     """Return the places of so many of each type, drawn by seed 0."""
     rng = np.random.default_rng(0)
     return np.concatenate(
@@ -368,7 +368,7 @@ def attributes(table: Table) -> str:
     noted = pd.read_csv(root / "wbcatt/attributes.csv").set_index("file")
     labels = pd.read_csv(root / "pbc/labels.csv")
     types = labels["label"].replace(PBC).to_numpy(dtype=str)
-    chosen = labels.iloc[dealt(types, table.per_type)]
+    chosen = labels.iloc[drawn_evenly(types, table.per_type)]
     files = chosen["file"].str.split("/").str[-1]
     known = files.isin(noted.index).to_numpy()
     X = table.of(table.labs[0], "handcrafted")[known]

@@ -173,14 +173,14 @@ def main() -> None:
         if given.no_write:
             print(text)
         else:
-            asked = [a for a in sys.argv[1:] if a not in ("--keep", str(given.keep))]
-            command = f"python -m benchmarks.deep {shlex.join(asked)}".strip()
+            arguments = [a for a in sys.argv[1:] if a not in ("--keep", str(given.keep))]
+            command = f"python -m benchmarks.deep {shlex.join(arguments)}".strip()
             only = f": {', '.join(recipes)}" if given.recipes else ""
             write_section(f"Deep recipes on pbc, {TASKS[task]}{size}{only}", text, command=command)
 
 
 def report(table: pd.DataFrame, options: dict[str, Any], gpu: bool, whole: bool) -> str:
-    """Return the table with how it came about and what was asked for."""
+    """Return the table with how it came about and what was requested."""
     how = "five folds by group" if gpu else "one split by group, 80% to train on"
     bars = (
         "Bars: accuracy of 8 types at least .985 in at most 20 minutes of 2 cores a training; "

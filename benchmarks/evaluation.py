@@ -221,7 +221,7 @@ def false_alarms(small):
             "bar": ["(beside it)", "<= .06"],
         }
     )
-    return f"{format_table(table)}\n\n{repeats} data sets, 5 folds dealt twice, 120 items."
+    return f"{format_table(table)}\n\n{repeats} data sets, 5 folds, repeated twice, 120 items."
 
 
 def comparison(small):
@@ -298,7 +298,7 @@ def inflation(small):
 
 
 def write_distinct(folder, n, seed):
-    """Write n synthetic cells as pictures of 360 x 360, no two of them related."""
+    """Write n synthetic cells as images of 360 x 360, no two of them related."""
     for start in range(0, n, 1000):
         cells = make_cells(
             min(1000, n - start), n_labs=5, n_patients=200, random_state=seed + start
@@ -309,7 +309,7 @@ def write_distinct(folder, n, seed):
 
 
 def distinct_files(folder, n, seed):
-    """Return references to n different pictures, written by a process of its own."""
+    """Return references to n different images, written by a process of its own."""
     # so that its memory does not count as the audit's
     writer = multiprocessing.get_context("spawn").Process(
         target=write_distinct, args=(folder, n, seed)

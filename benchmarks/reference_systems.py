@@ -72,7 +72,7 @@ class System:
     tasks: tuple[Task, ...]
     others: tuple[str, ...] = ("handcrafted-xgboost", "ensemble-voting")
     fields: bool = False
-    taught: bool = False
+    trained: bool = False
     small: dict[str, Any] = field(default_factory=dict)
 
 
@@ -196,9 +196,9 @@ SYSTEMS = {
     ),
 }
 SYSTEMS["r1-pbc"] = replace(
-    SYSTEMS["r1"], others=("handcrafted-xgboost",), tasks=(BCCD_FOUR,), taught=True
+    SYSTEMS["r1"], others=("handcrafted-xgboost",), tasks=(BCCD_FOUR,), trained=True
 )
-TAUGHT_NOTE = (
+TRAINED_NOTE = (
     "The net of R1 begins with what it has learnt of the 8 types of pbc, another lab's cells, in "
     f"{TAUGHT_EPOCHS} epochs, and is led on at a quarter of its rate. All else is as in R1, and so "
     "are the folds.\n\n"
@@ -235,8 +235,8 @@ def after_detection(model: ImagePipeline) -> ImagePipeline:
     return ImagePipeline([s for s in model.steps if s[0] != "detect"], memory=model.memory)
 
 
-def taught(run: Run) -> Any:
-    """Return R1's net after it has learnt the 8 types of ``pbc``."""
+def trained(run: Run) -> Any:
+    """Return R1's net after it was trained on the 8 types of ``pbc``."""
     bunch = datasets.load_pbc(run.folder / "pbc")
     bunch = subset(bunch, SMALL_IMAGES) if run.small else bunch
     recipe = made("r1-detect-segment-classify", run.small)
@@ -248,10 +248,10 @@ def taught(run: Run) -> Any:
 
 
 def begun_with(net: Any, model: ImagePipeline) -> ImagePipeline:
-    """Return R1 with its net begun where another stands, and led on from there more slowly."""
+    """Return R1 with its net started from another one, and trained on more slowly."""
     slower = net.lr / 4
-    begun = {"pretrained": FrozenEstimator(net), "lr": slower}
-    return clone(model).set_params(**{f"classify__deep__net__{k}": v for k, v in begun.items()})
+    start = {"pretrained": FrozenEstimator(net), "lr": slower}
+    return clone(model).set_params(**{f"classify__deep__net__{k}": v for k, v in start.items()})
 
 
 def subset(bunch: Any, n: int) -> Any:
@@ -270,7 +270,7 @@ def subset(bunch: Any, n: int) -> Any:
 
 
 def folds_of(bunch: Any, task: Task, small: bool) -> Any:
-    """Return the set's own split, one of its authors' sizes, or folds that tear no photograph."""
+    """Return the set's own split, one of its authors' sizes, or folds by photograph."""
     if "folds" in bunch:
         return bunch.folds
     y = np.asarray(bunch.target)
@@ -305,8 +305,8 @@ def _task_rows(
     if system.fields:  # the detector learns nothing, so each field is searched once for all folds
         images = SmearDetector(n_jobs=2).fit(images[:1]).transform(images)
     models = {r: after_detection(made(r, run.small, str(keep / "memory"))) for r in (*own, *others)}
-    if system.taught:
-        net = remembered(keep / "taught.joblib", lambda: taught(run))
+    if system.trained:
+        net = remembered(keep / "trained.joblib", lambda: trained(run))
         models |= {r: begun_with(net, models[r]) for r in own}
     start = time.perf_counter()
     result = compare(
@@ -355,9 +355,9 @@ def wrong_photographs(result: Any, recipe: str, bunch: Any) -> str:
     """Return how many photographs are wrong when their copies vote, where they are known."""
     if bunch.group_source != "photograph":
         return ""
-    told = result.predictions[result.predictions["recipe"] == recipe]
-    told = told.assign(photograph=np.asarray(bunch.groups)[told["image"]])
-    votes = told.groupby("photograph").agg({"true": "first", "predicted": lambda p: p.mode()[0]})
+    own = result.predictions[result.predictions["recipe"] == recipe]
+    own = own.assign(photograph=np.asarray(bunch.groups)[own["image"]])
+    votes = own.groupby("photograph").agg({"true": "first", "predicted": lambda p: p.mode()[0]})
     return f"{(votes['true'] != votes['predicted']).sum()} of {len(votes)}"
 
 
@@ -420,7 +420,7 @@ def show(name: str, run: Run) -> None:
     for row in rows_of(name, run):
         print({k: v for k, v in row.items() if k not in NOT_IN_OVERVIEW}, flush=True)
         rows.append(row)
-    notes = f"{SMALL_NOTE}\n\n" * run.small + TAUGHT_NOTE * SYSTEMS[name].taught
+    notes = f"{SMALL_NOTE}\n\n" * run.small + TRAINED_NOTE * SYSTEMS[name].trained
     kind = " (small)" if run.small else ""
     write_section(f"Reference system {name.upper()}{kind}", notes + sections(rows), command=command)
 

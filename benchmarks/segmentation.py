@@ -119,7 +119,7 @@ def label_free(bunch) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict]:
 
 
 def learned(bunch, folds: int, epochs: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score what masks teach, with voters (the default) and without: in folds, and across labs."""
+    """Score training on masks, with voters (the default) and without: in folds, across labs."""
     n = len(bunch.images)
     strata = 10 * bunch.lab + bunch.target
     rare = {s for s in np.unique(strata) if (strata == s).sum() < folds}
@@ -131,7 +131,7 @@ def learned(bunch, folds: int, epochs: int) -> tuple[pd.DataFrame, pd.DataFrame]
         (f"learned, {folds}-fold", "learned, 5-fold", splitter.split(np.zeros(n), strata)),
         ("learned on the other lab", "learned on the other lab", labs),
     ):
-        maps = taught(bunch, splits, epochs)
+        maps = trained(bunch, splits, epochs)
         for method, own in maps.items():
             scores = with_labels(dices(own, bunch.masks), bunch)
             row = summary(f"{name}, {method}", scores, bar)
@@ -141,8 +141,8 @@ def learned(bunch, folds: int, epochs: int) -> tuple[pd.DataFrame, pd.DataFrame]
     return pd.DataFrame(main), pd.DataFrame(types)
 
 
-def taught(bunch, splits, epochs: int) -> dict[str, list]:
-    """Return the maps of every image by a segmenter that was taught without it."""
+def trained(bunch, splits, epochs: int) -> dict[str, list]:
+    """Return the maps of every image by a segmenter that was trained without it."""
     maps: dict[str, list] = {name: [None] * len(bunch.images) for name in METHODS}
     for train, test in splits:
         segmenter = CellSegmenter(max_epochs=epochs, random_state=0)
@@ -163,14 +163,14 @@ def answers(segmenter: CellSegmenter, images) -> dict[str, list]:
 
 
 def synthetic_only(bunch, epochs: int, n: int = 400) -> pd.DataFrame:
-    """Score on real cells what synthetic masks teach, and no other."""
+    """Score on real cells what was trained on synthetic masks alone."""
     cells = make_cells(n, image_size=144, stain="mixed", n_labs=40, lab_effect=1.5, random_state=7)
     segmenter = CellSegmenter(max_epochs=epochs, random_state=0)
     segmenter.fit(cells.images, masks=cells.masks)
     rows = []
     for name, maps in answers(segmenter, bunch.images).items():
         scores = with_labels(dices(maps, bunch.masks), bunch)
-        rows.append(summary(f"taught by {n} synthetic cells, {name}", scores, "network"))
+        rows.append(summary(f"trained on {n} synthetic cells, {name}", scores, "network"))
     return pd.DataFrame(rows)
 
 
@@ -262,7 +262,7 @@ def main() -> None:
             draw_worst(bunch, maps["both"], given.figure)
         text = with_load("\n\n".join(format_table(t) for t in (table, types, trust)))
         text += (
-            " The network alone is what was learned from synthetic cells; the default asks it and "
+            " The network alone is what was learned from synthetic cells; the default takes it and "
             "the voters, and has seen no real mask either."
         )
         write_section(f"Segmentation of cells without labels ({size})", text)

@@ -132,7 +132,7 @@ def speed(small: bool, peers: bool) -> str:
             if time.process_time() - start > 1:  # seconds a tile: one more is enough
                 some = some[:1]
             few = best(lambda s=step, t=some: [s(tile) for tile in t], 2, 10) / len(some)
-            # a peer that would take long is not asked at the large size
+            # a peer that would take long is not run at the large size
             slow = few * (LARGE / SMALL) ** 2 > limit
             many = np.nan if slow else best(lambda s=step: s(field), 4, 4)
         except Exception as error:
@@ -181,7 +181,7 @@ def verdicts(table: pd.DataFrame) -> str:
         good = got[0] >= few and (got[1] >= many or np.isnan(got[1]))
         verdict = "holds" if good else "missed"
         if np.isnan(got[1]):
-            verdict += " at 360; no peer was asked at 4096"
+            verdict += " at 360; no peer was run at 4096"
         rows.append((task, few, got[0], many, got[1], verdict))
     names = ["task", "bar 360", "got", "bar 4096", "got ", "verdict"]
     return format_table(pd.DataFrame(rows, columns=names), 1)
@@ -251,12 +251,12 @@ def cold(small: bool) -> str:
 
 PARTS: dict[str, tuple[str, Callable[..., str]]] = {
     "speed": ("Speed", speed),
-    "threads": ("Two threads on large pictures", threads),
+    "threads": ("Two threads on large images", threads),
     "cold": ("First call in a new process, compiled code on disk", cold),
     "exactness": ("Against plain float64", exactness),
-    "residual": ("Levels lost on stained pixels by a picture normalized to itself", residual),
+    "residual": ("Levels lost on stained pixels by an image normalized to itself", residual),
     "laboratories": (
-        "Accuracy of telling two labs apart by color alone, % (50 is chance)",
+        "Accuracy of separating two labs by color alone, % (50 is chance)",
         laboratories,
     ),
     "colors": (
@@ -264,7 +264,7 @@ PARTS: dict[str, tuple[str, Callable[..., str]]] = {
         colors,
     ),
     "transfer": (
-        "Balanced accuracy (%) of handcrafted-logistic, learned in one lab and asked in the other",
+        "Balanced accuracy (%) of handcrafted-logistic, learned in one lab and tested in the other",
         transfer,
     ),
 }

@@ -1,9 +1,9 @@
-"""How real are the synthetic cells? Measured on real pictures that none of it has seen.
+"""How real are the synthetic cells? Measured on real images that none of it has seen.
 
 Four questions: can a net that has seen only synthetic cells name real ones, can one outline real
-ones, are the drawn shapes told apart from real ones, and do real measurements lie in the drawn
+ones, are the drawn shapes separable from real ones, and do real measurements lie in the drawn
 range? The recipes were written from textbooks and by looking at the development part of the real
-sets (``pbc``: one picture in five, drawn with seed 0; ``segmentation_wbc``: every fourth); all
+sets (``pbc``: one image in five, drawn with seed 0; ``segmentation_wbc``: every fourth); all
 scores are on the rest. Run ``python -m benchmarks.synthetic [--small] [--only PART ...]``.
 """
 
@@ -38,7 +38,7 @@ NUCLEATED = {
     "myeloblast": 1, "promyelocyte": 1, "myelocyte": 1, "metamyelocyte": 1, "erythroblast": 1,
     "unidentifiable": 0.5,
 }  # fmt: skip
-PBC_FIELD = 38.0  # micrometers across a pbc picture: its red cells are 7.2 wide
+PBC_FIELD = 38.0  # micrometers across a pbc image: its red cells are 7.2 wide
 PBC_TYPES = {
     "SNE": "neutrophil", "BNE": "band_neutrophil", "EO": "eosinophil", "BA": "basophil",
     "LY": "lymphocyte", "MO": "monocyte", "ERB": "erythroblast", "PMY": "promyelocyte",
@@ -76,7 +76,7 @@ def speed(small: bool) -> str:
 
 
 def is_development(number: int) -> bool:
-    """Tell the development part of segmentation_wbc: every fourth."""
+    """Return the development part of segmentation_wbc: every fourth."""
     return number % 4 == 0
 
 
@@ -108,7 +108,7 @@ def _read(path: str | Path) -> np.ndarray:
 
 
 def train_segmenter(n: int) -> SmallUNet:
-    """Train on synthetic cells of every stain; no real picture is used."""
+    """Train on synthetic cells of every stain; no real image is used."""
     torch.manual_seed(0)
     net = SmallUNet()
 
@@ -131,7 +131,7 @@ def _progress(step: int, loss: float) -> None:
 
 
 def predict_maps(net: SmallUNet, images: list[np.ndarray]) -> list[np.ndarray]:
-    """Return a map for each picture, at its own size."""
+    """Return a map for each image, at its own size."""
     maps = []
     for start in range(0, len(images), 32):
         part = images[start : start + 32]
@@ -224,7 +224,7 @@ def micrometres_per_pixel(lab: int) -> float:
 
 
 def shapes() -> str:
-    """Tell real from synthetic by areas, N:C ratio and lobes of the maps alone."""
+    """Separate real from synthetic by areas, N:C ratio and lobes of the maps alone."""
     columns = ["cell_area", "nucleus_area", "nc_ratio", "n_lobes"]
     more = [*columns, "cell_solidity", "nucleus_solidity", "cell_elongation"]
     rows = []
@@ -284,8 +284,8 @@ def statistics(net: SmallUNet, n: int) -> str:
         cells = make_cells(
             n, classes=[kind], image_size=side, field=PBC_FIELD, n_patients=n, random_state=0
         )
-        pictures = list(cells.images)
-        drawn = measure(pictures, predict_maps(net, pictures), PBC_FIELD / side)
+        images = list(cells.images)
+        drawn = measure(images, predict_maps(net, images), PBC_FIELD / side)
         low, high = drawn.quantile(0.05), drawn.quantile(0.95)
         for name in kept.split():
             middle = found[name].median()
@@ -316,7 +316,7 @@ def trained(make, n: int, path: str | None) -> tuple[torch.nn.Module, int]:
 
 
 def main() -> None:
-    """Run the parts that are asked for; each writes a section of its own."""
+    """Run the parts that are requested; each writes a section of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="end within 20 minutes on 2 cores")
     parts = ["speed", "shapes", "segmentation", "statistics", "classification"]
@@ -333,21 +333,21 @@ def main() -> None:
     if "speed" in given.only:
         write("speed", "speed on one core", speed(given.small))
     if "shapes" in given.only:
-        write("shapes", "told from real ones by shape (bar: AUC at most .75)", shapes())
+        write("shapes", "separated from real ones by shape (bar: AUC at most .75)", shapes())
     if {"segmentation", "statistics"} & set(given.only):
         net, n = trained(train_segmenter, 4800 if given.small else 24000, given.segmenter)
-        told = f"The net saw {n} synthetic cells and no real one.\n\n"
+        note = f"The net saw {n} synthetic cells and no real one.\n\n"
     if "segmentation" in given.only:
-        title = "a net taught by them outlines real cells (bar: Dice .90 and .90)"
-        write("segmentation", title, told + segmentation(net))
+        title = "a network trained on them outlines real cells (bar: Dice .90 and .90)"
+        write("segmentation", title, note + segmentation(net))
     if "statistics" in given.only:
         title = "real pbc measurements in their 5-95% range (bar: 80%)"
-        write("statistics", title, told + statistics(net, 40 if given.small else 200))
+        write("statistics", title, note + statistics(net, 40 if given.small else 200))
     if "classification" in given.only:
         net, n = trained(train_namer, 6400 if given.small else 38400, given.namer)
-        title = "a net taught by them names real pbc cells (bar: .60, chance .20)"
-        told = f"The net saw {n} synthetic cells and no real one. "
-        write("classification", title, told + classification(net))
+        title = "a network trained on them names real pbc cells (bar: .60, chance .20)"
+        note = f"The net saw {n} synthetic cells and no real one. "
+        write("classification", title, note + classification(net))
 
 
 if __name__ == "__main__":

@@ -253,7 +253,7 @@ rows = np.arange(n if train else 64)
 model.fit(X[rows], rows % 2)
 if not train:
     model.predict(X)
-# getrusage would tell the most of this process and of the one that started it
+# getrusage would report the most of this process and of the one that started it
 status = open("/proc/self/status").read()
 print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """

@@ -36,7 +36,7 @@ SEED = 31
 
 @dataclass(frozen=True)
 class Pool:
-    """Cells seen from one distance: the width of the picture in micrometers."""
+    """Cells seen from one distance: the width of the image in micrometers."""
 
     n_cells: int
     field: tuple[float, float]

@@ -133,7 +133,7 @@ def _by_any_rule(stems: list[str]) -> tuple[list[str], str]:
             warnings.warn(
                 f"The rule {name!r} ({known.source}) fits all but {len(lost)} of {len(stems)} "
                 f"file names ({some(lost)}), so it is not used, and what belongs together may be "
-                f"torn apart. Rename or remove these files, use infer_groups(names, {name!r}, "
+                f"separated. Rename or remove these files, use infer_groups(names, {name!r}, "
                 "unmatched='own'), or give the groups yourself.",
                 stacklevel=3,
             )

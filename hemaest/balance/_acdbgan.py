@@ -282,9 +282,9 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         if len(self.classes_) < 2:
             if self.realism_filter:
                 warnings.warn(
-                    f"there is only one class, {self.classes_.tolist()[0]!r}, and no realism "
-                    "filter without a second that its judges tell from it: what is drawn is not "
-                    "filtered. Give the other classes too, or set realism_filter=False.",
+                    f"there is only one class, {self.classes_.tolist()[0]!r}, and the realism "
+                    "filter has to separate it from a second: what is drawn is not filtered. Give "
+                    "the other classes too, or set realism_filter=False.",
                     stacklevel=4,
                 )
             return None

@@ -144,7 +144,7 @@ def standardize_field(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def on_film(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell film from a black frame."""
+    """Separate film from a black frame."""
     import cv2
 
     red, green, blue = cv2.split(np.ascontiguousarray(image))

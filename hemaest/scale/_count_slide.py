@@ -178,7 +178,7 @@ def count_slide(
     min_focus : float, default=0.25
         Tiles whose sharpness is below this share of the slide's median are left out.
     max_tissue : float, default=0.97
-        Tiles that are covered by more than this are too thick to tell cells apart.
+        Tiles that are covered by more than this are too thick to separate cells.
     stop_width : float, optional
         Count on until the interval of `target` is narrower than this many percentage points. Tiles
         are then taken in random order. It needs a counter and a target.
@@ -257,7 +257,7 @@ def _blank() -> NDArray[np.uint8]:
 
 
 def _scale(slide: Slide, thumbnail: NDArray[np.uint8], detector: Any) -> tuple[float | None, str]:
-    """Return micrometers a pixel and their source; red cells tell where the file does not."""
+    """Return micrometers a pixel and their source; red cells say where the file does not."""
     if slide.um_per_pixel is not None:
         return slide.um_per_pixel, slide.scale_source
     side = 1024

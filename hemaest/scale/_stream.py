@@ -171,7 +171,7 @@ def _pyarrow() -> Any:
 
 
 def _loaded(model: Any) -> tuple[Any, str]:
-    """Return the estimator and what tells it from any other."""
+    """Return the estimator and what identifies it."""
     if isinstance(model, str | os.PathLike):
         return load(model), hashlib.sha256(Path(model).read_bytes()).hexdigest()
     from joblib import hash as hash_of

@@ -141,7 +141,7 @@ def log_densities(points, means, whitening, offsets, out):
 # standardized density in units of the least spread that the color of a tissue has
 UNIT = 50.0
 SURE = 0.8
-# the weight of color in telling nucleus from cytoplasm, and cell from surround; and the most
+# the weight of color in separating nucleus from cytoplasm, and cell from surround; and the most
 # that the color of one pixel can say, as log odds
 SAY_NUCLEUS, SAY_CELL, MOST = 0.5, 0.4, 3.0
 FEWEST = 20

@@ -104,7 +104,7 @@ def fine_tune(
 
 
 def follows_convention(pairs: list[Pair]) -> bool:
-    """Tell whether masks mean by nucleus and cell what the network that ships means."""
+    """Return whether masks mean by nucleus and cell what the network that ships means."""
     overlaps = []
     for x, kind in pairs:
         found = class_probabilities(

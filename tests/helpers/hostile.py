@@ -474,7 +474,7 @@ def boosters(folder):
 
 
 def encodings(folder):
-    """Yield files whose nodes are broken or ask for much."""
+    """Yield files whose nodes are broken or describe far too much."""
     yield "a node refers to itself", of_nodes(["list", [[0]]])
     yield "a node refers forward", of_nodes(["list", [[1]]], ["list", []])
     yield "a node refers backward beyond", of_nodes(["list", [[-1]]])
