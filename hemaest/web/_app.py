@@ -141,7 +141,8 @@ def _add_pages(app: Any) -> None:
 
     texts = json.loads((HERE / "static" / "texts.json").read_text(encoding="utf-8"))
     pages = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
-    index = pages.get_template("index.html").render(t=texts)
+    modules = sorted(p.stem for p in (HERE / "static").glob("*.js") if p.stem != "api_page")
+    index = pages.get_template("index.html").render(t=texts, modules=modules)
     api = pages.get_template("api.html").render(t=texts)
 
     @app.get("/", include_in_schema=False)
@@ -230,7 +231,8 @@ def serve(settings: Settings | None = None, *, open_browser: bool = False) -> No
 def _listen(host: str, port: int) -> socket.socket:
     """Return a socket at an address; port 0 takes any that is free."""
     kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(kind, socket.SOCK_STREAM)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named
+    listening = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host.strip("[]"), port))

@@ -19,7 +19,7 @@ from fastapi import (
     Response,
     UploadFile,
 )
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import hemaest
@@ -303,14 +303,22 @@ def _add_review(api: APIRouter, review: Review) -> None:
     store = review.store
 
     @api.get("/sessions/{session}/cells", tags=["cells"])
-    def cells(session: Name, observer: Observer, field: Number | None = None) -> dict[str, Any]:
-        """Return the cells as this observer sees them, and how many steps can be undone."""
+    def cells(
+        session: Name, observer: Observer, field: Number | None = None, outlines: bool = True
+    ) -> JSONResponse:
+        """Return the cells as this observer sees them, and how many steps can be undone.
+
+        Without ``outlines`` the answer is much shorter.
+        """
         store.session(session)
-        return {
-            "cells": store.cells(session, observer, field),
-            "steps": store.steps(session, observer),
-            "signed": any(s["observer"] == observer for s in store.signatures(session)),
-        }
+        # thousands of rows that are plain already need no look at each of their values
+        return JSONResponse(
+            {
+                "cells": store.cells(session, observer, field, outlines=outlines),
+                "steps": store.steps(session, observer),
+                "signed": any(s["observer"] == observer for s in store.signatures(session)),
+            }
+        )
 
     @api.get("/sessions/{session}/cells/{number}/image", tags=["cells"], response_class=Response)
     def cell_image(session: Name, number: Number, full: bool = False) -> Response:
@@ -369,19 +377,24 @@ def _add_review(api: APIRouter, review: Review) -> None:
         store.session(session)
         store.see(session, body.observer, body.cells)
 
+    def step(session: str, observer: str, *, redo: bool = False) -> dict[str, Any]:
+        store.session(session)
+        changed = store.undo(session, observer, redo=redo)
+        return {
+            "cells": list(changed),
+            "types": list(changed.values()),
+            "steps": store.steps(session, observer),
+        }
+
     @api.post("/sessions/{session}/undo", tags=["review"])
     def undo(session: Name, body: Who) -> dict[str, Any]:
-        """Take the last step back."""
-        store.session(session)
-        changed = store.undo(session, body.observer)
-        return {"cells": changed, "steps": store.steps(session, body.observer)}
+        """Take the last step back; return its cells and the types that they have now."""
+        return step(session, body.observer)
 
     @api.post("/sessions/{session}/redo", tags=["review"])
     def redo(session: Name, body: Who) -> dict[str, Any]:
-        """Do the last step again that was taken back."""
-        store.session(session)
-        changed = store.undo(session, body.observer, redo=True)
-        return {"cells": changed, "steps": store.steps(session, body.observer)}
+        """Do the last step again that was taken back; return its cells and their types."""
+        return step(session, body.observer, redo=True)
 
     @api.get("/sessions/{session}/suggest", tags=["review"])
     def suggest(
@@ -476,7 +489,8 @@ def _add_results(api: APIRouter, review: Review) -> None:
         if kind not in allowed:
             raise HTTPException(404, f"{kind!r} is no format; allowed: {allowed}.")
         summary = review.summary(session, observer)
-        fields, cells = store.fields(session), store.cells(session, observer)
+        fields = store.fields(session)
+        cells = store.cells(session, observer, outlines=True)
         if kind == "pdf":
             content = write_pdf(
                 summary, fields, cells, lambda c: store.cell(session, c["id"])["crop"]

@@ -339,14 +339,18 @@ class Store:
 
     # cells and labels
 
-    def cells(self, session: str, observer: str, field: int | None = None) -> list[dict[str, Any]]:
+    def cells(
+        self, session: str, observer: str, field: int | None = None, *, outlines: bool = False
+    ) -> list[dict[str, Any]]:
         """Return the cells as an observer sees them: with their own labels and no others'.
 
         ``label`` is the observer's type, or what the model said where they gave none. Cells that
-        another observer added are not among them: a second review is blind.
+        another observer added are not among them: a second review is blind. Outlines are most of
+        what is known of a cell, and few need them.
         """
+        drawn = " c.outline, c.nucleus," if outlines else ""
         return self._rows(
-            "SELECT c.id, c.field, c.x0, c.y0, c.x1, c.y1, c.outline, c.nucleus, c.type,"
+            f"SELECT c.id, c.field, c.x0, c.y0, c.x1, c.y1,{drawn} c.type,"
             " c.confidence, c.probabilities, c.nc_ratio, c.novel, c.author, c.reference_cells,"
             " COALESCE(l.type, c.type) AS label, l.type IS NOT NULL AS reviewed,"
             " COALESCE(l.seen, 0) AS seen"
@@ -437,8 +441,11 @@ class Store:
             )
             self._log(db, session, observer, "seen", cells=new)
 
-    def undo(self, session: str, observer: str, *, redo: bool = False) -> list[int]:
-        """Take back the last step (or do the last one again); return the cells it changed."""
+    def undo(self, session: str, observer: str, *, redo: bool = False) -> dict[int, str | None]:
+        """Take back the last step (or do the last one again); return the labels it gave.
+
+        None is no label: what the model said holds again.
+        """
         order = "ASC" if redo else "DESC"
         with self._change() as db:
             self._refuse_signed(db, session, observer)
@@ -448,12 +455,12 @@ class Store:
                 (session, observer, int(redo)),
             ).fetchone()
             if row is None:
-                return []
+                return {}
             labels = json.loads(row["after" if redo else "before"])
             self._set_labels(db, session, observer, labels)
             db.execute("UPDATE action SET undone = ? WHERE id = ?", (int(not redo), row["id"]))
             self._log(db, session, observer, "redone" if redo else "undone", labels=labels)
-        return [n for n, _ in labels]
+        return dict(labels)
 
     def steps(self, session: str, observer: str) -> dict[str, int]:
         """Return how many steps can be undone and redone."""

@@ -49,11 +49,11 @@ def test_undo_and_redo_go_through_every_step(store):
     for state in states[-2::-1]:
         store.undo(session, "A")
         assert labels(store, session) == state
-    assert store.undo(session, "A") == []
+    assert store.undo(session, "A") == {}
     for state in states[1:]:
         store.undo(session, "A", redo=True)
         assert labels(store, session) == state
-    assert store.undo(session, "A", redo=True) == []
+    assert store.undo(session, "A", redo=True) == {}
 
 
 def test_a_new_step_ends_what_could_be_redone(store):

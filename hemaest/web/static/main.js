@@ -49,8 +49,8 @@ async function use(id) {
   state.session = id;
   state.selected.clear();
   state.current = null;
-  state.fields = (await get(path(""))).fields;
-  await loadCells();
+  const [known] = await Promise.all([get(path("")), loadCells()]);
+  state.fields = known.fields;
   tell("fields");
   tell("session");
   tell("current", null);

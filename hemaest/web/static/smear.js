@@ -1,14 +1,14 @@
 // The field in full resolution: zoom, pan, outlines, hover; add a missed cell, label or delete one.
 
-import { change } from "./api.js";
-import { choose, label, loadCells, on, path, state, step, tell, type, typeOfKey } from "./state.js";
+import { change, get } from "./api.js";
+import { choose, label, loadCells, on, path, state, step, tell, type, typeOfKey, who } from "./state.js";
 import { h, number, t } from "./texts.js";
 
 const byId = (id) => document.getElementById(id);
 const image = new Image();
 const TILE = 512, KEPT_TILES = 160, SMALL = 26;
-const tiles = new Map();
-const view = { field: null, slide: false, width: 0, height: 0, scale: 1, x: 0, y: 0, adding: false, hover: null };
+const tiles = new Map(), outlines = new Map();
+const view = { field: null, loaded: null, slide: false, width: 0, height: 0, scale: 1, x: 0, y: 0, adding: false, hover: null };
 let canvas, pen, waiting = false;
 
 export function start() {
@@ -43,7 +43,7 @@ function fields() {
   box.replaceChildren(...ready.map((f) => h("option", { value: f.id, selected: f.id === view.field }, f.name)));
   box.disabled = !ready.length;
   if (!ready.length) {
-    view.field = null;
+    view.field = view.loaded = null;
     image.removeAttribute("src");
     byId("field-warnings").textContent = t("smear_none");
     paint();
@@ -54,11 +54,31 @@ export function show(field) {
   const known = done().find((f) => f.id === field);
   if (!known) return;
   Object.assign(view, { field, slide: known.kind === "slide", width: known.width, height: known.height, hover: null });
-  tiles.clear();
   byId("field-choice").value = String(field);
   byId("field-warnings").textContent = known.warnings.map((w) => `${t("warning")}: ${w}`).join("  ");
+  load();
+}
+
+const keyOf = (field) => `${field} ${state.observer}`;
+
+// picture and outlines are much to carry: they come when they are looked at
+function load() {
+  if (view.field === null || view.loaded === keyOf(view.field) || byId("smear").hidden) return;
+  view.loaded = keyOf(view.field);
+  tiles.clear();
+  outlines.clear();
   busy(true);
-  image.src = `/api${path(`/fields/${field}/image`)}`;
+  image.src = `/api${path(`/fields/${view.field}/image`)}`;
+  if (!state.observer) return;
+  get(path(`/cells?${who()}&field=${view.field}`)).then(({ cells }) => {
+    for (const { id, outline, nucleus } of cells) outlines.set(id, { outline, nucleus });
+    paint();
+  }, (error) => tell("error", error));
+}
+
+export function refit() {
+  load();
+  fit();
 }
 
 export function showCell(id) {
@@ -71,7 +91,7 @@ export function showCell(id) {
     paint();
   };
   choose(id);
-  if (view.field === cell.field && image.complete) center();
+  if (view.loaded === keyOf(cell.field) && image.complete) center();
   else { show(cell.field); image.addEventListener("load", center, { once: true }); }
 }
 
@@ -99,8 +119,6 @@ function fit() {
 
 const whole = () => Math.min(canvas.clientWidth / view.width, canvas.clientHeight / view.height);
 
-export const refit = fit;
-
 function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
   const scale = Math.min(40, Math.max(whole() / 2, view.scale * factor));
   view.x = x - (x - view.x) * (scale / view.scale);
@@ -116,6 +134,7 @@ function paint() {
 }
 
 function draw() {
+  if (!canvas.clientWidth) return; // another tab is open
   const ratio = window.devicePixelRatio || 1;
   pen.setTransform(1, 0, 0, 1, 0, 0);
   pen.clearRect(0, 0, canvas.width, canvas.height);
@@ -130,9 +149,11 @@ function draw() {
     if (!visible(cell)) continue;
     const now = cell.id === state.current || cell.id === view.hover;
     if ((cell.x1 - cell.x0) * view.scale < SMALL) { dot(cell, now); if (now) name(cell); continue; }
-    trace(cell.outline?.length ? cell.outline : corners(cell), "#ffffff", now ? 6 : 4);
-    trace(cell.outline?.length ? cell.outline : corners(cell), type(cell.label).color, now ? 4 : 2);
-    if (cell.nucleus?.length) trace(cell.nucleus, type(cell.label).color, 1);
+    const { outline, nucleus } = outlines.get(cell.id) ?? {};
+    const edge = outline?.length ? outline : corners(cell);
+    trace(edge, "#ffffff", now ? 6 : 4);
+    trace(edge, type(cell.label).color, now ? 4 : 2);
+    if (nucleus?.length) trace(nucleus, type(cell.label).color, 1);
     name(cell);
   }
 }

@@ -17,7 +17,7 @@ export const type = (name) => state.config.types.find((t) => t.name === name) ??
 
 export async function loadCells() {
   if (!state.session || !state.observer) { state.cells = new Map(); tell("cells"); return; }
-  const loaded = await get(path(`/cells?${who()}`));
+  const loaded = await get(path(`/cells?${who()}&outlines=false`));
   state.cells = new Map(loaded.cells.map((c) => [c.id, c]));
   state.steps = loaded.steps;
   state.signed = loaded.signed;
@@ -43,7 +43,17 @@ export async function label(ids, name) {
 
 export async function step(direction) {
   const result = await change("POST", path(`/${direction}`), { observer: state.observer }).catch((e) => tell("error", e));
-  if (result) await loadCells();
+  if (!result) return;
+  const ids = result.cells;
+  if (!ids.every((id) => state.cells.has(id))) { await loadCells(); return; }
+  const before = new Map(ids.map((id) => [id, state.cells.get(id).label]));
+  ids.forEach((id, i) => {
+    const cell = state.cells.get(id), given = result.types[i];
+    Object.assign(cell, { label: given ?? cell.type, reviewed: Number(given !== null), seen: 1 });
+  });
+  state.steps = result.steps;
+  tell("labeled", { ids, before });
+  tell("steps");
 }
 
 export function see(ids) {
