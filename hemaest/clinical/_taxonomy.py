@@ -6,6 +6,7 @@ as hiclass train hierarchical classifiers; they hold no vocabulary, and none of 
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 import tomllib
@@ -21,9 +22,11 @@ import pandas as pd
 from hemaest._words import some
 from hemaest.base import did_you_mean
 
-FIELDS = frozenset(
-    "parent next blood marrow count lineage answer missed falsely also".split()
-)  # of taxonomy.toml
+FIELDS: dict[str, Any] = {  # of taxonomy.toml
+    **dict.fromkeys(("parent", "next", "count", "lineage"), str),
+    **dict.fromkeys(("blood", "marrow", "missed", "falsely"), (int, float)),
+    **{"answer": bool, "also": (list, tuple)},
+}
 # what a confusion costs before it is weighted: within a lineage the harm is smaller
 ONE_STAGE, SAME_LINEAGE, OTHER_LINEAGE = 0.25, 0.5, 1.0
 
@@ -81,11 +84,20 @@ class CellTaxonomy:
         if tissue not in ("blood", "marrow"):
             raise ValueError(f"tissue={tissue!r} must be 'blood' or 'marrow'.")
         self.tissue = tissue
+        self._table = {name: dict(row) for name, row in table.items()}
         self._types: dict[str, CellType] = {}
         _refuse_broken(table)
         for name in _parents_first(table):
             self._types[name] = self._made(name, table[name])
         self._words = self._synonyms()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Carry what the tree is made of, so that a file cannot hold a broken one."""
+        return {"table": self._table, "tissue": self.tissue}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the tree again, with all checks."""
+        self.__init__(**state)  # type: ignore[misc]
 
     @classmethod
     def blood(cls) -> CellTaxonomy:
@@ -460,10 +472,14 @@ def _shipped(tissue: Literal["blood", "marrow"]) -> CellTaxonomy:
 
 def _refuse_broken(table: Mapping[str, Mapping[str, Any]]) -> None:
     for name, row in table.items():
-        unknown = sorted(set(row) - FIELDS)
+        unknown = sorted(set(row) - FIELDS.keys())
         if unknown:
             hint = did_you_mean(unknown[0], FIELDS)
             raise ValueError(f"{name!r} has unknown fields {some(unknown)}.{hint}")
+        for field, value in row.items():
+            words = value if field == "also" and isinstance(value, (list, tuple)) else ()
+            if not isinstance(value, FIELDS[field]) or not all(isinstance(w, str) for w in words):
+                raise ValueError(f"the {field} of {name!r} is {value!r:.80}: it has another type.")
         for field in ("parent", "next"):
             if field in row and row[field] not in table:
                 hint = did_you_mean(row[field], table)
@@ -471,13 +487,17 @@ def _refuse_broken(table: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _parents_first(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    done: dict[str, None] = {}
-    while len(done) < len(table):
-        ready = [
-            n for n, row in table.items() if n not in done and row.get("parent", n) in {*done, n}
-        ]
-        if not ready:
-            raise ValueError(f"these types are their own ancestors: {some(sorted(set(table)))}.")
-        # one at a time: a child stands near its parent, in the order of the file
-        done[ready[0]] = None
-    return list(done)
+    place = {name: i for i, name in enumerate(table)}
+    children: dict[str | None, list[int]] = {}
+    for name, row in table.items():
+        children.setdefault(row.get("parent"), []).append(place[name])
+    names, done = list(table), []
+    ready = children.get(None, [])
+    while ready:
+        # the first in the file whose parent is there: a child stands near its parent
+        done.append(names[heapq.heappop(ready)])
+        for child in children.get(done[-1], ()):
+            heapq.heappush(ready, child)
+    if lost := sorted(set(table) - set(done)):
+        raise ValueError(f"these types are their own ancestors: {some(lost)}.")
+    return done

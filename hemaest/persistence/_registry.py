@@ -33,6 +33,8 @@ UNLISTED = frozenset(
     {"BloodCellClassifier", "BoostedTrees", "FeatureSampler", "InnerFolds", "PatternHistogram"}
     | {"Judge", "Judges", "FamiliarVectors", "Columns", "Confusion"}
 )
+# public classes whose __setstate__ makes the object again from plain values, with all checks
+MADE_AGAIN = frozenset({"CellTaxonomy"})
 FUNCTIONS: dict[str, Any] = {
     f"numpy:{f.__name__}": f
     for f in (np.log, np.log1p, np.log2, np.log10, np.exp, np.expm1, np.sqrt, np.square, np.abs)
@@ -181,6 +183,7 @@ def _own_class(key: str) -> type | None:
         issubclass(found, BaseEstimator)
         or dataclasses.is_dataclass(found)
         or hasattr(found, "get_n_splits")
+        or name in MADE_AGAIN
     )
     return found if saved else None
 

@@ -6,6 +6,7 @@ import sys
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from public import QUICK, estimator_classes, make
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -27,9 +28,12 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from hemaest.balance import ImageSampler
+from hemaest.clinical import CellTaxonomy, DifferentialCounter
 from hemaest.features import ColorFeatures
-from hemaest.persistence import info, load, save
+from hemaest.persistence import UnsafeFileError, info, load, save
 from hemaest.persistence._container import pack
+from hemaest.persistence._data import decode_entries, encode_entries
+from hemaest.persistence._registry import Registry
 from hemaest.preprocessing import Resize
 from hemaest.recipes import ImagePipeline, make_recipe
 from hemaest.stain import MacenkoNormalizer, StainAugmenter
@@ -299,3 +303,69 @@ def test_another_format_is_named(saved):
     rewritten(saved, format=1)
     with pytest.raises(ValueError, match="older versions.*save it again"):
         load(saved)
+
+
+def counter_of(taxonomy):
+    """Return a counter, and names that its classifier gave the cells of a smear."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["blast", "lymphocyte", "monocyte"], 60)
+    named = np.where(rng.random(180) < 0.1, rng.permutation(y), y)
+    counter = DifferentialCounter(taxonomy=taxonomy).fit(named, y, groups=np.arange(180) % 12)
+    return counter, named[::3]
+
+
+def own_taxonomy():
+    return CellTaxonomy(
+        {
+            "leukocyte": {"count": "blood marrow"},
+            "lymphocyte": {"parent": "leukocyte", "blood": 30, "also": ["LY"]},
+            "hairy cell": {"parent": "lymphocyte", "missed": 4.0},
+            "monocyte": {"parent": "leukocyte"},
+            "blast": {"parent": "leukocyte", "next": "monocyte"},
+        }
+    )
+
+
+@pytest.mark.parametrize("taxonomy", ["blood", "marrow", None, own_taxonomy()], ids=str)
+def test_a_fitted_counter_counts_the_same_and_is_saved_the_same(taxonomy, tmp_path):
+    counter, named = counter_of(taxonomy)
+    again = load(save(counter, tmp_path / "counter.hemaest"))
+    reviewed = {0: "blast", 7: "monocyte"} if taxonomy is None else {0: "blast", 7: "leukocyte"}
+    for cells, known in ((named, None), (named, reviewed), (named[:0], None)):
+        first, second = (c.count(cells, known, wbc=7.0) for c in (counter, again))
+        pd.testing.assert_frame_equal(first, second, check_exact=True)
+        assert first.attrs == second.attrs
+    assert counter.suggest(named, 9, "blast").tolist() == again.suggest(named, 9, "blast").tolist()
+    save(again, tmp_path / "again.hemaest")
+    first, second = (tmp_path / f"{name}.hemaest" for name in ("counter", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_taxonomy_of_ones_own_is_the_same_after_loading(tmp_path):
+    counter, _ = counter_of(own_taxonomy())
+    again = load(save(counter, tmp_path / "counter.hemaest")).taxonomy
+    assert again == counter.taxonomy and again.tree() == counter.taxonomy.tree()
+    assert again.resolve("LY") == "lymphocyte" and again.is_a("hairy cell", "LY")
+    pd.testing.assert_frame_equal(again.table(), counter.taxonomy.table())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"parent": "nobody"},
+        {"parent": "monocyte"},
+        {"parent": 3},
+        {"count": 3},
+        {"also": "LY"},
+        {"also": [1]},
+        {"blood": "much"},
+        {"__class__": "x"},
+    ],
+    ids=str,
+)
+def test_a_file_with_a_broken_taxonomy_is_refused(row):
+    counter = DifferentialCounter(taxonomy=own_taxonomy())
+    counter.taxonomy._table["monocyte"] = row
+    entries, _ = encode_entries(counter, Registry())
+    with pytest.raises(UnsafeFileError, match="no type|ancestors|another type|unknown fields"):
+        decode_entries(entries, Registry())

@@ -1,7 +1,9 @@
 """The HTTP API: who is let in, what is refused, and that the page's calls do what they say."""
 
+import asyncio
 import io
 import json
+import socket
 import zipfile
 import zlib
 
@@ -10,6 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from hemaest.web import Settings, create_app
+from hemaest.web._app import _listen
 from hemaest.web._safety import is_loopback, safe_name
 
 from .conftest import analyzed, field_file
@@ -83,6 +86,69 @@ def test_a_corrected_file_is_read_back(client, app, tmp_path):
         f"{at}/import", params=WHO, files={"file": ("c.geojson", json.dumps(content))}
     )
     assert answer.status_code == 422 and "no such cell" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["coco", "geojson"])
+def test_what_one_observer_takes_away_gives_another_the_same_labels(kind, client, app, tmp_path):
+    session = analyzed(app.state.review, tmp_path)
+    at = f"/api/sessions/{session}"
+    first = client.get(f"{at}/cells", params=WHO).json()["cells"]
+    given = ["basophil", "segmented neutrophil", "unidentified"]
+    for cell, name in zip(first, given, strict=True):
+        body = {**WHO, "cells": [cell["id"]], "type": name}
+        assert client.post(f"{at}/labels", json=body).status_code == 200
+    content = client.get(f"{at}/export/{kind}", params=WHO).content
+    if kind == "geojson":
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        content = archive.read(archive.namelist()[0])
+    other = {"observer": "another"}
+    answer = client.post(f"{at}/import", params=other, files={"file": ("c.json", content)})
+    assert answer.json() == {"recognized": 3, "changed": 3}
+    cells = client.get(f"{at}/cells", params=other).json()["cells"]
+    assert [c["label"] for c in cells] == given
+    again = client.get(f"{at}/export/{kind}", params=other).content
+    if kind == "geojson":
+        archive = zipfile.ZipFile(io.BytesIO(again))
+        again = archive.read(archive.namelist()[0])
+    assert json.loads(again) == json.loads(content)
+
+
+def test_undo_and_redo_say_what_the_cells_are_now(client, app, tmp_path):
+    session = analyzed(app.state.review, tmp_path)
+    at = f"/api/sessions/{session}"
+    one, two, _ = (c["id"] for c in client.get(f"{at}/cells", params=WHO).json()["cells"])
+    for name in ("basophil", "blast"):
+        client.post(f"{at}/labels", json={**WHO, "cells": [one, two], "type": name})
+    for call, name, undo in (("undo", "basophil", 1), ("undo", None, 0), ("redo", "basophil", 1)):
+        answer = client.post(f"{at}/{call}", json=WHO).json()
+        assert answer["cells"] == [one, two] and answer["types"] == [name, name]
+        assert answer["steps"] == {"undo": undo, "redo": 2 - undo}
+
+
+def test_outlines_are_left_out_on_request(client, app, tmp_path):
+    at = f"/api/sessions/{analyzed(app.state.review, tmp_path)}"
+    whole = client.get(f"{at}/cells", params=WHO).json()["cells"]
+    short = client.get(f"{at}/cells", params={**WHO, "outlines": "false"}).json()["cells"]
+    drawn = {"outline", "nucleus"}
+    assert all(drawn <= c.keys() for c in whole) and len(short) == len(whole) == 3
+    assert short == [{k: v for k, v in c.items() if k not in drawn} for c in whole]
+
+
+def test_answers_do_not_wait_for_the_other_side(tmp_path):
+    listening = _listen("127.0.0.1", 0)
+
+    async def accept():
+        opened = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda r, w: opened.set_result(w), sock=listening)
+        _, client = await asyncio.open_connection(*listening.getsockname()[:2])
+        socket_ = (await opened).get_extra_info("socket")
+        now = socket_.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for writer in (client, await opened):
+            writer.close()
+        server.close()
+        return now
+
+    assert asyncio.run(accept())
 
 
 def test_a_missed_cell_is_added_inside_the_field_only(client, app, tmp_path):

@@ -65,7 +65,7 @@ def test_a_dead_process_is_replaced_and_its_field_tried_once_more(store, model, 
     try:
         state = lambda n: store.field(session, n)["state"]  # noqa: E731
         wait_for(lambda: state(first) == "done")
-        cells = store.cells(session, "A")
+        cells = store.cells(session, "A", outlines=True)
         assert cells and {c["type"] for c in cells} <= {"lymphocyte", "neutrophil"}
         assert all(len(c["outline"]) > 4 and 0 < c["nc_ratio"] <= 1 for c in cells)
 
