@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_sample_images
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -29,6 +30,7 @@ from hemaest.clinical import (
 )
 from hemaest.clinical.agreement import deming, passing_bablok
 from hemaest.datasets import make_cells
+from hemaest.pretrained import load_pretrained
 
 ORDER = np.argsort(TYPES)
 WORLDS = {
@@ -267,26 +269,83 @@ def strangers(images, rng):
     }
 
 
+def rivals(cells, old):
+    """Return the detectors of pytorch-ood by name: images to scores, higher is stranger.
+
+    They look at embedding and logits of the shipped cell classifier, and are fitted on the cells
+    that NoveltyDetector is fitted on, with their types.
+    """
+    import torch
+    from pytorch_ood import detector as peers
+
+    net = load_pretrained("blood-cells")
+    head = net.module_.classify
+    weight, bias = head.weight.detach(), head.bias.detach()
+    codes = torch.from_numpy(np.unique(cells.target[old], return_inverse=True)[1])
+
+    def seen(images):
+        z = torch.from_numpy(np.asarray(net.look(images)[0].embedding, dtype=np.float32))
+        return z, z @ weight.T + bias
+
+    z, _ = seen(cells.images[old])
+    fitted = {
+        "Mahalanobis": peers.Mahalanobis(None),
+        "RMD": peers.RMD(None),
+        "KNN": peers.KNN(None),
+        "ViM": peers.ViM(None, z.shape[1] // 2, weight, bias),
+    }
+    by_vector = {name: one.fit_features(z, codes) for name, one in fitted.items()}
+    by_logit = {"MaxSoftmax": peers.MaxSoftmax.score, "Energy": peers.EnergyBased.score}
+
+    def scores(images):
+        vectors, logits = seen(images)
+        found = {name: one.predict_features(vectors) for name, one in by_vector.items()}
+        found |= {name: score(logits) for name, score in by_logit.items()}
+        return {name: np.asarray(value.detach()) for name, value in found.items()}
+
+    return scores
+
+
 def novelty(small):
     """Fit on rendered cells of one laboratory; new patients of it against strangers."""
     cells = make_cells(400 if small else 1500, image_size=64, n_patients=100, random_state=0)
     old = cells.groups < np.unique(cells.groups)[60]
     detector = NoveltyDetector().fit(cells.images[old], groups=cells.groups[old])
+    others = rivals(cells, old)
     new = cells.images[~old]
-    score, alarms = detector.score_samples(new), (detector.predict(new) == -1).mean()
-    rows = []
+    alarms = (detector.predict(new) == -1).mean()
+    known = {"NoveltyDetector": -detector.score_samples(new), **others(new)}
+    rows, called = [], []
     for name, images in strangers(new, np.random.default_rng(0)).items():
-        other = detector.score_samples(images)
-        truth = np.repeat([1, 0], [len(score), len(other)])
-        auroc = roc_auc_score(truth, np.concatenate([score, other]))
-        called = (other < detector.offset_).mean()
-        rows.append({"what": name, "AUROC": auroc, "called novel": called})
+        found = {"NoveltyDetector": -detector.score_samples(images), **others(images)}
+        called.append(f"{name} {(found['NoveltyDetector'] > -detector.offset_).mean():.3f}")
+        truth = np.repeat([0, 1], [len(new), len(images)])
+        both = {n: np.nan_to_num(np.concatenate([known[n], found[n]]), nan=0) for n in found}
+        rows.append({"what": name, **{n: roc_auc_score(truth, v) for n, v in both.items()}})
+    table = pd.DataFrame(rows)
+    mean = table.drop(columns="what").mean()
+    table.loc[len(table)] = {"what": "mean", **mean}
+    best = mean.drop("NoveltyDetector").idxmax()
     return (
-        f"{format_table(pd.DataFrame(rows))}\n\nFalse alarms on {len(new)} cells of 40 new "
-        f"patients of the laboratory: **{alarms:.3f}**, stated 0.05 (bar: within "
-        "0.02). Rendered cells; the tissue is drawn, the photographs are scikit-learn's two. Bar: "
+        f"{format_table(table)}\n\nAUROC. Called novel: {'; '.join(called)}. False alarms on "
+        f"{len(new)} cells of 40 new patients of the laboratory: **{alarms:.3f}**, stated 0.05 "
+        "(bar: within 0.02). Rendered cells; the tissue is drawn, the photographs are "
+        "scikit-learn's two. The others are pytorch-ood's, on embedding and logits of the shipped "
+        f"cell classifier, without tuning; the best of them, seen afterwards, is {best}. Bar: "
         "AUROC >= 0.98."
     )
+
+
+def best_cell_classifier(kinds, labs, rng):
+    """Return the function from cells to the probabilities of their types that errs least.
+
+    It is taught 6,000 labeled cells of the three laboratories. Cells of a type and a laboratory are
+    Gaussian here, so discriminant analysis of both is the best there is.
+    """
+    types, places = rng.integers(0, len(kinds), 6000), rng.integers(0, len(labs), 6000)
+    x = kinds[types] + labs[places] + rng.normal(0, 1, (6000, kinds.shape[1]))
+    model = LinearDiscriminantAnalysis().fit(x, types * len(labs) + places)
+    return lambda bag: model.predict_proba(bag).reshape(-1, len(kinds), len(labs)).sum(axis=2)
 
 
 def patient_labels(small):
@@ -310,6 +369,9 @@ def patient_labels(small):
             bags.append(bag)
         ragged = np.empty(60, dtype=object)
         ragged[:] = bags
+        named = np.empty(60, dtype=object)
+        name = best_cell_classifier(kinds, labs, rng)
+        named[:] = [name(bag) for bag in bags]
         control = np.array([np.eye(3)[place] for place in lab])
         alone = cross_val_score(LogisticRegression(), control, disease, cv=5).mean()
         row = {"laboratory alone": alone}
@@ -317,6 +379,10 @@ def patient_labels(small):
             model = PatientClassifier(pooling=pooling)
             score = cross_val_score(model, ragged, disease, cv=5).mean()
             row[f"PatientClassifier, {pooling}"] = score
+        model = PatientClassifier(pooling="mean")
+        row["mean pooling of the best cell classifier"] = cross_val_score(
+            model, named, disease, cv=5
+        ).mean()
         found.append(row)
     table = pd.DataFrame(found)
     shown = pd.DataFrame(

@@ -247,6 +247,7 @@ class FamiliarVectors:
     middle: Array
     spread: Array
     constant: NDArray[np.bool_]
+    complete: NDArray[np.bool_]
     model: Any
 
     @classmethod
@@ -260,18 +261,22 @@ class FamiliarVectors:
         constant = np.isinf(spread)
         scaled = (filled - middle)[:, ~constant] / spread[~constant]
         model = LedoitWolf().fit(scaled) if scaled.shape[1] else None
-        return cls(middle, spread, constant, model)
+        return cls(middle, spread, constant, np.isfinite(vectors).all(axis=0), model)
 
     def _filled(self, vectors: Array) -> Array:
         return np.where(np.isfinite(vectors), vectors, self.middle)
 
     def distance(self, vectors: Array) -> Array:
         """Return Mahalanobis' distance by the root of the number of columns."""
+        if vectors.shape[1] != len(self.middle):
+            raise ValueError(f"X has {vectors.shape[1]} columns, not {len(self.middle)} as in fit.")
         gap = self._filled(vectors) - self.middle
         moved = np.abs(gap[:, self.constant]) > 1e-6 * np.maximum(
             np.abs(self.middle[self.constant]), 1
         )
-        squared = 100.0 * moved.sum(axis=1)
+        # so must what was never missing
+        lost = ~np.isfinite(vectors) & self.complete
+        squared = 100.0 * (moved.sum(axis=1) + lost.sum(axis=1))
         if self.model is not None:
             scaled = gap[:, ~self.constant] / self.spread[~self.constant]
             # no batched product: an answer must not depend on the other images in the call

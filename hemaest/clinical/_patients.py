@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest._seeds import seed_of
+from hemaest._words import some
 from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
 from hemaest.clinical._attention import fit_attention
 from hemaest.clinical._crossfit import check_samples
@@ -149,6 +150,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
         if self.calibration_fraction > 0:
             train, held = grouped_holdout(y, codes, self.calibration_fraction, seed)
         self._encoder = self._fitted_encoder([bags[i] for i in train])
+        self.__dict__.pop("_width", None)
         vectors = [self._encode(bag) for bag in bags]
         self._fit_pooled([vectors[i] for i in train], y[train], seed)
         self.thresholds_ = None
@@ -192,7 +194,18 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
                 "bags hold images: give an encoder=, such as DeepEmbedding or HandcraftedFeatures."
             )
         vectors = bag if self._encoder is None else self._encoder.transform(bag)
-        rows = np.nan_to_num(np.asarray(vectors, dtype=float))
+        rows = np.asarray(vectors, dtype=float)
+        width = getattr(self, "_width", rows.shape[1])
+        if rows.shape[1] != width:
+            raise ValueError(f"a bag has {rows.shape[1]} columns; the others have {width}.")
+        self._width = width
+        empty = np.flatnonzero(~np.isfinite(rows).any(axis=1))
+        if len(empty):
+            raise ValueError(
+                f"a bag has {len(empty)} cells without any value, at positions "
+                f"{some(empty.tolist())}: leave these out."
+            )
+        rows = np.nan_to_num(rows)  # a feature that a cell does not have
         if self.cell_classifier is None:
             return rows
         return np.column_stack([rows, self.cell_classifier.predict_proba(bag)])
