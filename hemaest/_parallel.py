@@ -5,9 +5,10 @@ and their threads wait for each other by spinning. On small work, or beside othe
 several times what it saves. So there are three kinds of work, and each has its own call:
 
 - **Many small pieces** (images, files, crops for a small network): :func:`map_images`, or
-  :func:`map_items` for other things, or :func:`thread_pool` where results are not simply a list.
-  A pool of threads goes over the items, and every library uses one thread for each of them. Threads
-  that wait for nothing do no harm beside other work, so ``n_jobs=None`` takes all cores.
+  :func:`map_items` for other things, :func:`iterate_items` for results that are too many to keep,
+  or :func:`thread_pool` where they are not simply a list. A pool of threads goes over the items,
+  and every library uses one thread for each of them. Threads that wait for nothing do no harm
+  beside other work, so ``n_jobs=None`` takes all cores.
 - **One large piece** (a training step of a deep network, boosted trees on a large table):
   ``with library_threads(free_threads()):``. Its threads do wait for each other, so it takes only
   the cores that no other process keeps busy. Libraries with an argument of their own get the
@@ -17,17 +18,20 @@ several times what it saves. So there are three kinds of work, and each has its 
   :func:`process_count` says, one thread in each. What one thread of a small network or of Python
   code leaves unused, the others use.
 
-Inside a pool, and inside a worker of joblib, both give what is left for one worker: one thread,
-as a rule. The results of the library do not depend on the number of threads.
+Inside a pool, and inside a worker of joblib or dask, both give what is left for one worker: one
+thread, as a rule. Where joblib is told to use a dask cluster, the maps run there. The results of
+the library do not depend on the number of threads.
 """
 
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
@@ -37,17 +41,20 @@ from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from hemaest._dask import active_client, in_worker, iterate_on_workers
 from hemaest.images import as_array
 
 __all__ = [
     "available_threads",
     "free_threads",
+    "iterate_items",
     "library_threads",
     "map_images",
     "map_items",
     "one_blas_thread",
     "pool_size",
     "process_count",
+    "send",
     "thread_pool",
 ]
 
@@ -55,6 +62,8 @@ __all__ = [
 LARGEST_POOL = 8
 # seconds: how long the load of the other processes is measured, and how long that counts
 SAMPLE, VALID = 0.1, 5.0
+# fewer items are not sent to a cluster; more than this are not sent together
+WORTH_SENDING, LARGEST_TASK = 8, 32
 
 # bytes that a process with torch needs while it fits a recipe on a few thousand images
 MEMORY_OF_A_PROCESS = 1.5 * 2**30
@@ -79,7 +88,7 @@ def available_threads() -> int:
     >>> available_threads() >= 1
     True
     """
-    if getattr(_here, "in_pool", False):
+    if getattr(_here, "in_pool", False) or in_worker():
         return 1
     limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     cores = min(cpu_count(), int(limit)) if limit.isdigit() and int(limit) else cpu_count()
@@ -209,8 +218,9 @@ def map_items(
     Parameters
     ----------
     function : callable
-        Takes one item of each sequence. It gains from threads where it spends its time in code
-        without the lock of the interpreter: decoders, OpenCV, compiled kernels, torch.
+        Takes one item of each sequence, and changes nothing else: on a cluster it has copies. It
+        gains from threads where it spends its time in code without the lock of the interpreter:
+        decoders, OpenCV, compiled kernels, torch.
     *sequences : sequences
         Of one length.
     n_jobs : int, optional
@@ -224,11 +234,84 @@ def map_items(
     lengths = {len(sequence) for sequence in sequences}
     if len(lengths) > 1:
         raise ValueError(f"the sequences have {sorted(lengths)} items; all have one length.")
+    n, rows = max(lengths), zip(*sequences, strict=True)
+    if n >= WORTH_SENDING:
+        size = max(1, min(LARGEST_TASK, n // 32))
+        parts = iter(lambda: list(itertools.islice(rows, size)), [])
+        done = send(partial(_star_map, function), parts)
+        if done is not None:
+            return [value for part in done for value in part]
     if pool_size(n_jobs, *lengths) <= 1:
         with library_threads(1):
-            return [function(*row) for row in zip(*sequences, strict=True)]
+            return _star_map(function, rows)
     with thread_pool(n_jobs, *lengths) as pool:
         return list(pool.map(function, *sequences))
+
+
+def _star_map(function: Callable[..., Any], rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+    return [function(*row) for row in rows]
+
+
+def send(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any] | None:
+    """Return an iterator over ``function(item)``, worked out on a cluster; None without one.
+
+    In the workers every library uses one thread.
+
+    Examples
+    --------
+    >>> send(abs, [-1]) is None
+    True
+    """
+    client = active_client()
+    return None if client is None else iterate_on_workers(client, partial(_alone, function), items)
+
+
+def _alone(function: Callable[[Any], Any], item: Any) -> Any:
+    with library_threads(1):
+        return function(item)
+
+
+def iterate_items(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    ahead: int | None = None,
+    n_jobs: int | None = None,
+) -> Iterator[Any]:
+    """Yield ``function(item)`` of each item, in order, while threads work on the next ones.
+
+    Parameters
+    ----------
+    function : callable
+        As for :func:`map_items`.
+    items : iterable
+        Taken as they are needed, so there may be any number of them.
+    ahead : int, optional
+        How many items are worked on, or done, before they are asked for; by default one more than
+        there are threads.
+    n_jobs : int, optional
+        Threads, as in :func:`pool_size`.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> list(itertools.islice(iterate_items(abs, itertools.count(-2)), 4))
+    [2, 1, 0, 1]
+    """
+    ahead = pool_size(n_jobs) + 1 if ahead is None else ahead
+    remaining = iter(items)
+    with thread_pool(n_jobs) as pool:
+        waiting: deque[Future[Any]] = deque()
+        try:
+            while True:
+                for item in itertools.islice(remaining, max(1, ahead) - len(waiting)):
+                    waiting.append(pool.submit(function, item))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @contextmanager

@@ -144,15 +144,18 @@ def _read_with_pillow(name: str, max_pixels: int) -> NDArray[Any]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(name) as image:
                 _refuse_size(name, *image.size, max_pixels)
-                upright = ImageOps.exif_transpose(image)
-                mode = upright.mode
+                # in place and without a change of mode, no pixel is copied twice
+                ImageOps.exif_transpose(image, in_place=True)
+                mode = image.mode
                 if mode in {"1", "L", "LA", "I", "F"} or mode.startswith("I;"):
                     raise ValueError(
                         f"{name} is a gray image (mode {mode}); hemaest reads stained color "
                         "images. If it is a mask, keep it out of the image folder."
                     )
-                has_alpha = mode in {"RGBA", "PA"} or "transparency" in upright.info
-                return np.asarray(upright.convert("RGBA" if has_alpha else "RGB"))
+                has_alpha = mode in {"RGBA", "PA"} or "transparency" in image.info
+                if mode == "RGB" and not has_alpha:
+                    return np.asarray(image)
+                return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is larger than any limit allows: {error}") from error
     except UnidentifiedImageError as error:

@@ -14,7 +14,7 @@ import typer
 from hemaest import datasets, persistence, pretrained
 from hemaest._files import write_whole
 from hemaest._numba import raise_if_interrupted
-from hemaest._parallel import map_items
+from hemaest._parallel import iterate_items
 from hemaest._progress import track
 from hemaest._tables import format_table
 from hemaest.cli._info import read_card
@@ -34,7 +34,8 @@ from hemaest.images import read_image
 
 SHOWN = 20
 WHOLE = ("cell", "nucleus_area", "cell_area")
-# images read at once, images looked at before the work, fields that measure one microscope
+# images read and named by one thread, images looked at before the work, fields that measure one
+# microscope
 BATCH, LOOKED_AT, SAMPLE = 32, 6, 15
 # of the width of the training images; beyond, an image is unlike them
 UNLIKE = 3.0
@@ -261,31 +262,39 @@ def reader_of(
 ) -> "CellFiles | FieldFiles":
     """Return what reads the files."""
     if kind == "cell":
-        return CellFiles(classifier, trained)
+        return CellFiles(classifier, trained, options.jobs)
     return FieldFiles(classifier, trained, options, drawings, files)
 
 
 class CellFiles:
     """Each file is one cell."""
 
-    def __init__(self, classifier: Any, trained: dict[str, Any]) -> None:
+    def __init__(self, classifier: Any, trained: dict[str, Any], jobs: int = -1) -> None:
         self.classifier = classifier
+        self.jobs = jobs
         self.width = trained.get("width") if trained.get("input") == "cell" else None
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[Row]]]:
         """Yield each file with its row."""
-        for start in range(0, len(files), BATCH):
-            part = files[start : start + BATCH]
-            read = [opened(file) for file in part]
-            images = [image for image, _ in read if image is not None]
-            cells = iter(name_cells(self.classifier, images))
-            for file, (image, reason) in zip(part, read, strict=True):
-                row = self.failed(file, reason)
-                if image is not None:
-                    cell = next(cells)
-                    row |= {"label": cell.label, "confidence": cell.confidence}
-                    row |= {"note": self.note(image), "error": cell.error}
+        batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+        for part, rows in zip(
+            batches, iterate_items(self._rows, batches, n_jobs=self.jobs), strict=True
+        ):
+            for file, row in zip(part, rows, strict=True):
                 yield file, [row]
+
+    def _rows(self, files: Sequence[Path]) -> list[Row]:
+        read = [opened(file) for file in files]
+        cells = iter(name_cells(self.classifier, [i for i, _ in read if i is not None]))
+        rows = []
+        for file, (image, reason) in zip(files, read, strict=True):
+            row = self.failed(file, reason)
+            if image is not None:
+                cell = next(cells)
+                row |= {"label": cell.label, "confidence": cell.confidence}
+                row |= {"note": self.note(image), "error": cell.error}
+            rows.append(row)
+        return rows
 
     def failed(self, file: Path, reason: str) -> Row:
         """Return the row of a file without a prediction."""
@@ -339,10 +348,7 @@ class FieldFiles:
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[Row]]]:
         """Yield each file with one row for each leukocyte."""
-        step = max(1, min(8, self.jobs if self.jobs > 0 else 8))
-        for start in range(0, len(files), step):
-            part = list(files[start : start + step])
-            yield from zip(part, map_items(self._rows, part, n_jobs=self.jobs), strict=True)
+        yield from zip(files, iterate_items(self._rows, files, n_jobs=self.jobs), strict=True)
 
     def failed(self, file: Path, reason: str) -> Row:
         """Return the row of a file without a prediction."""

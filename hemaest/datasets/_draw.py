@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from hemaest import cellmap
-from hemaest._parallel import map_items
+from hemaest._parallel import thread_pool
 
 from ._anatomy import Cell, build_cell, paint_cell
 from ._glass import draw_glass, place_precipitate, place_red_cells, sprinkle
@@ -40,7 +40,8 @@ def draw_batch(
         width = widths[int(plan.patient_lab[plan.patient[rows[k]]])]
         images[k], lobes[k] = _draw(plan, rows[k], masks[k], size / width, neighbors)
 
-    map_items(work, range(len(rows)), n_jobs=n_jobs)
+    with thread_pool(n_jobs, len(rows)) as pool:
+        list(pool.map(work, range(len(rows))))
 
     at = slice(rows.start, rows.stop)
     truth = _truth(plan, at, masks, lobes)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from hemaest import cellmap
-from hemaest._parallel import map_items
+from hemaest._parallel import thread_pool
 from hemaest._seeds import seed_of
 
 from . import _film
@@ -129,7 +129,8 @@ def make_smear(
     def work(corner: tuple[int, int]) -> None:
         _film.draw_tile(film, *corner, image, maps)
 
-    map_items(work, corners, n_jobs=n_jobs)
+    with thread_pool(n_jobs, len(corners)) as pool:
+        list(pool.map(work, corners))
     truth = _film.measure_leukocytes(film, names, maps.leukocytes)
     truth["stain"] = stain
     truth["patient"] = f"patient{patient}"

@@ -199,6 +199,9 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
     random_state: Any = None
     verbose: bool | None = None
 
+    # whoever asks for probabilities need not ask for labels as well
+    predicts_likeliest = True
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepEstimator._parameter_constraints,
         "pretrained": ["boolean", str, Path, HasMethods(["fit", "transform"])],

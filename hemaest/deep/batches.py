@@ -7,9 +7,7 @@ The estimators of ``hemaest.deep`` and ``hemaest.balance`` train and predict on 
 import os
 import tempfile
 import weakref
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.utils import compute_sample_weight
 from torch import Tensor
 
-from hemaest._parallel import pool_size, thread_pool
+from hemaest._parallel import iterate_items
 from hemaest.deep.letterbox import letterbox
 from hemaest.images import as_array
 
@@ -219,34 +217,16 @@ def prefetch(
     workers : int, optional
         Number of threads; by default as in :func:`hemaest._parallel.pool_size`.
     """
-    n_ahead = pool_size(workers)
 
     def make(rows: NDArray[np.intp]) -> Tensor:
         batch = torch.from_numpy(images.take(rows))
         return batch.pin_memory() if pin else batch
 
     if images.ready and not pin:
-        for rows in batches:
-            yield rows, make(rows)
-        return
-    with thread_pool(workers) as pool:
-        waiting: deque[tuple[NDArray[np.intp], Future[Tensor]]] = deque()
-        remaining = iter(batches)
-        try:
-            for rows in remaining:
-                waiting.append((rows, pool.submit(make, rows)))
-                if len(waiting) > n_ahead:
-                    break
-            while waiting:
-                rows, future = waiting.popleft()
-                batch = future.result()
-                following = next(remaining, None)
-                if following is not None:
-                    waiting.append((following, pool.submit(make, following)))
-                yield rows, batch
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        made: Iterator[Tensor] = map(make, batches)
+    else:
+        made = iterate_items(make, batches, n_jobs=workers)
+    yield from zip(batches, made, strict=True)
 
 
 def to_floats(images: Tensor, device: torch.device) -> Tensor:

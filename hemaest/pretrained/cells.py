@@ -65,6 +65,9 @@ class BloodCellClassifier(
     ['eosinophil', 'eosinophil']
     """
 
+    # whoever asks for probabilities need not ask for labels as well
+    predicts_likeliest = True
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
@@ -235,9 +238,8 @@ class BloodCellClassifier(
         check_is_fitted(self, "module_")
         X = self._check_images(X)
         starts = range(0, len(X), self.batch_size)
-        pairs = map_items(
-            lambda start: self._look(X[start : start + self.batch_size]), starts, n_jobs=self.n_jobs
-        )
+        batches = [X[start : start + self.batch_size] for start in starts]
+        pairs = map_items(self._look, batches, n_jobs=self.n_jobs)
         first, second = zip(*pairs, strict=True)
         return _joined(first), _joined(second)
 

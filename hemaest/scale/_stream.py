@@ -1,27 +1,29 @@
 """Run a fitted estimator over any number of files: in order, in flat memory, resumable.
 
-Files are read ahead by a pool of threads and go through the estimator in batches. Rows are written
-as Parquet in parts of a fixed number of files; a part that is there is complete, so a run that was
-killed goes on where it stopped and ends with the same bytes.
+Files go through the estimator in batches, each read and worked on by one thread, or by one worker
+of a cluster, so that decoder and network never wait for each other. Rows are written as Parquet in
+parts of a fixed number of files; a part that is there is complete, so a run that was killed goes on
+where it stopped and ends with the same bytes.
 """
 
 import hashlib
+import itertools
 import json
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 
 import hemaest
 from hemaest._files import check_writable, remove_unfinished, write_whole
-from hemaest._parallel import thread_pool
+from hemaest._parallel import iterate_items, one_blas_thread, send
 from hemaest._progress import track
 from hemaest.datasets import image_files
 from hemaest.images import read_image, rgb, to_object_array
@@ -94,15 +96,20 @@ def predict_stream(
         What is written: ``label``, ``confidence`` and the probability of each class, or the
         columns of ``transform``.
     batch_size : int, default=64
-        Images that go through the estimator together.
+        Images that are read by one thread, and go through the estimator together.
     part_size : int, default=2048
         Files in one Parquet file.
     n_jobs : int, optional
-        Threads that read and decode. None: all available ones.
+        Batches that are worked on at once. None: as many as there are threads.
 
     Returns
     -------
     result : StreamResult
+
+    Notes
+    -----
+    Where joblib uses a dask cluster (:func:`on_cluster`), its workers read the files, which they
+    must see under the same names, and run the estimator; this process writes.
 
     Examples
     --------
@@ -123,6 +130,7 @@ def predict_stream(
     _check(kind, batch_size, part_size)
     estimator, fingerprint = _loaded(model)
     files = _files_of(source)
+    n = len(files)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "failures").mkdir(exist_ok=True)
@@ -132,22 +140,25 @@ def predict_stream(
         "kind": kind,
         "model": fingerprint,
         "files": _digest(files),
-        "n_files": len(files),
+        "n_files": n,
         "batch_size": batch_size,
         "part_size": part_size,
     }
     _claim(folder, about)
     starts = range(0, len(files), part_size)
-    for start in track(starts, "Files", len(starts)):
-        number = start // part_size
-        if _part(folder, number).is_file():
-            continue
-        names = files[start : start + part_size]
-        rows, failures = _run(estimator, kind, names, start, batch_size, n_jobs)
+    missing = [s for s in starts if not _part(folder, s // part_size).is_file()]
+    parts = [range(start, min(start + part_size, n)) for start in missing]
+    batches = [part[i : i + batch_size] for part in parts for i in range(0, len(part), batch_size)]
+    work = partial(_outcome, estimator, kind)
+    places = ([(row, files[row]) for row in batch] for batch in batches)
+    outcomes = send(work, places) or iterate_items(work, places, n_jobs=n_jobs)
+    for part in track(parts, "Files", len(parts)):
+        number = part.start // part_size
+        rows, failures = _joined(itertools.islice(outcomes, -(-len(part) // batch_size)))
         _write(_part(folder / "failures", number), failures, about)
         _write(_part(folder, number), rows, about)
     n_failed = sum(_length(_part(folder / "failures", s // part_size)) for s in starts)
-    return StreamResult(folder, len(files), n_failed)
+    return StreamResult(folder, n, n_failed)
 
 
 # ------------------------------------------------------------------------------- what is run
@@ -239,89 +250,69 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
 # ---------------------------------------------------------------------------------- the work
 
 
-def _run(
-    estimator: Any,
-    kind: Kind,
-    names: Sequence[str],
-    first: int,
-    batch_size: int,
-    n_jobs: int | None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+# a row of the source and the name of its file
+Place = tuple[int, str]
+# the rows of a batch, and its failures: row, file, error
+Outcome = tuple[list[pd.DataFrame], list[tuple[int, str, str]]]
+
+
+def _outcome(estimator: Any, kind: Kind, batch: Sequence[Place]) -> Outcome:
+    """Read the files of a batch and run the estimator over what can be read."""
+    read: list[tuple[Place, NDArray[np.uint8]]] = []
+    failures: list[tuple[int, str, str]] = []
+    for place in batch:
+        try:
+            read.append((place, rgb(read_image(place[1]))))
+        except Exception as error:
+            failures.append((*place, f"{type(error).__name__}: {error}"))
+    tables = []
+    for places, rows in _rows_or_errors(estimator, kind, read):
+        if isinstance(rows, str):
+            failures.append((*places[0], rows))
+        else:
+            rows.insert(0, "row", [row for row, _ in places])
+            rows.insert(1, "file", [_text(name) for _, name in places])
+            tables.append(rows)
+    return tables, failures
+
+
+def _rows_or_errors(
+    estimator: Any, kind: Kind, images: Sequence[tuple[Place, NDArray[np.uint8]]]
+) -> Iterator[tuple[list[Place], pd.DataFrame | str]]:
+    """Yield the places and rows of a batch; if it fails, image by image to find who does."""
+    if not images:
+        return
+    try:
+        rows = _rows(estimator, kind, to_object_array([image for _, image in images]))
+        yield [place for place, _ in images], rows
+    except Exception as error:
+        if len(images) == 1:
+            yield [images[0][0]], f"{type(error).__name__}: {error}"
+            return
+        for one in images:
+            yield from _rows_or_errors(estimator, kind, [one])
+
+
+def _joined(outcomes: Iterable[Outcome]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows and the failures of one part."""
     tables: list[pd.DataFrame] = []
     failures: list[tuple[int, str, str]] = []
-    for start, images in _read_ahead(names, batch_size, n_jobs):
-        good: list[tuple[int, NDArray[np.uint8]]] = []
-        for i, item in enumerate(images, start):
-            if isinstance(item, str):
-                failures.append((first + i, names[i], item))
-            else:
-                good.append((i, item))
-        for places, rows in _batch(estimator, kind, good):
-            if isinstance(rows, str):
-                failures.append((first + places[0], names[places[0]], rows))
-            else:
-                rows.insert(0, "row", [first + i for i in places])
-                rows.insert(1, "file", [_text(names[i]) for i in places])
-                tables.append(rows)
+    for rows, failed in outcomes:
+        tables += rows
+        failures += failed
     empty = pd.DataFrame({"row": np.empty(0, np.int64), "file": np.empty(0, object)})
     failures.sort()
-    failed = pd.DataFrame(
+    lost = pd.DataFrame(
         {
             "row": np.array([f[0] for f in failures], np.int64),
             "file": np.array([_text(f[1]) for f in failures], object),
             "error": np.array([f[2] for f in failures], object),
         }
     )
-    return pd.concat(tables, ignore_index=True) if tables else empty, failed
+    return pd.concat(tables, ignore_index=True) if tables else empty, lost
 
 
-def _read_ahead(
-    names: Sequence[str], batch_size: int, n_jobs: int | None
-) -> Iterator[tuple[int, list[NDArray[np.uint8] | str]]]:
-    """Yield batches of images, an error in words where a file cannot be read.
-
-    While a batch goes through the estimator, the next two are being read: enough to keep both
-    sides busy, and little memory.
-    """
-    with thread_pool(n_jobs) as pool:
-        waiting: deque[tuple[int, list[Future[Any]]]] = deque()
-        starts = iter(range(0, len(names), batch_size))
-        while True:
-            while len(waiting) < 3 and (start := next(starts, None)) is not None:
-                batch = names[start : start + batch_size]
-                waiting.append((start, [pool.submit(_image, name) for name in batch]))
-            if not waiting:
-                return
-            start, futures = waiting.popleft()
-            yield start, [future.result() for future in futures]
-
-
-def _image(name: str) -> NDArray[np.uint8] | str:
-    try:
-        return rgb(read_image(name))
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-
-
-def _batch(
-    estimator: Any, kind: Kind, images: Sequence[tuple[int, NDArray[np.uint8]]]
-) -> Iterator[tuple[list[int], pd.DataFrame | str]]:
-    """Yield the positions and rows of a batch; if it fails, image by image to find who does."""
-    if not images:
-        return
-    try:
-        yield [i for i, _ in images], _rows(estimator, kind, [image for _, image in images])
-    except Exception as error:
-        if len(images) == 1:
-            yield [images[0][0]], f"{type(error).__name__}: {error}"
-            return
-        for one in images:
-            yield from _batch(estimator, kind, [one])
-
-
-def _rows(estimator: Any, kind: Kind, images: Sequence[NDArray[np.uint8]]) -> pd.DataFrame:
-    X = to_object_array(images)
+def _rows(estimator: Any, kind: Kind, X: NDArray[Any]) -> pd.DataFrame:
     if kind == "transform":
         values = estimator.transform(X)
         if isinstance(values, pd.DataFrame):
@@ -332,11 +323,22 @@ def _rows(estimator: Any, kind: Kind, images: Sequence[NDArray[np.uint8]]) -> pd
         return pd.DataFrame(values, columns=[str(c) for c in _column_names(estimator, values)])
     if not hasattr(estimator, "predict_proba"):
         return pd.DataFrame({"label": [_text(v) for v in estimator.predict(X)]})
-    probabilities = np.asarray(estimator.predict_proba(X), float)
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        with one_blas_thread():
+            labels, probabilities = _named(estimator[-1], estimator[:-1].transform(X))
+    else:
+        labels, probabilities = _named(estimator, X)
     columns = {f"p_{c}": probabilities[:, i] for i, c in enumerate(estimator.classes_)}
-    labels = estimator.predict(X)
     head = {"label": [_text(v) for v in labels], "confidence": probabilities.max(axis=1)}
     return pd.DataFrame(head | columns)
+
+
+def _named(classifier: Any, X: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return labels and probabilities; a network looks once."""
+    probabilities = np.asarray(classifier.predict_proba(X), float)
+    if getattr(classifier, "predicts_likeliest", False):
+        return np.asarray(classifier.classes_)[probabilities.argmax(axis=1)], probabilities
+    return classifier.predict(X), probabilities
 
 
 def _column_names(estimator: Any, values: NDArray[Any]) -> Sequence[Any]:
