@@ -48,6 +48,10 @@ class FieldMaps:
     ----------
     shares : float32 array (height, width, 5)
         Probability of each of ``CLASSES``.
+    kind : int64 array (height, width)
+        Place in ``CLASSES`` of the likeliest.
+    certainty : float
+        Its probability, as a mean over the pixels.
     depth : float32 array (height, width)
         0 at the edge of an object, 1 in its middle.
     film : bool array (height, width)
@@ -59,6 +63,8 @@ class FieldMaps:
     """
 
     shares: NDArray[np.float32]
+    kind: NDArray[np.int64]
+    certainty: float
     depth: NDArray[np.float32]
     film: NDArray[np.bool_]
     um_per_pixel: float
@@ -174,15 +180,17 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         # height, width, channels in memory is what channels_last means
         x = torch.from_numpy(seen)[None].permute(0, 3, 1, 2)
         out = net(x)[0, :, :height, :width]
-        shares = out[: len(CLASSES)].softmax(0).permute(1, 2, 0).contiguous().numpy()
+        shares = out[: len(CLASSES)].softmax(0)
+        top, kind = (found.numpy() for found in shares.max(0))
+        shares = shares.permute(1, 2, 0).contiguous().numpy()
         depth = out[len(CLASSES)].sigmoid().numpy()
         octaves = out[len(CLASSES) + 1].numpy()
     object_ = depth > 0.4
-    film = on_film(image)
-    if object_.sum() < 20:
-        return FieldMaps(shares, depth, film, float("nan"), float("nan"))
-    low, middle, high = np.percentile(octaves[object_], [25, 50, 75])
-    return FieldMaps(shares, depth, film, UNIT * 2 ** float(middle), float(high - low))
+    um, doubt = float("nan"), float("nan")
+    if object_.sum() >= 20:
+        low, middle, high = np.percentile(octaves[object_], [25, 50, 75])
+        um, doubt = UNIT * 2 ** float(middle), float(high - low)
+    return FieldMaps(shares, kind, float(top.mean()), depth, on_film(image), um, doubt)
 
 
 def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ cell at a seam is seen whole by both neighbors and kept by one. Tiles without ce
 or too thick are left out and listed with the reason.
 """
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -26,8 +27,10 @@ from hemaest.segmentation import SmearDetector
 __all__ = ["SlideCount", "count_slide"]
 
 # a leukocyte is at most about 30 micrometers wide; the margin shows the largest whole
-MARGIN_UM = 30.0
-WORKING_UM_PER_PIXEL = 0.2
+MARGIN_UM = 24.0
+# the scale at which the detector looks, so that a slide is shrunk once, and that of crops
+WORKING_UM_PER_PIXEL = 0.3
+CROP_UM_PER_PIXEL = 0.2
 RED_CELL_RADIUS_UM = 3.7
 BOX = ["x0", "y0", "x1", "y1"]
 
@@ -149,7 +152,7 @@ def count_slide(
     classifier: Any = None,
     counter: Any = None,
     um_per_pixel: float | None = None,
-    tile_size: int = 1024,
+    tile_size: int = 1440,
     min_focus: float = 0.25,
     max_tissue: float = 0.97,
     stop_width: float | None = None,
@@ -172,9 +175,9 @@ def count_slide(
     um_per_pixel : float, optional
         Scale of the slide, where the file does not say. Without any it is measured from the red
         cells.
-    tile_size : int, default=1024
-        Side of a tile in pixels of the working resolution (0.2 micrometers a pixel, or that of the
-        slide where it is coarser).
+    tile_size : int, default=1440
+        Side of a tile in pixels of the working resolution (0.3 micrometers a pixel, or that of the
+        slide where it is coarser). The default is the largest that the detector sees at once.
     min_focus : float, default=0.25
         Tiles whose sharpness is below this share of the slide's median are left out.
     max_tissue : float, default=0.97
@@ -202,7 +205,7 @@ def count_slide(
     >>> smear = make_smear(640, n_cells=4, random_state=0)
     >>> path = tempfile.mkdtemp() + "/slide.tif"
     >>> tifffile.imwrite(path, smear.image, tile=(256, 256), photometric="rgb")
-    >>> result = count_slide(path, um_per_pixel=0.2, tile_size=320)
+    >>> result = count_slide(path, um_per_pixel=0.2, tile_size=240)
     >>> len(result.tiles), result.scale_source
     (4, 'given')
     """
@@ -213,10 +216,14 @@ def count_slide(
     thumbnail = slide.thumbnail()
     scale, source = _scale(slide, thumbnail, detector)
     factor = max(1.0, WORKING_UM_PER_PIXEL / scale) if scale else 1.0
+    if scale and isinstance(detector, SmearDetector) and not _knows_scale(detector):
+        # otherwise each tile would be measured for itself
+        detector = copy.copy(detector).set_params(um_per_pixel=scale * factor)
     tiles = _tiles(slide, thumbnail, factor, tile_size, max_tissue)
     tiles = _with_focus(slide, tiles, factor, min_focus, n_jobs)
     margin = MARGIN_UM / scale if scale else 0.15 * tile_size * factor
-    work = _Work(slide, detector, classifier, factor, round(margin))
+    finer = max(1.0, CROP_UM_PER_PIXEL / scale) if scale else 1.0
+    work = _Work(slide, detector, classifier, factor, round(margin), finer)
     order = np.flatnonzero(tiles["used"].to_numpy())
     if stop_width is not None:
         order = np.random.default_rng(_seed(random_state)).permutation(order)
@@ -238,6 +245,10 @@ def _check(
         raise ValueError("a counter needs the classifier whose names it counts.")
     if stop_width is not None and (counter is None or target is None):
         raise ValueError("stop_width needs a counter, and the target whose interval decides.")
+
+
+def _knows_scale(detector: SmearDetector) -> bool:
+    return detector.um_per_pixel is not None or detector.red_cell_radius is not None
 
 
 def _seed(random_state: Any) -> int | None:
@@ -356,6 +367,7 @@ class _Work:
     classifier: Any
     factor: float
     margin: int
+    crop_factor: float
 
 
 def _count(
@@ -368,7 +380,7 @@ def _count(
     n_jobs: int | None,
 ) -> tuple[pd.DataFrame, list[int], pd.DataFrame | None]:
     """Work through the tiles, in groups where a narrow interval may end it."""
-    group = 16
+    group = 256 if stop_width is None else 16
     found: list[pd.DataFrame] = []
     done: list[int] = []
     table = None
@@ -406,13 +418,21 @@ def _cells_of(work: _Work, number: int, tile: Mapping[str, Any]) -> pd.DataFrame
     ).to_numpy()  # fmt: skip
     table = table[own].reset_index(drop=True)
     if work.classifier is not None and len(table):
-        crops = found.images[own]
+        crops = to_object_array([_crop(work, box) for box in table[BOX].to_numpy()])
         probabilities = np.asarray(work.classifier.predict_proba(crops), float)
         table["label"] = np.asarray(work.classifier.classes_)[probabilities.argmax(axis=1)]
         table["confidence"] = probabilities.max(axis=1)
         for i, name in enumerate(work.classifier.classes_):
             table[f"p_{name}"] = probabilities[:, i]
     return table
+
+
+def _crop(work: _Work, box: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Read a cell, finer than the detector saw it, with the detector's margin around it."""
+    more = getattr(work.detector, "margin", 0.15) * max(box[2] - box[0], box[3] - box[1])
+    x0, y0 = (int(np.floor(v - more)) for v in box[:2])
+    x1, y1 = (int(np.ceil(v + more)) for v in box[2:])
+    return work.slide.read(x0, y0, x1 - x0, y1 - y0, downsample=work.crop_factor)
 
 
 def _merged(found: list[pd.DataFrame], margin: int) -> pd.DataFrame:

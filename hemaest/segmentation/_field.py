@@ -49,7 +49,7 @@ class FieldResult:
     owners : int array (k,)
         The number in the map of each of them.
     red_cell_places, platelet_places : float array (n, 2)
-        Row and column of each.
+        Row and column of each; none where they were not asked for.
     red_cell_radius : float
         Of a typical red cell; NaN where none was seen.
     um_per_pixel : float
@@ -72,11 +72,13 @@ class FieldResult:
     cover: float
 
 
-def find_in_view(image: NDArray[np.uint8], net: Any, um_per_pixel: float) -> FieldResult:
-    """Find the leukocytes of an RGB field whose scale is known."""
+def find_in_view(
+    image: NDArray[np.uint8], net: Any, um_per_pixel: float, *, others: bool = True
+) -> FieldResult:
+    """Find the leukocytes of an RGB field whose scale is known; ``others`` with their neighbors."""
     zoom = working_zoom(um_per_pixel)
     maps = look_at_field(net, resized(image, zoom))
-    return read_maps(maps, image.shape[:2], um_per_pixel)
+    return read_maps(maps, image.shape[:2], um_per_pixel, others=others)
 
 
 def working_zoom(um_per_pixel: float) -> float:
@@ -104,19 +106,23 @@ def resized(image: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=way))
 
 
-def read_maps(maps: FieldMaps, size: tuple[int, int], um_per_pixel: float) -> FieldResult:
-    """Turn the network's maps of a field into cells of the field of the given size."""
+def read_maps(
+    maps: FieldMaps, size: tuple[int, int], um_per_pixel: float, *, others: bool = True
+) -> FieldResult:
+    """Turn the network's maps of a field into cells of the field of the given size.
+
+    Without ``others`` no place of a red cell or platelet is looked for.
+    """
     import cv2
 
     shares, depth = maps.shares, cv2.GaussianBlur(maps.depth, (0, 0), 1.0)
     back = size[0] / depth.shape[0], size[1] / depth.shape[1]
     um = um_per_pixel * float(np.sqrt(back[0] * back[1]))
     white = shares[..., NUCLEUS] + shares[..., NUCLEUS - 1]
-    kind = shares.argmax(axis=2)
     pieces = split_by_depth(white > 0.5, depth, apart=APART["leukocyte"] / um)
     labels, scores = _leukocytes(pieces, white * maps.film, shares[..., NUCLEUS], um)
     places = {
-        name: _peaks(depth, kind == k, APART[name] / um) * back
+        name: _peaks(depth, others & (maps.kind == k), APART[name] / um) * back
         for name, k in (("red_cell", RED_CELL), ("platelet", PLATELET))
     }
     found, boxes, owners = no_cell(size), np.empty((0, 5)), np.empty(0, np.intp)
@@ -125,7 +131,6 @@ def read_maps(maps: FieldMaps, size: tuple[int, int], um_per_pixel: float) -> Fi
         boxes, owners = boxes_of(found.labels, scores)
     radii = red_cell_radii(maps)
     radius = float(np.median(radii)) if len(radii) else float("nan")
-    top = shares.max(axis=2)
     return FieldResult(
         segmentation=found,
         boxes=boxes,
@@ -134,8 +139,8 @@ def read_maps(maps: FieldMaps, size: tuple[int, int], um_per_pixel: float) -> Fi
         platelet_places=places["platelet"],
         red_cell_radius=radius * float(np.sqrt(back[0] * back[1])),
         um_per_pixel=um_per_pixel,
-        certainty=float((top.mean() - 1 / len(CLASSES)) / (1 - 1 / len(CLASSES))),
-        cover=float((kind > 0).mean()),
+        certainty=(maps.certainty - 1 / len(CLASSES)) / (1 - 1 / len(CLASSES)),
+        cover=float((maps.kind > 0).mean()),
     )
 
 
@@ -185,7 +190,7 @@ def red_cell_radii(maps: FieldMaps) -> NDArray[np.float64]:
     """
     import cv2
 
-    kind = maps.shares.argmax(axis=2) == RED_CELL
+    kind = maps.kind == RED_CELL
     core = kind & (maps.depth > CORE)
     _, _, boxes, _ = cv2.connectedComponentsWithStats(core.astype(np.uint8), connectivity=4)
     left, top, wide, high, area = boxes[1:].T

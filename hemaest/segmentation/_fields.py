@@ -75,7 +75,11 @@ class Scale:
 
 
 def find_field(
-    image: NDArray[np.uint8], scale: Scale | None = None, net: Any = None
+    image: NDArray[np.uint8],
+    scale: Scale | None = None,
+    net: Any = None,
+    *,
+    others: bool = True,
 ) -> tuple[FieldResult, Scale]:
     """Find every leukocyte of an RGB field; return them and the scale at which it was seen.
 
@@ -86,6 +90,8 @@ def find_field(
         Where it is known.
     net : FieldNet, optional
         By default the one that ships.
+    others : bool, default=True
+        Look for the places of red cells and platelets too.
     """
     net = shipped_field_net() if net is None else net
     if scale is None:
@@ -94,15 +100,15 @@ def find_field(
     if not np.isfinite(um):
         um = UNIT * max(1.0, max(image.shape[:2]) / LARGEST)
     if working_zoom(um) * max(image.shape[:2]) > LARGEST:
-        return find_tiled(image, net, um), scale
-    return find_in_view(image, net, um), scale
+        return find_tiled(image, net, um, others=others), scale
+    return find_in_view(image, net, um, others=others), scale
 
 
 def segment_field(
     image: NDArray[np.uint8], scale: Scale | None = None, net: Any = None
 ) -> SegmentationResult:
     """Segment every leukocyte of an RGB field, the 127 with the largest nuclei at most."""
-    found = find_field(image, scale, net)[0].segmentation
+    found = find_field(image, scale, net, others=False)[0].segmentation
     labels = cellmap.first_cells(found.labels)
     return SegmentationResult(found.nucleus, found.cell, labels, found.agreement)
 
@@ -180,7 +186,12 @@ def _views(image: NDArray[np.uint8], zoom: float) -> list[NDArray[np.uint8]]:
 
 
 def find_tiled(
-    image: NDArray[np.uint8], net: Any, um_per_pixel: float, side: float = TILE
+    image: NDArray[np.uint8],
+    net: Any,
+    um_per_pixel: float,
+    side: float = TILE,
+    *,
+    others: bool = True,
 ) -> FieldResult:
     """Find every leukocyte tile by tile; each belongs to the tile that holds its middle."""
     size = image.shape[:2]
@@ -193,7 +204,7 @@ def find_tiled(
     margin = 1.5 / um_per_pixel
     for core, view in tiles(size, side / zoom, OVERLAP / um_per_pixel):
         part = image[view]
-        field = find_in_view(part, net, um_per_pixel)
+        field = find_in_view(part, net, um_per_pixel, others=others)
         corner = np.array([view[0].start, view[1].start])
         red_cells.append(_inside(field.red_cell_places + corner, core))
         platelets.append(_inside(field.platelet_places + corner, core))

@@ -119,8 +119,8 @@ class SmearDetector(ImageTransformer):
         self.min_score_, self.offset_ = min_score, offset
         return self
 
-    def _find(self, X: NDArray[Any]) -> list["FieldResult"]:
-        return self._map(lambda image: self._field(image)[0], X)
+    def _find(self, X: NDArray[Any], *, others: bool = False) -> list["FieldResult"]:
+        return self._map(lambda image: self._field(image, others=others)[0], X)
 
     def _map(self, function: Any, X: NDArray[Any]) -> list[Any]:
         # the pool limits the threads of what is loaded when it starts
@@ -128,11 +128,13 @@ class SmearDetector(ImageTransformer):
 
         return map_images(function, X, n_jobs=self.n_jobs)
 
-    def _field(self, image: NDArray[np.uint8]) -> tuple["FieldResult", "Scale"]:
+    def _field(
+        self, image: NDArray[np.uint8], *, others: bool = False
+    ) -> tuple["FieldResult", "Scale"]:
         from hemaest.segmentation._fields import Scale, find_field
 
         known = Scale.given(self.um_per_pixel, self.red_cell_radius)
-        return find_field(paint_frame(rgb(image)), known)
+        return find_field(paint_frame(rgb(image)), known, others=others)
 
     def _boxes(self, field: "FieldResult") -> NDArray[np.float64]:
         kept = field.boxes[field.boxes[:, 4] >= self.min_score_]  # the best come first
@@ -177,7 +179,7 @@ class SmearDetector(ImageTransformer):
                 "platelets": len(field.platelet_places),
                 "red_cell_radius": field.red_cell_radius,
             }
-            for field in self._find(self._check_images(X))
+            for field in self._find(self._check_images(X), others=True)
         ]
         return pd.DataFrame(rows)
 

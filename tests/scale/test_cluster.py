@@ -151,12 +151,11 @@ def kill_one(client):
 if __name__ == "__main__":
     here = predict_stream(Slow(), FOLDER, notes.parent / "here", kind="transform", batch_size=1)
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None
     ) as cluster, on_cluster(cluster) as client:
         first = kill_one(client)
         found = Parallel(n_jobs=2)(delayed(slow_square)(i) for i in range(12))
         print(found == [i**2 for i in range(12)])
-        client.wait_for_workers(2)
         second = kill_one(client)
         options = {"kind": "transform", "batch_size": 1}
         there = predict_stream(Slow(), FOLDER, notes.parent / "there", **options)

@@ -54,7 +54,7 @@ def spots(path, n, size=1500, radius=20, seed=0):
 def test_no_cell_is_lost_or_counted_twice_at_a_seam(tmp_path, tile_size):
     centers = spots(tmp_path / "s.tif", 250)
     result = count_slide(
-        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.25, tile_size=tile_size,
+        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.3, tile_size=tile_size,
         min_focus=0.0,
     )  # fmt: skip
     found = result.cells[["x0", "y0", "x1", "y1"]].to_numpy()
@@ -74,7 +74,7 @@ def test_cells_that_lie_close_are_both_kept(tmp_path):
         cv2.circle(image, (x, 300), 20, (60, 40, 90), -1)
     tifffile.imwrite(tmp_path / "s.tif", image, tile=(256, 256), photometric="rgb")
     result = count_slide(
-        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.25, tile_size=300
+        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.3, tile_size=300
     )
     assert len(result.cells) == 2
 
@@ -91,7 +91,7 @@ def test_empty_and_blurred_tiles_are_left_out_with_the_reason(tmp_path):
     image[:400, :400] = cv2.GaussianBlur(image[:400, :400], (0, 0), 12)
     tifffile.imwrite(tmp_path / "s.tif", image, tile=(256, 256), photometric="rgb")
     tiles = count_slide(
-        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.25, tile_size=400
+        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.3, tile_size=400
     ).tiles
     reasons = {(t.x, t.y): t.reason for t in tiles.itertuples()}
     assert [reasons[800, y] for y in (0, 400, 800)] == ["empty"] * 3
@@ -119,7 +119,7 @@ def test_counting_stops_when_the_interval_is_narrow_enough(tmp_path):
     spots(tmp_path / "s.tif", 400, size=2600)
     options = {
         "detector": SpotDetector(), "classifier": BySize(), "counter": counter(),
-        "um_per_pixel": 0.25, "tile_size": 130, "min_focus": 0.0, "random_state": 0,
+        "um_per_pixel": 0.3, "tile_size": 130, "min_focus": 0.0, "random_state": 0,
     }  # fmt: skip
     whole = count_slide(tmp_path / "s.tif", **options)
     early = count_slide(tmp_path / "s.tif", stop_width=25.0, target="monocyte", **options)
@@ -135,7 +135,7 @@ def test_counting_stops_when_the_interval_is_narrow_enough(tmp_path):
 def test_results_are_drawn_and_opened_elsewhere(tmp_path):
     spots(tmp_path / "s.tif", 30, size=800)
     result = count_slide(
-        tmp_path / "s.tif", detector=SpotDetector(), classifier=BySize(), um_per_pixel=0.25,
+        tmp_path / "s.tif", detector=SpotDetector(), classifier=BySize(), um_per_pixel=0.3,
         tile_size=300,
     )  # fmt: skip
     features = json.loads(result.to_geojson(tmp_path / "s.geojson").read_text())["features"]
