@@ -21,11 +21,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from hemaest._parallel import map_images, thread_pool
+from hemaest._parallel import map_images, pool_size, thread_pool
 from hemaest._sketch import VIEWS, CopyMetric, shrink, view
 from hemaest.images import as_array, check_images
 
 RADIUS = 10.0  # in units of copy noise; 99.5% of copies lie within 8
+SLACK = 0.25  # a neighbor may be missed beyond RADIUS / (1 + SLACK); it saves half of the search
 NEIGHBORS = 5  # of each part; a copy is nearly always nearer than any other image
 SMALL, FINE, PATCHES = 64, 128, 8
 COARSE_MATCH = 0.65
@@ -191,7 +192,7 @@ def _largest_hole(wrong: NDArray[np.bool_]) -> int:
 
 
 def candidates(
-    sketches: list[Sketch], keep: NDArray[np.intp]
+    sketches: list[Sketch], keep: NDArray[np.intp], n_jobs: int | None = None
 ) -> list[tuple[int, int, tuple[float, float, float]]]:
     """Return pairs worth a look, the likeliest first, with the part of the first to look at."""
     places = np.stack([sketches[i].points for i in keep])
@@ -199,7 +200,13 @@ def candidates(
     k = range(1, min(NEIGHBORS + 1, len(keep)) + 1)
     parts = []
     for number in range(len(VIEWS)):
-        distance, nearest = tree.query(places[:, number], k=k, distance_upper_bound=RADIUS)
+        distance, nearest = tree.query(
+            places[:, number],
+            k=k,
+            eps=SLACK,
+            distance_upper_bound=RADIUS,
+            workers=pool_size(n_jobs),
+        )
         first, column = np.nonzero(np.isfinite(distance))
         second = nearest[first, column]
         if number == 0:
@@ -246,7 +253,7 @@ def search(
             return 0.0
         return agreement(fine(i), fine(j), where, turn, shift)
 
-    worth = candidates(sketches, keep)
+    worth = candidates(sketches, keep, n_jobs)
     shown = iter(track(worth))
     with thread_pool(n_jobs, len(worth)) as pool:
         for start in range(0, len(worth), AT_ONCE):
