@@ -481,7 +481,8 @@ def cases(work, small):
                     "name": next(iter(references), "r"), "kind": "coco"}  # fmt: skip
 
         schema = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
-        outcome = attack(schema, known, 9 if small else 84)
+        # the first question why loads a model
+        outcome = attack(schema, known, 9 if small else 84, timeout=120)
         refused, other = _hostile(client)
     for name, status, sent in outcome.failures[:5]:
         print(status, name, sent)

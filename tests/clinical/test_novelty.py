@@ -82,6 +82,16 @@ def test_a_column_that_never_varied_must_not():
     assert detector.predict([[0.0, 1.0], [0.0, 1.5]]).tolist() == [1, -1]
 
 
+def test_what_was_never_missing_must_not_be(lab):
+    X = np.random.default_rng(0).normal(0, 1, (50, 2))
+    detector = NoveltyDetector(false_alarms=0.1).fit(X)
+    assert detector.predict([[0.0, 0.0], [np.nan, 0.0], [np.nan, np.nan]]).tolist() == [1, -1, -1]
+    X[::5, 1] = np.nan  # a feature that not every cell has
+    assert NoveltyDetector(false_alarms=0.1).fit(X).predict([[0.0, np.nan]]).tolist() == [1]
+    with pytest.raises(ValueError, match="3 columns, not 2"):
+        detector.predict(np.zeros((1, 3)))
+
+
 def test_few_groups_are_said_and_it_travels(lab):
     X = np.random.default_rng(0).normal(0, 1, (50, 3))
     with pytest.warns(UserWarning, match="5 groups are too few .*at least 19"):

@@ -1,11 +1,57 @@
-"""A state folder with an analyzed field, and a client without worker processes."""
+"""A state folder with an analyzed field, a client without worker processes, a real server."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 
 import cv2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from hemaest.datasets import make_cells
+from hemaest.persistence import save
+from hemaest.recipes import make_recipe
 from hemaest.web import Settings, create_app
+
+SERVER = """
+import sys
+from pathlib import Path
+from hemaest.web import Settings, serve
+if __name__ == "__main__":
+    serve(Settings(state=Path(sys.argv[1]), model=Path(sys.argv[2]), port=int(sys.argv[3])))
+"""
+
+
+class Server:
+    """The review page in a process of its own, which can be killed and started again."""
+
+    def __init__(self, state, model):
+        self.state = state
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}/"
+        self._script = state / "serve.py"
+        self._script.write_text(SERVER)
+        self._command = [sys.executable, self._script, state, model, str(self.port)]
+        self.start()
+
+    def start(self):
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{self.address}api/config", timeout=5).read()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError("the server did not start")
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
 
 
 def some_cell(kind="lymphocyte", x0=20.0, y0=20.0, **values):
@@ -49,3 +95,16 @@ def client(app):
     client = TestClient(app, base_url="http://localhost:8000", headers={"X-Hemaest": "1"})
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One real server for all tests that need one: each works in sessions of its own."""
+    kinds = ["lymphocyte", "neutrophil", "monocyte"]
+    cells = make_cells(36, classes=kinds, image_size=64, random_state=0)
+    recipe = make_recipe("color-logistic", random_state=0).fit(cells.images, cells.target)
+    state = tmp_path_factory.mktemp("state")
+    save(recipe, state / "model.hemaest")
+    server = Server(state, state / "model.hemaest")
+    yield server
+    server.kill()

@@ -2,19 +2,14 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import cv2
 import pytest
 
-from hemaest.datasets import make_cells, make_smear
-from hemaest.persistence import save
-from hemaest.recipes import make_recipe
+from hemaest.datasets import make_smear
 from hemaest.web._store import Store
 
 from .conftest import field_file, some_cell
@@ -24,58 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
 ]
-SERVER = """
-import sys
-from pathlib import Path
-from hemaest.web import Settings, serve
-if __name__ == "__main__":
-    serve(Settings(state=Path(sys.argv[1]), model=Path(sys.argv[2]), port=int(sys.argv[3])))
-"""
-
-
-class Server:
-    """The review page in a process of its own, which can be killed and started again."""
-
-    def __init__(self, state, model):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}/"
-        self._script = state / "serve.py"
-        self._script.write_text(SERVER)
-        self._command = [sys.executable, self._script, state, model, str(self.port)]
-        self.start()
-
-    def start(self):
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{self.address}api/config", timeout=5).read()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("the server did not start")
-
-    def kill(self):
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    kinds = ["lymphocyte", "neutrophil", "monocyte"]
-    cells = make_cells(36, classes=kinds, image_size=64, random_state=0)
-    recipe = make_recipe("color-logistic", random_state=0).fit(cells.images, cells.target)
-    path = tmp_path_factory.mktemp("model") / "model.hemaest"
-    save(recipe, path)
-    return path
-
-
-@pytest.fixture
-def server(tmp_path, model):
-    server = Server(tmp_path, model)
-    yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +70,20 @@ def prepared(state, kinds, name="smear"):
     """Write a session with an analyzed field of these cells; return its name."""
     store = Store(state / "review.sqlite")
     session = store.new_session(name)
-    store.add_field(session, "field.png", field_file(state / f"{session}.png", (400, 600)))
-    job = store.next_job()
+    path = field_file(state / f"{session}.png", (400, 600))
+    with closing(sqlite3.connect(state / "review.sqlite")) as file:
+        # as being worked on already, so that no process of the server takes it
+        number = file.execute(
+            "INSERT INTO field (session, name, path, state) VALUES (?, 'field.png', ?, 'working')",
+            (session, str(path)),
+        ).lastrowid
+        file.commit()
     cells = [
         some_cell(kind, x0=5.0 + 28 * (i % 20), y0=5.0 + 28 * (i // 20 % 13),
                   confidence=0.5 + 0.4 * (i % 7) / 7)
         for i, kind in enumerate(kinds)
     ]  # fmt: skip
-    store.finish(job["id"], {"width": 600, "height": 400, "warnings": [], "cells": cells})
+    store.finish(number, {"width": 600, "height": 400, "warnings": [], "cells": cells})
     store.close()
     return session
 
@@ -155,7 +104,9 @@ def test_from_upload_to_signed_pdf_with_a_reload_and_a_killed_server(server, new
         cv2.imwrite(str(fields[-1]), make_smear((420, 520), random_state=i).image[..., ::-1])
     notes = tmp_path / "notes.png"
     notes.write_text("no image")
-    page = new_page(server.address, "Dr. Ada")
+    store = Store(server.state / "review.sqlite")
+    session = store.new_session("ward 3")
+    page = new_page(f"{server.address}#{session}/start", "Dr. Ada")
     keep(page, "1-empty")
     page.set_input_files("#files", [*fields, notes])
     page.wait_for_selector("#file-list .state.refused")
@@ -203,8 +154,6 @@ def test_from_upload_to_signed_pdf_with_a_reload_and_a_killed_server(server, new
         page.click("#export-pdf")
     assert Path(download.value.path()).read_bytes().startswith(b"%PDF-")
 
-    store = Store(tmp_path / "review.sqlite")
-    session = store.sessions()[0]["id"]
     own = {str(c["id"]): c["label"] for c in store.cells(session, "Dr. Ada")}
     assert own[first] == "eosinophil" and len(own) == n_cells
     steps = [e["details"].get("type") for e in store.log(session) if e["event"] == "labeled"]
@@ -212,9 +161,9 @@ def test_from_upload_to_signed_pdf_with_a_reload_and_a_killed_server(server, new
     store.close()
 
 
-def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page, tmp_path):
+def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page):
     kinds = ["lymphocyte"] * 30 + ["monocyte"] * 30
-    session = prepared(tmp_path, kinds)
+    session = prepared(server.state, kinds)
     truth = [("segmented neutrophil", "1"), ("lymphocyte", "3"), ("blast", "0")]
     page = new_page(f"{server.address}#{session}/gallery", "Dr. Keys")
     page.wait_for_selector(".tile")
@@ -237,14 +186,14 @@ def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page, tmp_path
                 page.keyboard.press("Home")
     page.click("#tab-sign")
     page.wait_for_selector("#sign-content h2")
-    store = Store(tmp_path / "review.sqlite")
+    store = Store(server.state / "review.sqlite")
     assert {c["id"]: c["label"] for c in store.cells(session, "Dr. Keys")} == wanted
     assert sum(e["event"] == "labeled" for e in store.log(session)) == len(kinds)
     store.close()
 
 
-def test_two_observers_at_once_are_blind_and_then_compared(server, new_page, tmp_path):
-    session = prepared(tmp_path, ["lymphocyte"] * 6 + ["monocyte"] * 6)
+def test_two_observers_at_once_are_blind_and_then_compared(server, new_page):
+    session = prepared(server.state, ["lymphocyte"] * 6 + ["monocyte"] * 6)
     pages = {who: new_page(f"{server.address}#{session}/gallery", who) for who in ("Ada", "Bo")}
     for who, key in (("Ada", "3"), ("Bo", "4")):
         pages[who].locator(".bin[data-type='lymphocyte'] .tile").first.click()
@@ -253,8 +202,8 @@ def test_two_observers_at_once_are_blind_and_then_compared(server, new_page, tmp
         page.click("#tab-sign")
         page.click("#sign-button")
         page.wait_for_selector("#reopen")
-    assert labels(tmp_path, session, "Ada").count("monocyte") == 6
-    assert labels(tmp_path, session, "Bo").count("monocyte") == 7
+    assert labels(server.state, session, "Ada").count("monocyte") == 6
+    assert labels(server.state, session, "Bo").count("monocyte") == 7
     pages["Ada"].click("#tab-gallery")
     pages["Ada"].click("#tab-sign")
     text = pages["Ada"].locator("#agreement").inner_text()
@@ -263,10 +212,10 @@ def test_two_observers_at_once_are_blind_and_then_compared(server, new_page, tmp
 
 
 @pytest.mark.parametrize(("look", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-def test_no_serious_problem_of_accessibility(server, new_page, tmp_path, look, width):
+def test_no_serious_problem_of_accessibility(server, new_page, look, width):
     from axe_playwright_python.sync_playwright import Axe
 
-    session = prepared(tmp_path, ["lymphocyte", "monocyte", "blast", "unidentified"], "x" * 90)
+    session = prepared(server.state, ["lymphocyte", "monocyte", "blast", "unidentified"], "x" * 90)
     page = new_page(f"{server.address}#{session}/start", "Dr. Ada", color_scheme=look)
     page.set_viewport_size({"width": width, "height": 800})
     for tab in ("start", "smear", "gallery", "differential", "sign"):

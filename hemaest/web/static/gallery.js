@@ -100,7 +100,8 @@ function describe(tile, cell) {
   tile.lastChild.textContent = mark(cell);
 }
 
-const mark = (c) => (c.reviewed ? "✓" : c.novel ? "!" : number(c.confidence ?? 1, 2).slice(1) || "1");
+const share = (c) => number(c.confidence, 2).replace(/^0/, "").replace(/^1.*/, "1");
+const mark = (c) => (c.reviewed ? "✓" : c.novel ? "!" : share(c));
 const spoken = (c) => `${c.label}, ${c.reviewed ? t("reviewed_by_you") : `${t("confidence")} ${number(c.confidence, 2)}`}`
   + (c.novel ? `, ${t("novel")}` : "");
 

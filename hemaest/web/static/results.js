@@ -76,12 +76,12 @@ export async function drawSign() {
       onchange: (event) => readBack(event.target.files[0]) })),
     h("h2", {}, t("log")),
     h("div", { class: "log", tabindex: 0, role: "region", "aria-label": t("log") }, h("ol", {}, ...log.slice(-300).reverse().map((e) =>
-      h("li", { value: e.id }, `${when(e.time)}  ${e.observer || "–"}  ${e.event}  ${short(e.details)}`)))),
+      h("li", { value: e.id }, `${when(e.time)}, ${e.observer || "–"}: `, h("strong", {}, e.event), ` ${short(e.details)}`)))),
   );
 }
 
 const short = (details) => {
-  const text = Object.entries(details).filter(([, v]) => typeof v !== "object" || Array.isArray(v))
+  const text = Object.entries(details).filter(([, v]) => (typeof v !== "object" || Array.isArray(v)) && v !== "")
     .map(([k, v]) => `${k}: ${Array.isArray(v) && v.length > 6 ? `${v.slice(0, 6).join(", ")}, … (${v.length})` : v}`).join("; ");
   return text.length > 160 ? `${text.slice(0, 159)}…` : text;
 };

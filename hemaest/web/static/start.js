@@ -92,7 +92,8 @@ function draw() {
   const list = byId("file-list");
   list.replaceChildren(
     ...refused.map((r) => h("li", {}, h("span", { class: "name" }, r.name),
-      h("span", { class: "state refused" }, t("state_refused")), h("span", { class: "reason" }, r.reason))),
+      h("span", { class: "state refused" }, t("state_refused")), h("span", { class: "about" }), h("span", { class: "act" }),
+      h("span", { class: "reason" }, r.reason))),
     ...state.fields.map(row),
   );
   const count = (name) => state.fields.filter((f) => f.state === name).length;
@@ -118,10 +119,11 @@ function row(field) {
     h("span", { class: "name" }, field.name),
     h("span", { class: `state ${field.state}` }, t(`state_${field.state}`)),
     h("span", { class: "about" }, about(field)),
-    field.state === "done" && h("button", { type: "button", "aria-label": `${t("open")} ${field.name}`,
-      onclick: () => tell("open-field", field.id) }, t("open")),
-    field.state === "failed" && h("button", { type: "button", "aria-label": `${t("retry")} ${field.name}`,
-      onclick: () => change("POST", path(`/fields/${field.id}/retry`), { observer: state.observer || "unknown" }).then(listen) }, t("retry")),
+    h("span", { class: "act" },
+      field.state === "done" && h("button", { type: "button", "aria-label": `${t("open")} ${field.name}`,
+        onclick: () => tell("open-field", field.id) }, t("open")),
+      field.state === "failed" && h("button", { type: "button", "aria-label": `${t("retry")} ${field.name}`,
+        onclick: () => change("POST", path(`/fields/${field.id}/retry`), { observer: state.observer || "unknown" }).then(listen) }, t("retry"))),
     field.state === "failed" && h("span", { class: "reason" }, field.reason),
     ...field.warnings.map((w) => h("span", { class: "warn" }, w)),
   );
