@@ -102,6 +102,12 @@ def test_bad_bags_are_named():
     with pytest.raises(ValueError, match="holds no bag"):
         PatientClassifier().fit([], [])
     model = PatientClassifier().fit(bags, y)
+    lost = bags[0].copy()
+    lost[2] = np.nan
+    with pytest.raises(ValueError, match="1 cells without any value, at positions 2"):
+        model.predict([bags[1], lost])
+    with pytest.raises(ValueError, match="a bag has 1 columns; the others have"):
+        model.predict([bags[1][:, :1]])
     assert len(model.decided(bags[0][:1])) == 1
     with pytest.raises(ValueError, match="'ill' is none"):
         model.decided(bags[0], "ill")
