@@ -161,7 +161,7 @@ def _halve_rows(image):
 
 
 @kernel(fastmath=False)
-def _halve(image):
+def half_size(image):
     """Return an image at half size, in sixteenths."""
     rows = _halve_rows(image.astype(np.int64))
     return _halve_rows(np.ascontiguousarray(rows.T)).T
@@ -171,8 +171,8 @@ def _halve(image):
 def halve(colors, regions):
     """Return colors and regions at half size, framed; a pixel is what most of it was."""
     inner = regions[3:-3, 3:-3]
-    nucleus = _halve((inner == 2).astype(np.uint8))
-    cell = _halve((inner > 0).astype(np.uint8))
+    nucleus = half_size((inner == 2).astype(np.uint8))
+    cell = half_size((inner > 0).astype(np.uint8))
     height, width = cell.shape
     small = np.zeros((height + 6, width + 6), np.uint8)
     images = np.zeros((3, height + 6, width + 6), np.uint8)
@@ -183,7 +183,7 @@ def halve(colors, regions):
             elif cell[y, x] >= 8:
                 small[y + 3, x + 3] = 1
     for c in range(3):
-        halved = _halve(np.ascontiguousarray(colors[c, 3:-3, 3:-3]))
+        halved = half_size(np.ascontiguousarray(colors[c, 3:-3, 3:-3]))
         for y in range(-3, height + 3):
             for x in range(-3, width + 3):
                 # the frame repeats the edge

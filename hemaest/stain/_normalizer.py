@@ -158,7 +158,7 @@ class StainNormalizer(ImageTransformer):
 
     def _aggregate(self, statistics: list[Statistics]) -> Statistics:
         if self.aggregate == "medoid":
-            return statistics[_medoid(statistics)]
+            return statistics[medoid(statistics)]
         return self._mean({k: np.stack([s[k] for s in statistics]) for k in self._shapes})
 
     def _mean(self, stacked: Statistics) -> Statistics:
@@ -382,7 +382,7 @@ def normalize_together(images: Any, normalizer: StainNormalizer) -> NDArray[Any]
     return pack(moved, dense=X.dtype != object)
 
 
-def _medoid(statistics: list[Statistics]) -> int:
+def medoid(statistics: list[Statistics]) -> int:
     """Return which statistics are nearest to all others, each number on its own scale."""
     table = np.stack([np.concatenate([v.ravel() for v in s.values()]) for s in statistics])
     table = table / np.maximum(table.std(axis=0), 1e-9)

@@ -96,16 +96,16 @@ def test_the_border_of_the_image_is_no_edge_of_the_stain(corner):
 
 
 def test_halving_is_symmetric_and_keeps_the_mean():
-    from hemaest.features._chromatin import _halve
+    from hemaest.features._chromatin import half_size
 
     rng = np.random.default_rng(0)
     for shape in ((8, 10), (7, 9), (7, 10)):
         image = rng.integers(0, 256, shape).astype(np.uint8)
-        half = _halve(image)
+        half = half_size(image)
         assert half.shape == ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
-        np.testing.assert_array_equal(_halve(np.flipud(image)), np.flipud(half))
-        np.testing.assert_array_equal(_halve(image.T.copy()), half.T)
-    flat = _halve(np.full((7, 8), 9, np.uint8))
+        np.testing.assert_array_equal(half_size(np.flipud(image)), np.flipud(half))
+        np.testing.assert_array_equal(half_size(image.T.copy()), half.T)
+    flat = half_size(np.full((7, 8), 9, np.uint8))
     assert (flat == 9 * 16).all()
 
 

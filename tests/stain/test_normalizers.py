@@ -17,7 +17,7 @@ from hemaest.stain import (
     VahadaneNormalizer,
     normalize_together,
 )
-from hemaest.stain._normalizer import _medoid
+from hemaest.stain._normalizer import medoid
 
 NORMALIZERS = [ReinhardNormalizer, MacenkoNormalizer, VahadaneNormalizer]
 KINDS = ["giemsa", "wright", "yellow", "pale", "noise", "dim noise", "ramps", "blocks", "large"]
@@ -138,7 +138,7 @@ def test_the_medoid_of_many_images_takes_no_table_of_all_pairs():
     rng = np.random.default_rng(0)
     statistics = [{"mean": row[:3], "std": row[3:]} for row in rng.normal(size=(1000, 6))]
     tracemalloc.start()
-    found = _medoid(statistics)
+    found = medoid(statistics)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     table = np.array([np.concatenate([*s.values()]) for s in statistics])
