@@ -261,7 +261,8 @@ class FamiliarVectors:
         constant = np.isinf(spread)
         scaled = (filled - middle)[:, ~constant] / spread[~constant]
         model = LedoitWolf().fit(scaled) if scaled.shape[1] else None
-        return cls(middle, spread, constant, np.isfinite(vectors).all(axis=0), model)
+        complete = np.asarray(np.isfinite(vectors).all(axis=0))
+        return cls(middle, spread, constant, complete, model)
 
     def _filled(self, vectors: Array) -> Array:
         return np.where(np.isfinite(vectors), vectors, self.middle)
