@@ -79,15 +79,6 @@ def answers(server, seconds=120):
     raise SystemExit("the server does not answer")
 
 
-def model_loaded(server):
-    """Wait until the server's model is loaded: then its reference cells are there."""
-    import httpx
-
-    answers(server)
-    while not httpx.get(f"{server.address}/api/references", timeout=30).json():
-        time.sleep(0.2)
-
-
 @contextlib.contextmanager
 def browser():
     """Give a function that opens a page in Chromium."""
@@ -217,14 +208,14 @@ def gallery(work, small):
     """Time a gallery of 2,000 cells: until cells are seen, and from a key to its effect.
 
     The next key comes when the effect of the last one is drawn, as with a person; undo is a key
-    like the others. The model of the server is loaded before.
+    like the others. The server loads its model at the same time.
     """
     n = 400 if small else 2000
     rng = np.random.default_rng(1)
     session = prepared(work / "gallery", [TYPES[i] for i in rng.integers(len(TYPES), size=n)])
     first, screen, effects = [], [], []
     with Server(work / "gallery") as server, browser() as new_page:
-        model_loaded(server)
+        answers(server)
         for _ in range(2 if small else 5):
             page = new_page(WATCH)
             page.goto(f"{server.address}/#{session}/gallery")
@@ -232,7 +223,7 @@ def gallery(work, small):
             seen = page.evaluate("times()")
             first.append(min(seen))
             screen.append(max(seen))
-            page.locator(".tile").first.click()
+            page.focus(".tile")
             page.keyboard.press("Home")
             holds(page, "window.effects.length === 1")
             page.evaluate("window.effects.length = 0")
