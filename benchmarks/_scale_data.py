@@ -26,7 +26,8 @@ def write_crops(folder: Path, n: int, side: int, suffix: str = ".jpg", seed: int
         if i >= len(cells.images):
             image = varied(image, rng)
         image = cv2.resize(image[..., ::-1], (side, side), interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix == ".jpg" else []
+        cv2.imwrite(str(path), image, quality)
         paths.append(path)
     return paths
 

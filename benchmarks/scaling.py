@@ -170,6 +170,7 @@ def manifest(folder: Path, small: bool) -> pd.DataFrame:
     from hemaest.datasets import make_cells
     from hemaest.persistence import save
     from hemaest.recipes import make_recipe
+    from hemaest.scale import StreamResult
 
     cells = make_cells(40, classes=["lymphocyte", "neutrophil"], image_size=48, random_state=0)
     save(make_recipe("color-logistic").fit(cells.images, cells.target), folder / "model.hemaest")
@@ -179,8 +180,8 @@ def manifest(folder: Path, small: bool) -> pd.DataFrame:
     ]  # fmt: skip
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
-    failures = pd.read_parquet(folder / "out" / "failures")
-    rows = pd.read_parquet(folder / "out", columns=["row"])["row"] if done.returncode == 0 else []
+    written = StreamResult(folder / "out", n, len(broken))
+    failures, rows = written.failures(), written.table(["row"])["row"]
     return pd.DataFrame([{
         "rows": n, "MB": path.stat().st_size / 1e6, "seconds": time.perf_counter() - start,
         "exit code": done.returncode, "broken": len(broken),
