@@ -4,7 +4,6 @@
 leukocytes with it. :func:`standardize_field` is what it sees of an image.
 """
 
-import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,10 +14,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .cards import read_card, shipped_weights
 from .unet import SmallUNet
+from .weights import fold_norms
 
 __all__ = [
     "CLASSES",
@@ -27,7 +26,6 @@ __all__ = [
     "FieldNet",
     "copy_of_shipped",
     "depth_of",
-    "fold_norms",
     "look_at_field",
     "shipped_field_net",
     "standardize_field",
@@ -224,16 +222,6 @@ def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:
     largest = np.zeros(int(owners.max(initial=0)) + 1, np.float32)
     np.maximum.at(largest, owners.ravel(), far.ravel())
     return np.where(inside, far / np.maximum(largest[owners], 1), 0).astype(np.float32)
-
-
-def fold_norms(net: FieldNet) -> FieldNet:
-    """Return a copy with each batch norm folded into its convolution: the same answers, faster."""
-    net = copy.deepcopy(net).eval()
-    for block in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
-        if len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
-            block[0] = fuse_conv_bn_eval(block[0], block[1])
-            block[1] = nn.Identity()
-    return net.to(memory_format=torch.channels_last).requires_grad_(False)
 
 
 def copy_of_shipped(name: str = "blood-fields") -> FieldNet:

@@ -1,7 +1,8 @@
 """The shipped classifier of cells: a small network that saw rendered blood alone.
 
 :func:`hemaest.pretrained.load_pretrained` returns it. The network looks twice: at the whole crop,
-where it outlines the cell in the middle, and at that cell alone, however loosely it was cut.
+where it outlines the cell in the middle, and at that cell alone, however loosely it was cut. Each
+look is the mean of four: no side of a film is up.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from hemaest.nets.cards import read_card, shipped_weights
 __all__ = ["BloodCellClassifier", "Glance"]
 
 SIZE = 96  # pixels: what the network was trained with
+TURNS = 4
 MARGIN = 1.3  # of the second look: width over the extent of the cell
 
 
@@ -114,6 +116,7 @@ class BloodCellClassifier(
             strict=False,  # batch normalization counts its batches; the file does not
         )
         self.module_.eval()
+        self._folded = nets.weights.fold_norms(self.module_)
         self._structure = {name: list(settings[name]) for name in ("channels", "depths")}
         self._n_features_out = 2 * self.module_.classify.in_features
 
@@ -121,6 +124,7 @@ class BloodCellClassifier(
         """Carry the weights as plain arrays, so that a file loads on any machine."""
         state = dict(super().__getstate__())
         module = state.pop("module_", None)
+        state.pop("_folded", None)
         if module is not None:
             state["_weights"] = {
                 name: value.numpy().astype(np.float16)
@@ -254,11 +258,16 @@ class BloodCellClassifier(
 
         x = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
-            seen = self.module_(x)
-            cell = 1 - seen.outline.softmax(dim=1)[:, 0]
+            turned = torch.cat([x.rot90(k, (2, 3)) for k in range(TURNS)])
+            seen = self._folded(turned.contiguous(memory_format=torch.channels_last))
+            cell = 1 - seen.outline[: len(x)].softmax(dim=1)[:, 0]
+
+        def mean(part: torch.Tensor) -> NDArray[np.float64]:
+            return part.double().unflatten(0, (TURNS, len(x))).mean(dim=0).numpy()
+
         boxes = np.array([middle_box(one) for one in cell.numpy()])
-        parts = (seen.logits, seen.embedding, None, seen.familiar, seen.traits)
-        return Glance(*(boxes if p is None else p.double().numpy() for p in parts))
+        familiar, traits = mean(seen.familiar), mean(seen.traits)
+        return Glance(mean(seen.logits), mean(seen.embedding), boxes, familiar, traits)
 
 
 def _joined(parts: Sequence[Glance]) -> Glance:

@@ -23,10 +23,10 @@ from hemaest.nets.fieldnet import (
     FieldNet,
     copy_of_shipped,
     depth_of,
-    fold_norms,
     shipped_field_net,
     standardize_field,
 )
+from hemaest.nets.weights import fold_norms
 from hemaest.segmentation._field import resized, working_zoom
 from hemaest.segmentation._fields import Scale, measure_scale
 

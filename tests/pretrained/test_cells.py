@@ -58,6 +58,13 @@ def test_an_answer_depends_on_nothing_else_in_the_call(model, cells):
     np.testing.assert_allclose(whole, threads.predict_proba(cells.images), atol=1e-4)
 
 
+def test_no_side_of_a_film_is_up(model, cells):
+    turned = np.rot90(cells.images, 1, (1, 2))
+    first, again = model.look(cells.images)[0], model.look(turned)[0]
+    np.testing.assert_allclose(first.logits, again.logits, atol=1e-4)
+    np.testing.assert_allclose(first.embedding, again.embedding, atol=1e-4)
+
+
 def test_lamp_and_gain_hardly_matter(model, cells):
     dim = np.clip(cells.images * np.array([0.8, 0.7, 0.6]) + 10, 0, 255).astype(np.uint8)
     agree = model.predict(dim) == model.predict(cells.images)
@@ -125,7 +132,9 @@ def test_an_onnx_file_gives_the_same_numbers(model, cells, tmp_path):
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     x = np.stack([letterbox(image, None) for image in cells.images])
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32) / 255
-    logits, embedding, *_ = session.run(None, {"image": x})
+    turned = [np.rot90(x, k, (2, 3)) for k in range(4)]  # a look of the model is their mean
+    answers = [session.run(None, {"image": np.ascontiguousarray(one)})[:2] for one in turned]
+    logits, embedding = (np.mean(part, axis=0) for part in zip(*answers, strict=True))
     first, _ = model.look(cells.images)
     np.testing.assert_allclose(logits, first.logits[:, model._order], atol=1e-3, rtol=1e-3)
     np.testing.assert_allclose(embedding, first.embedding, atol=1e-3, rtol=1e-3)
