@@ -389,6 +389,8 @@ def main():
     }
     parser.add_argument("--only", nargs="+", choices=list(parts), default=list(parts))
     options = parser.parse_args()
+    # a shell starts what runs in the background with interrupts ignored, and so its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = []
     work = Path(tempfile.mkdtemp(prefix="hemaest-reliability-"))
     work.chmod(0o755)
