@@ -339,8 +339,8 @@ def novelty(small):
 def best_cell_classifier(kinds, labs, rng):
     """Return the function from cells to the probabilities of their types that errs least.
 
-    It is taught 6,000 labeled cells of the three laboratories. Cells of a type and a laboratory are
-    Gaussian here, so discriminant analysis of both is the best there is.
+    It is trained on 6,000 labeled cells of the three laboratories. Cells of a type and a laboratory
+    are Gaussian here, so discriminant analysis of both is the best there is.
     """
     types, places = rng.integers(0, len(kinds), 6000), rng.integers(0, len(labs), 6000)
     x = kinds[types] + labs[places] + rng.normal(0, 1, (6000, kinds.shape[1]))

@@ -1,4 +1,4 @@
-"""Work on the workers of a dask cluster, where joblib was told to use one.
+"""Work on the workers of a dask cluster, where joblib is set to use one.
 
 ``with joblib.parallel_config(backend="dask")`` or :func:`hemaest.scale.on_cluster` chooses the
 cluster; the maps of :mod:`hemaest._parallel` and the streams of :mod:`hemaest.scale` then send

@@ -19,7 +19,7 @@ several times what it saves. So there are three kinds of work, and each has its 
   code leaves unused, the others use.
 
 Inside a pool, and inside a worker of joblib or dask, both give what is left for one worker: one
-thread, as a rule. Where joblib is told to use a dask cluster, the maps run there. The results of
+thread, as a rule. Where joblib is set to use a dask cluster, the maps run there. The results of
 the library do not depend on the number of threads.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 INK, SOFT, LINE = "#1d2330", "#5d6675", "#d5d9e0"
-# told apart with any kind of color vision; used with different markers and dashes
+# distinct to any kind of color vision; used with different markers and dashes
 BLUE, ORANGE, GREEN, VIOLET = "#0072B2", "#D55E00", "#1b7f5c", "#6b3fa0"
 
 

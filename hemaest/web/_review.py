@@ -49,7 +49,7 @@ KEYS = {
     UNIDENTIFIED: "u",
     NOT_COUNTED: "x",
 }
-# told apart by people with every common color blindness in pairs that lie beside each other
+# distinguished by people with every common color blindness in pairs that lie beside each other
 COLORS = {
     "segmented neutrophil": "#0072b2",
     "band neutrophil": "#56b4e9",

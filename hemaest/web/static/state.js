@@ -26,7 +26,7 @@ export async function loadCells() {
   tell("cells");
 }
 
-// the page changes at once; the server is told after
+// the page changes at once; the server hears of it after
 export async function label(ids, name) {
   if (state.signed || !ids.length) { tell("refused"); return; }
   const before = new Map(ids.map((id) => [id, state.cells.get(id).label]));
