@@ -118,7 +118,7 @@ def test_nothing_is_shared_out_twice():
 def test_a_worker_of_joblib_has_its_share(backend):
     n_jobs = cpu_count()
     if n_jobs == 1:
-        pytest.skip("one core")
+        pytest.skip("one core: there is nothing to share")
     parallel = Parallel(n_jobs=n_jobs, backend=backend)
     assert parallel(delayed(available_threads)() for _ in range(2)) == [1, 1]
 

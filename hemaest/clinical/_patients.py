@@ -150,7 +150,7 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
         if self.calibration_fraction > 0:
             train, held = grouped_holdout(y, codes, self.calibration_fraction, seed)
         self._encoder = self._fitted_encoder([bags[i] for i in train])
-        self.__dict__.pop("_width", None)
+        self._width: int | None = None
         vectors = [self._encode(bag) for bag in bags]
         self._fit_pooled([vectors[i] for i in train], y[train], seed)
         self.thresholds_ = None
@@ -195,10 +195,10 @@ class PatientClassifier(TakesGroups, ClassifierMixin, BaseEstimator):  # type: i
             )
         vectors = bag if self._encoder is None else self._encoder.transform(bag)
         rows = np.asarray(vectors, dtype=float)
-        width = getattr(self, "_width", rows.shape[1])
-        if rows.shape[1] != width:
-            raise ValueError(f"a bag has {rows.shape[1]} columns; the others have {width}.")
-        self._width = width
+        if self._width is None:  # the first bag of fit
+            self._width = rows.shape[1]
+        if rows.shape[1] != self._width:
+            raise ValueError(f"a bag has {rows.shape[1]} columns; the others have {self._width}.")
         empty = np.flatnonzero(~np.isfinite(rows).any(axis=1))
         if len(empty):
             raise ValueError(

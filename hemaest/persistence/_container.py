@@ -90,7 +90,7 @@ class Container:
             raise UnsafeFileError(f"{self.path} is no container of hemaest.")
         if total > MAX_ENTRIES:
             raise UnsafeFileError(f"{self.path} holds more than {MAX_ENTRIES} entries.")
-        try:
+        try:  # zipfile calls what it does not support, such as encryption, not implemented
             self._archive = zipfile.ZipFile(self._file)
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise UnsafeFileError(f"{self.path} cannot be read as a zip: {error}") from None

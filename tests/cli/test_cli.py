@@ -222,3 +222,6 @@ def test_groups_by_a_rule_of_the_user_are_called_so(folder, tmp_path):
     done = hemaest_command("compare", folder, "--groups", rule, *arguments, cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
     assert "split by group (--groups" in done.stderr
+    assert " 6 groups, " in done.stdout
+    # the verdict; the table has a shorter name for it
+    assert "balanced accuracy" in done.stdout
