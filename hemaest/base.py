@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -26,7 +27,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from hemaest._parallel import map_images
+from hemaest._parallel import map_images, one_blas_thread
 from hemaest.images import Channels, check_images, pack
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "checked_fit",
     "did_you_mean",
     "fit_with_groups",
+    "labels_and_probabilities",
     "refuse_bare_fitted",
 ]
 
@@ -70,6 +72,34 @@ def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
     if groups is not None and has_fit_parameter(estimator, "groups"):
         return estimator.fit(X, y, groups=groups)
     return estimator.fit(X, y)
+
+
+def labels_and_probabilities(
+    classifier: Any, X: Any
+) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """Return what ``predict`` answers and what ``predict_proba`` gives, None where it has none.
+
+    The steps before the classifier of a pipeline run once, and so does a network: classifiers with
+    a method ``labels_of(probabilities)`` answer from the probabilities alone.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> model = DummyClassifier(strategy="most_frequent").fit([[0], [1], [2]], ["a", "b", "b"])
+    >>> labels_and_probabilities(model, [[3]])
+    (array(['b'], dtype='<U1'), array([[0., 1.]]))
+    """
+    if not hasattr(classifier, "predict_proba"):
+        return np.asarray(classifier.predict(X)), None
+    if isinstance(classifier, Pipeline) and len(classifier) > 1:
+        with one_blas_thread():
+            return labels_and_probabilities(classifier[-1], classifier[:-1].transform(X))
+    probabilities = np.asarray(classifier.predict_proba(X), float)
+    if hasattr(classifier, "labels_of"):
+        return classifier.labels_of(probabilities), probabilities
+    if getattr(classifier, "voting", None) == "soft":  # scikit-learn's answers with the likeliest
+        return np.asarray(classifier.classes_)[probabilities.argmax(axis=1)], probabilities
+    return np.asarray(classifier.predict(X)), probabilities
 
 
 def did_you_mean(got: object, allowed: Iterable[str]) -> str:

@@ -58,7 +58,7 @@ def _run(estimator: Any, source: Path, out: Path, kind: Any, jobs: int, as_json:
         say(f"{len(failures)} of the {result.n_files} files failed:")
         say(format_table(failures[["file", "error"]].head(SHOWN)))
         if len(failures) > SHOWN:
-            say(f"... and {len(failures) - SHOWN} more (all are in {out / 'failures'})")
+            say(f"... and {len(failures) - SHOWN} more (all are in {out / '_failures'})")
     say(f"Parquet: {out.resolve()}")
     if result.n_failed == result.n_files:
         raise typer.Exit(NOTHING_DONE)

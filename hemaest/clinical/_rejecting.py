@@ -234,7 +234,23 @@ class RejectingClassifier(  # type: ignore[misc]
         answers : array of shape (n_samples,)
             Of strings where the labels are, else of objects.
         """
-        answer = _answers(self.predict_proba(X), self._members, self.threshold_)
+        return self.labels_of(self.predict_proba(X))
+
+    def labels_of(self, probabilities: Array) -> NDArray[Any]:
+        """Return the answers that ``predict`` gives where these are the probabilities.
+
+        Parameters
+        ----------
+        probabilities : float array of shape (n, n_classes)
+            As ``predict_proba`` returns them.
+
+        Returns
+        -------
+        answers : array of shape (n,)
+            Of strings where the labels are, else of objects.
+        """
+        check_is_fitted(self, "threshold_")
+        answer = _answers(np.asarray(probabilities), self._members, self.threshold_)
         words = np.array([*self.classes_.tolist(), *self._members, UNIDENTIFIED], dtype=object)
         given = words[answer]  # -1 is the last, "unidentified"
         return given.astype(str) if self.classes_.dtype.kind in "US" else given

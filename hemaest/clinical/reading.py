@@ -16,6 +16,7 @@ from hemaest import cellmap, inspection
 from hemaest._frame import border_color
 from hemaest._geometry import scale_to
 from hemaest._numba import raise_if_interrupted
+from hemaest.base import labels_and_probabilities
 from hemaest.images import check_images, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 
@@ -61,7 +62,8 @@ def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
     Parameters
     ----------
     classifier : fitted classifier
-        With ``predict``; its ``predict_proba`` gives the confidence.
+        Its ``predict`` gives the label, which may be a wider type or "unidentified"; the largest
+        of its ``predict_proba``, where it has that, the confidence.
     images : sequence of images
         Of any sizes.
 
@@ -81,11 +83,9 @@ def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
     if not len(images):
         return []
     try:
-        X = to_object_array(list(images))
-        if not hasattr(classifier, "predict_proba"):
-            return [NamedCell(str(label)) for label in classifier.predict(X)]
-        probabilities = np.asarray(classifier.predict_proba(X))
-        labels = np.asarray(classifier.classes_)[probabilities.argmax(axis=1)]
+        labels, probabilities = labels_and_probabilities(classifier, to_object_array(list(images)))
+        if probabilities is None:
+            return [NamedCell(str(label)) for label in labels]
         best = probabilities.max(axis=1)
         return [NamedCell(str(label), float(p)) for label, p in zip(labels, best, strict=True)]
     except Exception as error:  # whatever a step raises, the other images go on

@@ -199,9 +199,6 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
     random_state: Any = None
     verbose: bool | None = None
 
-    # whoever asks for probabilities need not ask for labels as well
-    predicts_likeliest = True
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepEstimator._parameter_constraints,
         "pretrained": ["boolean", str, Path, HasMethods(["fit", "transform"])],
@@ -532,5 +529,18 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         -------
         labels : array of shape (n,)
         """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        return self.labels_of(self.predict_proba(X))
+
+    def labels_of(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """Return the labels that ``predict`` gives where these are the probabilities.
+
+        Parameters
+        ----------
+        probabilities : float array of shape (n, n_classes)
+            As ``predict_proba`` returns them.
+
+        Returns
+        -------
+        labels : array of shape (n,)
+        """
+        return self.classes_[probabilities.argmax(axis=1)]

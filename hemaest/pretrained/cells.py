@@ -67,9 +67,6 @@ class BloodCellClassifier(
     ['eosinophil', 'eosinophil']
     """
 
-    # whoever asks for probabilities need not ask for labels as well
-    predicts_likeliest = True
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
@@ -172,7 +169,21 @@ class BloodCellClassifier(
         -------
         types : array of str
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return self.labels_of(self.predict_proba(X))
+
+    def labels_of(self, probabilities: NDArray[np.float64]) -> NDArray[np.str_]:
+        """Return the labels that ``predict`` gives where these are the probabilities.
+
+        Parameters
+        ----------
+        probabilities : float array of shape (n, n_classes)
+            As ``predict_proba`` returns them.
+
+        Returns
+        -------
+        labels : array of shape (n,)
+        """
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Return the embedding of each crop: what both looks see, side by side.

@@ -2,8 +2,10 @@
 
 Files go through the estimator in batches, each read and worked on by one thread, or by one worker
 of a cluster, so that decoder and network never wait for each other. Rows are written as Parquet in
-parts of a fixed number of files; a part that is there is complete, so a run that was killed goes on
-where it stopped and ends with the same bytes.
+parts of a fixed number of files, the failures of each part after its rows; a part whose failures
+are there is complete, so a run that was killed goes on where it stopped and ends with the same
+bytes.
+What is not rows has a name with a leading underscore, which readers of Parquet folders pass over.
 """
 
 import hashlib
@@ -19,12 +21,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 
 import hemaest
 from hemaest._files import check_writable, remove_unfinished, write_whole
-from hemaest._parallel import iterate_items, one_blas_thread, send
+from hemaest._parallel import iterate_items, send
 from hemaest._progress import track
+from hemaest.base import labels_and_probabilities
 from hemaest.datasets import image_files
 from hemaest.images import read_image, rgb, to_object_array
 from hemaest.persistence import load
@@ -33,6 +35,7 @@ __all__ = ["StreamResult", "predict_stream"]
 
 Kind = Literal["predict", "transform"]
 FILE_COLUMNS = ("file", "path", "filename", "image")
+NOTE, FAILURES = "_stream.json", "_failures"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class StreamResult:
     Parameters
     ----------
     folder : Path
-        The folder of ``part-*.parquet``; ``failures`` below it holds the table of failures.
+        The folder of ``part-*.parquet``, which ``pandas.read_parquet`` reads as one table;
+        ``_failures`` below it holds the table of failures.
     n_files : int
         Files in all.
     n_failed : int
@@ -61,11 +65,13 @@ class StreamResult:
 
     def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return all rows, or some columns of them, in the order of the files."""
-        return _read(self.folder, columns)
+        if not any(self.folder.glob("part-*.parquet")):
+            return pd.DataFrame({"row": np.empty(0, np.int64), "file": np.empty(0, object)})
+        return pd.read_parquet(self.folder, columns=columns)
 
     def failures(self) -> pd.DataFrame:
         """Return row, file and error of what failed."""
-        return _read(self.folder / "failures", None)
+        return pd.read_parquet(self.folder / FAILURES)
 
 
 def predict_stream(
@@ -133,7 +139,7 @@ def predict_stream(
     n = len(files)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failures").mkdir(exist_ok=True)
+    (folder / FAILURES).mkdir(exist_ok=True)
     check_writable(folder / "part-000000.parquet")
     about = {
         "hemaest": hemaest.__version__,
@@ -146,7 +152,8 @@ def predict_stream(
     }
     _claim(folder, about)
     starts = range(0, len(files), part_size)
-    missing = [s for s in starts if not _part(folder, s // part_size).is_file()]
+    lists = [_part(folder / FAILURES, start // part_size) for start in starts]
+    missing = [start for start, done in zip(starts, lists, strict=True) if not done.is_file()]
     parts = [range(start, min(start + part_size, n)) for start in missing]
     batches = [part[i : i + batch_size] for part in parts for i in range(0, len(part), batch_size)]
     work = partial(_outcome, estimator, kind)
@@ -154,11 +161,16 @@ def predict_stream(
     outcomes = send(work, places) or iterate_items(work, places, n_jobs=n_jobs)
     for part in track(parts, "Files", len(parts)):
         number = part.start // part_size
-        rows, failures = _joined(itertools.islice(outcomes, -(-len(part) // batch_size)))
-        _write(_part(folder / "failures", number), failures, about)
-        _write(_part(folder, number), rows, about)
-    n_failed = sum(_length(_part(folder / "failures", s // part_size)) for s in starts)
-    return StreamResult(folder, n, n_failed)
+        tables, failures = _joined(itertools.islice(outcomes, -(-len(part) // batch_size)))
+        if tables:
+            rows = pd.concat(tables, ignore_index=True)
+            _write(
+                _part(folder, number),
+                _pyarrow().Table.from_pandas(rows, preserve_index=False),
+                about,
+            )
+        _write(lists[number], _table_of_failures(failures), about)
+    return StreamResult(folder, n, sum(_length(done) for done in lists))
 
 
 # ------------------------------------------------------------------------------- what is run
@@ -231,7 +243,7 @@ def _digest(files: Sequence[str]) -> str:
 
 def _claim(folder: Path, about: dict[str, Any]) -> None:
     """Say in the folder what runs here; refuse a folder in which something else ran."""
-    note = folder / "stream.json"
+    note = folder / NOTE
     remove_unfinished(note)
     if note.is_file():
         before = json.loads(note.read_text(encoding="utf-8"))
@@ -293,23 +305,14 @@ def _rows_or_errors(
             yield from _rows_or_errors(estimator, kind, [one])
 
 
-def _joined(outcomes: Iterable[Outcome]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _joined(outcomes: Iterable[Outcome]) -> Outcome:
     """Return the rows and the failures of one part."""
     tables: list[pd.DataFrame] = []
     failures: list[tuple[int, str, str]] = []
     for rows, failed in outcomes:
         tables += rows
         failures += failed
-    empty = pd.DataFrame({"row": np.empty(0, np.int64), "file": np.empty(0, object)})
-    failures.sort()
-    lost = pd.DataFrame(
-        {
-            "row": np.array([f[0] for f in failures], np.int64),
-            "file": np.array([_text(f[1]) for f in failures], object),
-            "error": np.array([f[2] for f in failures], object),
-        }
-    )
-    return pd.concat(tables, ignore_index=True) if tables else empty, lost
+    return tables, sorted(failures)
 
 
 def _rows(estimator: Any, kind: Kind, X: NDArray[Any]) -> pd.DataFrame:
@@ -321,24 +324,12 @@ def _rows(estimator: Any, kind: Kind, X: NDArray[Any]) -> pd.DataFrame:
         if values.ndim != 2:
             raise ValueError("the transformer gives images, not a table.")
         return pd.DataFrame(values, columns=[str(c) for c in _column_names(estimator, values)])
-    if not hasattr(estimator, "predict_proba"):
-        return pd.DataFrame({"label": [_text(v) for v in estimator.predict(X)]})
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        with one_blas_thread():
-            labels, probabilities = _named(estimator[-1], estimator[:-1].transform(X))
-    else:
-        labels, probabilities = _named(estimator, X)
-    columns = {f"p_{c}": probabilities[:, i] for i, c in enumerate(estimator.classes_)}
-    head = {"label": [_text(v) for v in labels], "confidence": probabilities.max(axis=1)}
-    return pd.DataFrame(head | columns)
-
-
-def _named(classifier: Any, X: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Return labels and probabilities; a network looks once."""
-    probabilities = np.asarray(classifier.predict_proba(X), float)
-    if getattr(classifier, "predicts_likeliest", False):
-        return np.asarray(classifier.classes_)[probabilities.argmax(axis=1)], probabilities
-    return classifier.predict(X), probabilities
+    labels, probabilities = labels_and_probabilities(estimator, X)
+    columns: dict[str, Any] = {"label": [_text(v) for v in labels]}
+    if probabilities is not None:
+        columns["confidence"] = probabilities.max(axis=1)
+        columns |= {f"p_{c}": probabilities[:, i] for i, c in enumerate(estimator.classes_)}
+    return pd.DataFrame(columns)
 
 
 def _column_names(estimator: Any, values: NDArray[Any]) -> Sequence[Any]:
@@ -361,20 +352,22 @@ def _part(folder: Path, number: int) -> Path:
     return folder / f"part-{number:06d}.parquet"
 
 
-def _write(path: Path, table: pd.DataFrame, about: dict[str, Any]) -> None:
+def _table_of_failures(failures: Sequence[tuple[int, str, str]]) -> Any:
     pa = _pyarrow()
-    content = pa.Table.from_pandas(table, preserve_index=False)
+    # without a schema an empty column has no type, and the parts do not fit together
+    types = pa.schema([("row", pa.int64()), ("file", pa.string()), ("error", pa.string())])
+    rows = [
+        {"row": row, "file": _text(file), "error": _text(error)} for row, file, error in failures
+    ]
+    return pa.Table.from_pylist(rows, schema=types)
+
+
+def _write(path: Path, table: Any, about: dict[str, Any]) -> None:
     provenance = {b"hemaest": json.dumps(about).encode()}
-    content = content.replace_schema_metadata({**(content.schema.metadata or {}), **provenance})
-    write_whole(path, lambda file: pa.parquet.write_table(content, file, compression="zstd"))
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **provenance})
+    write = _pyarrow().parquet.write_table
+    write_whole(path, lambda file: write(table, file, compression="zstd"))
 
 
 def _length(path: Path) -> int:
     return int(_pyarrow().parquet.read_metadata(path).num_rows)
-
-
-def _read(folder: Path, columns: Sequence[str] | None) -> pd.DataFrame:
-    parts = sorted(folder.glob("part-*.parquet"))
-    tables = [pd.read_parquet(part, columns=columns) for part in parts]
-    filled = [table for table in tables if len(table)] or tables[:1]
-    return pd.concat(filled, ignore_index=True)

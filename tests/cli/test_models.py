@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from hemaest.cli._app import app
 from hemaest.cli._ledger import Ledger
 from hemaest.cli._outputs import file_name
-from hemaest.clinical import name_cells
+from hemaest.clinical import RejectingClassifier, name_cells
 from hemaest.datasets import make_smear
 from hemaest.persistence import load, save
+from hemaest.recipes import make_recipe
 
 
 def hemaest(*arguments):
@@ -98,6 +99,9 @@ class Choosy:
             raise RuntimeError("too dark")
         return np.tile([0.25, 0.75], (len(X), 1))
 
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
 
 def test_an_image_on_which_a_step_fails_spoils_no_other():
     images = [np.full((8, 8, 3), level, np.uint8) for level in (200, 50, 200)]
@@ -107,6 +111,22 @@ def test_an_image_on_which_a_step_fails_spoils_no_other():
         ("", None, "RuntimeError: too dark"),
         ("lymphocyte", 0.75, ""),
     ]
+
+
+def test_the_labels_are_what_predict_answers_and_not_the_likeliest_classes():
+    rng = np.random.default_rng(0)
+    y = np.repeat(["blast", "lymphocyte"], 200)
+    gray = np.where(y == "blast", 110, 140) + rng.normal(0, 10, 400)
+    X = np.tile(gray.clip(0, 255).astype(np.uint8)[:, None, None, None], (1, 8, 8, 3))
+    model = RejectingClassifier(make_recipe("color-logistic", random_state=0), cv=2)
+    model.fit(X, y, groups=np.arange(400) % 20)
+    cells = name_cells(model, list(X[::5]))
+    labels = [cell.label for cell in cells]
+    assert labels == model.predict(X[::5]).tolist()
+    assert {"unidentified", "blast", "lymphocyte"} <= set(labels)
+    np.testing.assert_array_equal(
+        [cell.confidence for cell in cells], model.predict_proba(X[::5]).max(axis=1)
+    )
 
 
 def test_nothing_readable_ends_with_1(model, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from hemaest.datasets import make_cells
 from hemaest.features import ColorFeatures
-from hemaest.images import to_object_array
+from hemaest.images import read_image, to_object_array
 from hemaest.persistence import save
 from hemaest.recipes import make_recipe
 from hemaest.scale import predict_stream
@@ -129,6 +129,33 @@ def test_an_image_that_the_model_refuses_fails_alone(tmp_path):
     result = predict_stream(RefusesDark(), tmp_path, tmp_path / "out")
     assert result.table()["row"].tolist() == [0, 1, 3, 4]
     assert result.failures()["error"].tolist() == ["ValueError: too dark"]
+
+
+def test_parquet_readers_see_one_table_of_the_folder(model, folder, tmp_path):
+    for i in range(4):  # a part of which no file can be read
+        (tmp_path / f"{i}.png").write_text("no image")
+    files = [*(tmp_path / f"{i}.png" for i in range(4)), *sorted(folder.iterdir())[:8]]
+    result = predict_stream(model, files, tmp_path / "out", part_size=4)
+    seen = pd.read_parquet(tmp_path / "out")
+    pd.testing.assert_frame_equal(seen, result.table())
+    assert seen["row"].tolist() == list(range(4, 12))
+    np.testing.assert_array_equal(seen["label"], model.predict([read_image(f) for f in files[4:]]))
+    failures = pd.read_parquet(tmp_path / "out" / "_failures")
+    assert failures["row"].tolist() == [0, 1, 2, 3] and failures["error"].str.len().min() > 10
+    columns = ["row", "p_neutrophil"]
+    pd.testing.assert_frame_equal(result.table(columns), seen[columns])
+
+
+class Wary(RefusesDark):
+    """Answers less than the likeliest class."""
+
+    def predict(self, X):
+        return np.array(["unidentified"] * len(X))
+
+
+def test_the_label_is_what_predict_answers(folder, tmp_path):
+    table = predict_stream(Wary(), folder, tmp_path / "out").table()
+    assert set(table["label"]) == {"unidentified"} and set(table["confidence"]) == {0.75}
 
 
 def test_nothing_readable_gives_an_empty_table(model, tmp_path):
