@@ -250,9 +250,12 @@ class _OpenSlideReader:
         factor = self._factors[level]
         corner = (round(x * factor), round(y * factor))
         rgba = np.asarray(self._slide.read_region(corner, level, (width, height)))
-        image = rgba[..., :3].copy()
-        if (rgba[..., 3] < 255).any():
-            image[rgba[..., 3] == 0] = 255
+        import cv2
+
+        image = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
+        alpha = cv2.extractChannel(rgba, 3)
+        if alpha.min() < 255:
+            image[alpha == 0] = 255
         return image
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ def test_empty_and_blurred_tiles_are_left_out_with_the_reason(tmp_path):
     image[:400, :400] = cv2.GaussianBlur(image[:400, :400], (0, 0), 12)
     tifffile.imwrite(tmp_path / "s.tif", image, tile=(256, 256), photometric="rgb")
     tiles = count_slide(
-        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.3, tile_size=400
+        tmp_path / "s.tif", detector=SpotDetector(), um_per_pixel=0.4, tile_size=400
     ).tiles
     reasons = {(t.x, t.y): t.reason for t in tiles.itertuples()}
     assert [reasons[800, y] for y in (0, 400, 800)] == ["empty"] * 3
@@ -106,6 +106,9 @@ class BySize:
 
     def predict_proba(self, X):
         return np.tile([0.8, 0.2], (len(X), 1))
+
+    def predict(self, X):
+        return np.array(["lymphoid"] * len(X))
 
 
 def counter():
@@ -140,6 +143,7 @@ def test_results_are_drawn_and_opened_elsewhere(tmp_path):
     )  # fmt: skip
     features = json.loads(result.to_geojson(tmp_path / "s.geojson").read_text())["features"]
     assert len(features) == len(result.cells)
+    assert set(result.cells["label"]) == {"lymphoid"} and set(result.cells["confidence"]) == {0.8}
     ring = features[0]["geometry"]["coordinates"][0]
     assert ring[0] == ring[-1] and features[0]["properties"]["classification"]["name"]
     ax = result.plot()

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import tifffile
+from dicom_slide import write_dicom
 
 from hemaest.scale import Slide
 
@@ -26,8 +27,10 @@ def halves(pixels, times):
     return levels
 
 
-@pytest.fixture(params=["pyramid", "ome", "flat"])
+@pytest.fixture(params=["pyramid", "ome", "flat", "dicom"])
 def path(request, pixels, tmp_path):
+    if request.param == "dicom":
+        return write_dicom(tmp_path, halves(pixels, 2), um_per_pixel=0.25, tile=128)
     path = tmp_path / ("slide.ome.tif" if request.param == "ome" else "slide.tif")
     how = {"tile": (128, 128), "photometric": "rgb", "compression": "deflate"}
     levels = halves(pixels, 0 if request.param == "flat" else 2)
