@@ -102,7 +102,9 @@ class FieldNet(nn.Module):
         return F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, 2)), 2)
 
 
-def standardize_field(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def standardize_field(
+    image: NDArray[np.uint8], film: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Return what the network sees: log intensity less its local mean, over its spread.
 
     Lamp, camera gain, vignetting and stain strength mostly go. A black frame has no say in the
@@ -111,6 +113,8 @@ def standardize_field(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Parameters
     ----------
     image : uint8 array (height, width, 3)
+    film : bool array (height, width), optional
+        What is no black frame, where that is known.
 
     Returns
     -------
@@ -127,7 +131,7 @@ def standardize_field(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     image = np.ascontiguousarray(image)
     level = cv2.LUT(image, LOG)
-    film = on_film(image)
+    film = on_film(image) if film is None else film
     size = (WINDOW + 1, WINDOW + 1)
     # where nearly all is frame the mean of the whole image stands in for that of the window
     if film.all():  # the same as below, in a third of the time
@@ -169,7 +173,8 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
     -------
     maps : FieldMaps
     """
-    seen = standardize_field(image)
+    film = on_film(image)
+    seen = standardize_field(image, film)
     height, width = seen.shape[:2]
     spare = [(0, -n % net.stride) for n in (height, width)]
     if any(n for _, n in spare):
@@ -188,7 +193,7 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
     if object_.sum() >= 20:
         low, middle, high = np.percentile(octaves[object_], [25, 50, 75])
         um, doubt = UNIT * 2 ** float(middle), float(high - low)
-    return FieldMaps(shares, kind, float(top.mean()), depth, on_film(image), um, doubt)
+    return FieldMaps(shares, kind, float(top.mean()), depth, film, um, doubt)
 
 
 def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from skimage.feature import peak_local_max
 
 from hemaest import cellmap
 from hemaest.nets.fieldnet import CLASSES, UNIT, FieldMaps, look_at_field
-from hemaest.segmentation._instances import split_by_depth
+from hemaest.segmentation._instances import islands, split_by_depth
 from hemaest.segmentation._working_image import Mask, SegmentationResult, no_cell
 
 # what is coarser or finer than the network's unit by less than this is seen as it is: to enlarge
@@ -25,6 +25,7 @@ LARGEST_ZOOM = 2.5
 # areas in square micrometers: a leukocyte and a nucleus are at least about this large
 CELL_AREA = 22.0
 NUCLEUS_AREA = 9.0
+TOO_SMALL = 10.0  # no score is high enough to be kept
 SHARPER = np.log(0.5) / np.log(0.8)
 # middles of two cells, of two red cells, of two platelets are at least so many micrometers apart
 APART = {"leukocyte": 3.0, "red_cell": 2.5, "platelet": 1.2}
@@ -119,7 +120,8 @@ def read_maps(
     back = size[0] / depth.shape[0], size[1] / depth.shape[1]
     um = um_per_pixel * float(np.sqrt(back[0] * back[1]))
     white = shares[..., NUCLEUS] + shares[..., NUCLEUS - 1]
-    pieces = split_by_depth(white > 0.5, depth, apart=APART["leukocyte"] / um)
+    apart, least = APART["leukocyte"] / um, TOO_SMALL / um**2
+    pieces = split_by_depth(white > 0.5, depth, apart, least)
     labels, scores = _leukocytes(pieces, white * maps.film, shares[..., NUCLEUS], um)
     places = {
         name: _peaks(depth, others & (maps.kind == k), APART[name] / um) * back
@@ -153,11 +155,12 @@ def _leukocytes(
     and its nucleus are so small, to a power that brings the value that served rendered fields best
     to a half.
     """
-    flat, n = pieces.ravel(), int(pieces.max()) + 1
+    inside, n = pieces > 0, int(pieces.max()) + 1
+    flat = pieces[inside]
     count = np.bincount(flat, minlength=n)
     area = count * um**2
-    sure = np.bincount(flat, white.ravel(), n) / np.maximum(count, 1)
-    inner = np.bincount(flat, nucleus.ravel() > 0.5, n) * um**2
+    sure = np.bincount(flat, white[inside], n) / np.maximum(count, 1)
+    inner = np.bincount(flat, nucleus[inside] > 0.5, n) * um**2
     scores = sure * expit(6 * np.log(np.maximum(area, 1e-3) / CELL_AREA) + 2)
     scores *= expit(4 * np.log(np.maximum(inner, 1e-3) / NUCLEUS_AREA) + 2)
     scores = scores**SHARPER
@@ -218,17 +221,27 @@ def _enlarge(
     rim = cv2.dilate(kept.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     cell = np.where(kept, np.maximum(white, 0.501), np.where(rim, np.minimum(white, 0.499), 0))
     inner = np.where(kept, nucleus, 0)
-    wide, high = size[1], size[0]
-    cell = cv2.resize(cell.astype(np.float32), (wide, high), interpolation=cv2.INTER_LINEAR)
-    inner = cv2.resize(inner.astype(np.float32), (wide, high), interpolation=cv2.INTER_LINEAR)
+    cell, inner = cell.astype(np.float32), inner.astype(np.float32)
+    owner = labels.astype(np.uint16)
+    if size != labels.shape:
+        to = size[::-1]
+        cell = cv2.resize(cell, to, interpolation=cv2.INTER_LINEAR)
+        inner = cv2.resize(inner, to, interpolation=cv2.INTER_LINEAR)
+        owner = cv2.resize(_grown(owner), to, interpolation=cv2.INTER_NEAREST)
     cell = np.maximum(cell, inner)
-    where = distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    owner = cv2.resize(
-        labels[tuple(where)].astype(np.uint16), (wide, high), interpolation=cv2.INTER_NEAREST
-    )
     owner = np.where(cell > 0.5, owner, 0)
     sure = np.abs(2 * white[rim] - 1).mean()
     return SegmentationResult(inner, cell, cellmap.encode(owner, inner > 0.5), float(sure))
+
+
+def _grown(labels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return labels that reach two pixels further, each new pixel with the label nearest to it."""
+    grown = labels.copy()
+    for window, own in islands(labels > 0, 2):
+        distance, (row, column) = distance_transform_edt(~own, return_indices=True)
+        near = distance <= 2
+        grown[window][near] = labels[window][row[near], column[near]]
+    return grown
 
 
 def boxes_of(

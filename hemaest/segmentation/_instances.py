@@ -4,6 +4,8 @@ The method for crops splits a mask at its necks, that for fields by the depth th
 predicts.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.feature import peak_local_max
@@ -18,7 +20,9 @@ LEAST_DEPTH = 0.35
 DIP = 0.6
 
 
-def split_by_depth(mask: Mask, depth: NDArray[np.float32], apart: float) -> NDArray[np.int32]:
+def split_by_depth(
+    mask: Mask, depth: NDArray[np.float32], apart: float, least: float = 0
+) -> NDArray[np.int32]:
     """Label single objects of a mask by their depth: 0 at the edge of each, 1 in its middle.
 
     Parameters
@@ -28,6 +32,8 @@ def split_by_depth(mask: Mask, depth: NDArray[np.float32], apart: float) -> NDAr
         As a network predicts it; it dips between objects that touch.
     apart : float
         Middles of two objects are at least so many pixels apart.
+    least : float, default=0
+        Parts of the mask of fewer pixels, with all that lies near, may stay unlabeled.
 
     Returns
     -------
@@ -42,13 +48,43 @@ def split_by_depth(mask: Mask, depth: NDArray[np.float32], apart: float) -> NDAr
     >>> int(cells.max()), bool(cells[30, 28] != cells[30, 62])
     (2, True)
     """
+    labels, n = np.zeros(mask.shape, np.int32), 0
+    reach = max(1, round(apart))
+    # parts that are further apart than middles must be are split each for itself
+    for window, own in islands(mask, reach):
+        if own.sum() >= least:
+            pieces = _split_island(own, depth[window], reach)
+            labels[window][own] = pieces[own] + n
+            n += int(pieces.max())
+    return labels
+
+
+def islands(mask: Mask, reach: int) -> Iterator[tuple[tuple[slice, slice], Mask]]:
+    """Yield windows with parts of a mask, which are further apart than twice ``reach``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((9, 9), bool)
+    >>> mask[2, 2] = mask[7, 7] = True
+    >>> [own.shape for _, own in islands(mask, 1)], [own.shape for _, own in islands(mask, 3)]
+    ([(3, 3), (3, 3)], [(9, 9)])
+    """
     import cv2
 
-    if not mask.any():
-        return np.zeros(mask.shape, np.int32)
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    _, parts, boxes, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
+    for number, (x, y, wide, high, _) in enumerate(boxes[1:], 1):
+        window = slice(y, y + high), slice(x, x + wide)
+        yield window, mask[window] & (parts[window] == number)
+
+
+def _split_island(mask: Mask, depth: NDArray[np.float32], apart: int) -> NDArray[np.int32]:
+    import cv2
+
     inside = np.where(mask, depth, 0)
     peaks = peak_local_max(
-        inside, min_distance=max(1, round(apart)), threshold_abs=LEAST_DEPTH, exclude_border=False
+        inside, min_distance=apart, threshold_abs=LEAST_DEPTH, exclude_border=False
     )
     _, whole = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     seeds = np.zeros(mask.shape, np.int32)
