@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from hemaest._parallel import map_images, pool_size, thread_pool
-from hemaest._sketch import VIEWS, CopyMetric, shrink, view
+from hemaest._sketch import VIEWS, CopyMetric, raw_views, shrink, view
 from hemaest.images import as_array, check_images
 
 RADIUS = 10.0  # in units of copy noise; 99.5% of copies lie within 8
@@ -60,10 +60,16 @@ class Pair:
 
 def sketch_image(image: NDArray[np.uint8], metric: CopyMetric) -> Sketch:
     """Return digest, sketch and a small gray image."""
+    small = shrink(image, FINE)
+    return Sketch(digest_of(image), metric.points(raw_views(small)), gray(small, SMALL))
+
+
+def digest_of(image: NDArray[np.uint8]) -> bytes:
+    """Return a hash of the pixels and of how they are arranged."""
     pixels = np.ascontiguousarray(image[..., :3])
-    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-    small = shrink(pixels, FINE)
-    return Sketch(digest, metric.points(small), gray(small, SMALL))
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.data)
+    return digest.digest()
 
 
 def gray(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -238,12 +244,19 @@ def search(
         if original != i:
             pairs.append(Pair(original, i, True, 1.0))
     keep = np.array(sorted(first.values()))
-    tied = np.arange(len(sketches))  # who is already known to be a copy of whom
+    parent = list(range(len(sketches)))  # who is already known to be a copy of whom
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
     fine = lru_cache(500)(lambda i: gray(read(i), FINE))
 
     def look(pair: tuple[int, int, tuple[float, float, float]]) -> float:
         i, j, where = pair
-        if tied[i] == tied[j]:
+        if root(i) == root(j):
             return 0.0
         small = sketches[i].small, sketches[j].small
         score, turn, shift = coarse_match(*small, where)
@@ -260,9 +273,9 @@ def search(
             part = worth[start : start + AT_ONCE]
             for (i, j, _), share in zip(part, pool.map(look, part), strict=True):
                 next(shown)
-                if share >= ENOUGH and tied[i] != tied[j]:
+                if share >= ENOUGH and root(i) != root(j):
                     pairs.append(Pair(min(i, j), max(i, j), False, share))
-                    tied[tied == tied[j]] = tied[i]
+                    parent[root(j)] = root(i)
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 

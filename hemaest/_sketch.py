@@ -89,6 +89,12 @@ def raw_sketch(views: list[NDArray[np.uint8]]) -> Array:
     return np.hstack([ranked, mean, spread, spectrum]).reshape(n, -1).astype(np.float32)
 
 
+def raw_views(image: NDArray[np.uint8]) -> Array:
+    """Return a row of features for each of ``VIEWS``, the whole image first."""
+    parts = shrink(image, CUT)
+    return raw_sketch([shrink(image, SIZE), *(view(parts, *where) for where in VIEWS[1:])])
+
+
 def copy_of(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return a turned, mirrored, slightly cut, brightened and recompressed copy."""
     import cv2
@@ -128,8 +134,6 @@ class CopyMetric:
         _, vectors = eigh(spread + 1e-6 * within, within)
         return cls(mean, vectors[:, : -DIMENSIONS - 1 : -1].astype(np.float32))
 
-    def points(self, image: NDArray[np.uint8]) -> Array:
-        """Return the places of all views of an image, the whole image first."""
-        parts = shrink(image, CUT)
-        views = [shrink(image, SIZE), *(view(parts, *where) for where in VIEWS[1:])]
-        return ((raw_sketch(views) - self.mean) @ self.axes).astype(np.float32)
+    def points(self, raw: Array) -> Array:
+        """Return the places of rows of :func:`raw_sketch`."""
+        return ((raw - self.mean) @ self.axes).astype(np.float32)

@@ -22,9 +22,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hemaest._near_duplicates import FINE, SAMPLE, Sketch, sketch_image
+from hemaest._near_duplicates import FINE, SAMPLE, SMALL, Sketch, digest_of, gray
 from hemaest._parallel import thread_pool
-from hemaest._sketch import SIZE, CopyMetric, raw_sketch, shrink
+from hemaest._sketch import SIZE, CopyMetric, raw_views, shrink
 from hemaest.evaluation import _scores as scores
 from hemaest.features import ColorFeatures
 from hemaest.images import ImageRef, as_array
@@ -88,12 +88,13 @@ def measure(item: Any, metric: CopyMetric, histogram: Callable[[Any], None]) -> 
     facts, kind = file_facts(item, image)
     histogram(image)
     small = shrink(image, FINE)
+    raw = raw_views(small)
     return ImageFacts(
-        sketch_image(image, metric),
+        Sketch(digest_of(image), metric.points(raw), gray(small, SMALL)),
         color_statistics(small),
         color_statistics(border_pixels(small)),
         facts,
-        raw_sketch([shrink(small, SIZE)])[0],
+        raw[0].copy(),
         image.shape[:2],
         kind,
     )
