@@ -1,34 +1,41 @@
 """Files for ``benchmarks.scaling``: many crops, manifests with broken files, a slide with truth."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
+import tifffile
 from numpy.typing import NDArray
 
+from benchmarks.evaluation import planted_copies
 from hemaest.datasets import make_cells, make_smear
 
 # distinct renderings; further files are moved and recolored copies, so that no two are alike
 RENDERED = 400
+# of a slide: how many fields, and their side in pixels
+N_FIELDS, FIELD, TILE = 6, 2_000, 256
 
 
 def write_crops(folder: Path, n: int, side: int, suffix: str = ".jpg", seed: int = 0) -> list[Path]:
-    """Write crops of rendered cells: JPEG of quality 90 as microscopes store them, or PNG."""
+    """Write crops of rendered cells: JPEG of quality 90 as microscopes store them, or PNG.
+
+    Where the last of them is there, they are taken as they are.
+    """
+    paths = [folder / f"{i:06d}{suffix}" for i in range(n)]
+    if paths[-1].exists():
+        return paths
     folder.mkdir(parents=True, exist_ok=True)
     cells = make_cells(min(n, RENDERED), image_size=96, n_labs=5, n_patients=40, random_state=seed)
     rng = np.random.default_rng(seed)
-    paths = []
-    for i in range(n):
-        path = folder / f"{i:06d}{suffix}"
+    for i, path in enumerate(paths):
         image = cells.images[i % len(cells.images)]
         if i >= len(cells.images):
             image = varied(image, rng)
         image = cv2.resize(image[..., ::-1], (side, side), interpolation=cv2.INTER_AREA)
         quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix == ".jpg" else []
         cv2.imwrite(str(path), image, quality)
-        paths.append(path)
     return paths
 
 
@@ -42,6 +49,31 @@ def varied(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uin
     return np.clip(
         moved * rng.uniform(0.75, 1.15, 3) + rng.normal(0, 3, moved.shape), 0, 255
     ).astype(np.uint8)
+
+
+def write_distinct(folder: Path, n: int, n_copies: int, seed: int = 0) -> None:
+    """Write n rendered cells of 360 pixels, no two related, and copies of some of them.
+
+    A copy, ``copies/NUMBER-KIND.png``, is turned, mirrored, cut, compressed, brightened, or all of
+    these. Thousands that are there are taken as they are.
+    """
+    (folder / "copies").mkdir(parents=True, exist_ok=True)
+    for start in range(0, n, 1_000):
+        paths = [folder / f"{i:06d}.jpg" for i in range(start, min(start + 1_000, n))]
+        if paths[-1].exists():
+            continue
+        rng = np.random.default_rng([seed, start])
+        options = {"n_labs": 5, "n_patients": 200, "random_state": seed + start}
+        cells = make_cells(len(paths), image_size=96, **options)
+        copied = set(rng.choice(len(paths), n_copies * len(paths) // n, replace=False).tolist())
+        for i, (path, image) in enumerate(zip(paths, cells.images, strict=True)):
+            large = cv2.resize(image, (360, 360), interpolation=cv2.INTER_CUBIC)
+            if i in copied:
+                kinds = planted_copies(large, rng)
+                kind = list(kinds)[rng.integers(len(kinds))]
+                copy = np.ascontiguousarray(kinds[kind][..., ::-1])
+                cv2.imwrite(str(folder / "copies" / f"{path.stem}-{kind[:3]}.png"), copy)
+            cv2.imwrite(str(path), large[..., ::-1])
 
 
 def write_manifest(folder: Path, n: int, broken: float, seed: int = 0) -> tuple[Path, set[int]]:
@@ -63,17 +95,55 @@ def write_manifest(folder: Path, n: int, broken: float, seed: int = 0) -> tuple[
     return path, set(rows.tolist())
 
 
-def write_slide(path: Path, side: int, seed: int = 0) -> Any:
-    """Write a tiled slide of 0.2 micrometers a pixel, and return its smear without the image."""
-    import tifffile
+def write_slide(path: Path, side: int, seed: int = 0) -> NDArray[np.float64]:
+    """Write a pyramid of JPEG tiles at 0.2 micrometers a pixel; return the boxes of its leukocytes.
 
-    pixels = np.memmap(path.with_suffix(".raw"), np.uint8, "w+", shape=(side, side, 3))
-    n_cells = min(30_000, side * side // 400_000 * 3)
-    smear = make_smear(side, n_cells=n_cells, out=pixels, random_state=seed)
+    A few rendered fields are laid side by side, each turned and mirrored in its own way.
+    """
+    part = min(side, FIELD)
+    n_cells = part * part // 130_000
+    fields = [make_smear(part, n_cells=n_cells, random_state=seed + i) for i in range(N_FIELDS)]
+    rng = np.random.default_rng(seed)
+    pixels = np.empty((side, side, 3), np.uint8)
+    boxes = []
+    for top in range(0, side - part + 1, part):
+        for left in range(0, side - part + 1, part):
+            field = fields[rng.integers(N_FIELDS)]
+            image, own = turned(field.image, np.asarray(field.boxes, float)[:, :4], rng)
+            pixels[top : top + part, left : left + part] = image
+            boxes.append(own + [left, top, left, top])
     with tifffile.TiffWriter(path, bigtiff=True) as file:
-        for level in range(3):
-            small = pixels[:: 2**level, :: 2**level] if level else pixels
-            file.write(small, tile=(256, 256), photometric="rgb", subfiletype=int(level > 0))
-    boxes = np.asarray(smear.boxes, float)
-    del smear
-    return boxes
+        for level in range(4):
+            file.write(
+                jpeg_tiles(pixels), shape=pixels.shape, dtype=np.uint8, tile=(TILE, TILE),
+                photometric="ycbcr", subsampling=(2, 2), compression="jpeg", metadata=None,
+                subfiletype=int(level > 0),
+            )  # fmt: skip
+            half = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+            pixels = cv2.resize(pixels, half, interpolation=cv2.INTER_AREA)
+    return np.concatenate(boxes)
+
+
+def turned(
+    image: NDArray[np.uint8], boxes: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Turn a square field by quarters and mirror it, and the boxes in it."""
+    n = len(image)
+    for _ in range(rng.integers(4)):
+        image = np.rot90(image)
+        boxes = np.column_stack([boxes[:, 1], n - boxes[:, 2], boxes[:, 3], n - boxes[:, 0]])
+    if rng.integers(2):
+        image = image[:, ::-1]
+        boxes = np.column_stack([n - boxes[:, 2], boxes[:, 1], n - boxes[:, 0], boxes[:, 3]])
+    return image, boxes
+
+
+def jpeg_tiles(pixels: NDArray[np.uint8]) -> Iterator[bytes]:
+    """Yield the tiles of an image, row by row, as JPEG of quality 90; the last are filled up."""
+    for top in range(0, pixels.shape[0], TILE):
+        for left in range(0, pixels.shape[1], TILE):
+            tile = pixels[top : top + TILE, left : left + TILE, ::-1]
+            more = [(0, TILE - n) for n in tile.shape[:2]]
+            tile = np.pad(tile, [*more, (0, 0)], mode="edge") if any(map(any, more)) else tile
+            _, code = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, 90])
+            yield code.tobytes()

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._results import write_section
-from benchmarks._scale_data import write_crops, write_manifest, write_slide
+from benchmarks._scale_data import write_crops, write_distinct, write_manifest, write_slide
 from hemaest._tables import format_table
 
 HEAD = """
@@ -49,6 +49,13 @@ print(time.perf_counter() - start, used, resource.getrusage(resource.RUSAGE_SELF
 
 def process(work: str, *arguments: Any, before: str = "") -> tuple[float, float, float]:
     """Run work in a process of its own; return seconds, CPU seconds and the most megabytes."""
+    return measured(work, *arguments, before=before)[0]
+
+
+def measured(
+    work: str, *arguments: Any, before: str = ""
+) -> tuple[tuple[float, float, float], str]:
+    """Return what :func:`process` does, and what the work printed."""
     clock = "\nstart, cpu = time.perf_counter(), time.process_time()\n"
     done = subprocess.run(
         [sys.executable, "-c", HEAD + before + clock + work + TAIL, *map(str, arguments)],
@@ -57,8 +64,9 @@ def process(work: str, *arguments: Any, before: str = "") -> tuple[float, float,
     )
     if done.returncode:
         raise RuntimeError(done.stderr)
-    seconds, used, most = map(float, done.stdout.split()[-3:])
-    return seconds, used, most
+    said, _, last = done.stdout.rstrip().rpartition("\n")
+    seconds, used, most = map(float, last.split())
+    return (seconds, used, most), said
 
 
 # ------------------------------------------------------------------------------ prediction
@@ -246,49 +254,65 @@ def comparison(folder: Path, small: bool) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------- slides
 
 
-def slide(folder: Path, small: bool) -> pd.DataFrame:
-    """Count a slide; compare with truth, and with the field detector on fields of that slide."""
-    import resource
+SLIDE = """
+from hemaest.scale import Slide, count_slide
+from hemaest.segmentation import SmearDetector
+import hemaest.segmentation._fields
+opened = Slide(sys.argv[1], um_per_pixel=0.2)
+"""
+COUNT = """
+result = count_slide(opened)
+result.cells.to_pickle(sys.argv[2])
+result.tiles.to_pickle(sys.argv[3])
+"""
 
+
+def slide(folder: Path, small: bool) -> pd.DataFrame:
+    """Count a slide; compare with truth, and with the field detector on fields around its seams."""
     from hemaest.images import to_object_array
-    from hemaest.scale import Slide, count_slide
+    from hemaest.scale import Slide
     from hemaest.segmentation import SmearDetector
 
-    side = 4_000 if small else 20_000
-    boxes = write_slide(folder / "slide.tif", side)
-    opened = Slide(folder / "slide.tif", um_per_pixel=0.2)
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    start, used = time.perf_counter(), time.process_time()
-    result = count_slide(opened)
-    seconds, used = time.perf_counter() - start, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = result.cells[["x0", "y0", "x1", "y1"]].to_numpy()
-    width = 1_600  # fields of the camera, the cells on their edges left out on both sides
-    detector = SmearDetector().fit(np.full((1, 64, 64, 3), 235, np.uint8))
+    side, path = (4_000 if small else 20_000), folder / "slide.tif"
+    boxes = write_slide(path, side)
+    files = folder / "cells.pkl", folder / "tiles.pkl"
+    seconds, used, peak = process(COUNT, path, *files, before=SLIDE)
+    found = pd.read_pickle(files[0])[["x0", "y0", "x1", "y1"]].to_numpy()
+    tile, width = int(pd.read_pickle(files[1])["width"].iloc[0]), 1_600
+    # fields of the camera, each around a corner of four tiles; the cells on their edges are left
+    # out on both sides
     corners = [
         (x, y)
-        for y in range(0, side - width + 1, width * 2)
-        for x in range(0, side - width + 1, width * 2)
+        for y in range(tile - width // 2, side - width + 1, tile)
+        for x in range(tile - width // 2, side - width + 1, tile)
     ]
-    fields = to_object_array([opened.read(x, y, width, width) for x, y in corners])
-    plain, inside_truth, inside_found = [], [], []
+    detector = SmearDetector(um_per_pixel=0.2).fit(np.full((1, 64, 64, 3), 235, np.uint8))
+    with Slide(path) as opened:
+        fields = to_object_array([opened.read(x, y, width, width) for x, y in corners])
+    plain, inside_truth, inside_found, lost = [], [], [], 0
     for (x, y), field in zip(corners, detector.predict(fields), strict=True):
         plain.append(within(field[:, :4] + [x, y, x, y], x, y, width))
         inside_truth.append(within(boxes, x, y, width))
         inside_found.append(within(found, x, y, width))
-    tile = result.tiles["width"].iloc[0]
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    gap = np.minimum(middle % tile, tile - middle % tile).min(axis=1)
-    hit = matched(found, boxes)
+        seen = inside_truth[-1][matched(plain[-1], inside_truth[-1])]
+        lost += int((~matched(found, seen[to_seam(seen, tile) < 60])).sum())
+    hit, near = matched(found, boxes), to_seam(boxes, tile) < 60
     return pd.DataFrame([{
         "side": side, "cells": len(boxes), "recall": hit.mean(),
-        "near a seam": hit[gap < 60].mean(), "elsewhere": hit[gap >= 60].mean(),
-        "doubled": len(found) - len(distinct(found)),
+        "near a seam": hit[near].mean(), "elsewhere": hit[~near].mean(),
+        "doubled": len(found) - len(distinct(found)), "fields": len(fields),
+        "lost at seams": lost,
         "recall of it": share(inside_found, inside_truth) / share(plain, inside_truth),
         "precision of it": share(inside_truth, inside_found) / share(inside_truth, plain),
         "MP a CPU second": side**2 / 1e6 / used, "MP a second": side**2 / 1e6 / seconds,
-        "peak MB": peak, "MB before": base,
+        "peak MB": peak,
     }])  # fmt: skip
+
+
+def to_seam(boxes: np.ndarray, tile: int) -> np.ndarray:
+    """Return how far the middle of each box is from the nearest edge of a tile."""
+    middle = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    return np.minimum(middle % tile, tile - middle % tile).min(axis=1)
 
 
 def within(boxes: np.ndarray, x: int, y: int, width: int, rim: int = 80) -> np.ndarray:
@@ -323,6 +347,36 @@ def distinct(found: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------------------- growth
 
+AUDIT = """
+from hemaest.evaluation import audit
+n = int(sys.argv[2])
+copies = [p for p in sorted(Path(sys.argv[1], "copies").iterdir()) if int(p.name[:6]) < n]
+source = np.array([int(p.name[:6]) for p in copies])
+X = np.concatenate([refs(sys.argv[1], n), to_object_array([ImageRef(p) for p in copies])])
+y = np.random.default_rng(1).integers(0, 4, len(X))
+"""
+FIND = """
+groups = audit(X, y, n_jobs=2).groups_
+print((groups[n:] == groups[source]).mean(), n - len(np.unique(groups[:n])), len(copies))
+"""
+
+
+def copies(folder: Path, small: bool) -> pd.DataFrame:
+    """Audit more and more files, of which a few have a copy; the exponent is that of the step."""
+    sizes = [500, 2_000] if small else [1_000, 10_000, 100_000]
+    write_distinct(folder / "distinct", sizes[-1], sizes[-1] // 50)
+    rows: list[dict[str, Any]] = []
+    for n in sizes:
+        (seconds, used, most), said = measured(FIND, folder / "distinct", n, before=AUDIT)
+        recall, false, planted = (float(word) for word in said.split())
+        rows.append({
+            "files": n, "copies": int(planted), "seconds": seconds, "CPU seconds": used,
+            "exponent": slope(rows, n, used), "CPU ms a file": 1000 * used / n, "peak MB": most,
+            "recall of the copies": recall, "wrongly joined": int(false),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 STAGES = {
     "read": "[x.read() for x in X]",
     "features": "fitted.transform(X)",
@@ -338,19 +392,26 @@ for _ in (fitted.transform(X[:8]), model.predict_proba(X[:8])): pass
 
 
 def growth(folder: Path, small: bool) -> pd.DataFrame:
-    """Measure each stage at more and more files; the exponent is that of the last step."""
+    """Measure each stage at more and more files of 360 pixels; the exponent is that of the step."""
     sizes = [100, 300] if small else [100, 1_000, 10_000]
-    write_crops(folder / "crops", sizes[-1], 160)
+    write_distinct(folder / "distinct", sizes[-1], sizes[-1] // 50)
     rows = []
     for stage, work in STAGES.items():
-        last = None
+        own: list[dict[str, Any]] = []
         for n in sizes:
-            seconds, used, most = process(work, folder / "crops", n, before=READY)
-            slope = np.nan if last is None else np.log(used / last[1]) / np.log(n / last[0])
-            rows.append({"stage": stage, "files": n, "seconds": seconds, "exponent": slope,
-                         "CPU ms a file": 1000 * used / n, "peak MB": most})  # fmt: skip
-            last = n, used
+            seconds, used, most = process(work, folder / "distinct", n, before=READY)
+            own.append({"stage": stage, "files": n, "seconds": seconds, "CPU seconds": used,
+                        "exponent": slope(own, n, used), "CPU ms a file": 1000 * used / n,
+                        "peak MB": most})  # fmt: skip
+        rows += own
     return pd.DataFrame(rows)
+
+
+def slope(rows: Sequence[dict[str, Any]], n: int, used: float) -> float:
+    """Return the exponent of growth since the last row."""
+    if not rows:
+        return np.nan
+    return float(np.log(used / rows[-1]["CPU seconds"]) / np.log(n / rows[-1]["files"]))
 
 
 PARTS: dict[str, Callable[[Path, bool], pd.DataFrame]] = {
@@ -361,6 +422,7 @@ PARTS: dict[str, Callable[[Path, bool], pd.DataFrame]] = {
     "workers": workers,
     "comparison": comparison,
     "slide": slide,
+    "copies": copies,
     "growth": growth,
 }
 
@@ -369,11 +431,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a fraction of everything")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--folder", type=Path, help="keep the files here, to run a part again")
     given = parser.parse_args()
     for part in given.only:
         start, busy = time.perf_counter(), os.getloadavg()[0]
-        with tempfile.TemporaryDirectory() as folder:
-            table = PARTS[part](Path(folder), given.small)
+        with tempfile.TemporaryDirectory(dir=given.folder) as new:
+            table = PARTS[part](given.folder or Path(new), given.small)
         text = (
             f"{PARTS[part].__doc__}\n\n{format_table(table)}\n\n"
             f"Took {time.perf_counter() - start:.0f} s; load average {busy:.0f} before."
