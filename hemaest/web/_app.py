@@ -221,8 +221,14 @@ def serve(settings: Settings | None = None, *, open_browser: bool = False) -> No
     print(f"The review page: {address}  (Ctrl-C ends it)", flush=True)
     if open_browser:
         threading.Timer(1.0, webbrowser.open, (address,)).start()
+    # clients close what rested for some seconds (httpx: 5, browsers: 60 and more); a server that
+    # closes first, in the moment of a request, loses that request
     config = uvicorn.Config(
-        app, log_level="warning", server_header=False, timeout_graceful_shutdown=3
+        app,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])

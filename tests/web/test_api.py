@@ -1,9 +1,11 @@
 """The HTTP API: who is let in, what is refused, and that the page's calls do what they say."""
 
 import asyncio
+import http.client
 import io
 import json
 import socket
+import time
 import zipfile
 import zlib
 
@@ -377,3 +379,16 @@ def test_which_addresses_are_this_machine(host, here):
 def test_settings_that_cannot_work_are_refused(settings):
     with pytest.raises(ValueError, match="must"):
         Settings(**settings)
+
+
+@pytest.mark.slow
+def test_a_connection_that_rested_for_seconds_still_answers(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("GET", "/api/config")
+    assert connection.getresponse().read()
+    own = connection.sock
+    time.sleep(6)  # longer than clients and servers commonly keep a connection
+    connection.request("GET", "/api/config")
+    assert connection.getresponse().read()
+    assert connection.sock is own
+    connection.close()
