@@ -123,14 +123,15 @@ def _differential_table(page: Any, y: float, table: Mapping[str, Any]) -> float:
             str(row["n"]),
             _number(row["percent"]),
             f"{_number(row['low'])} to {_number(row['high'])}" if row["low"] is not None else "",
-            f"{normal[0]:g} to {normal[1]:g}" if normal else "",
+            (f"{normal[0]:g} to {normal[1]:g}" if normal else "")
+            + "*" * (row["outside"] == "perhaps"),
             _number(row["absolute"], 2),
             _number(row["percent_before"]),
         ]
         for place, value in zip(places, values, strict=True):
             _text(
                 page, place, y, value, ha="left" if place == LEFT else "right",
-                fontweight="bold" if row["outside"] and place in {LEFT, 0.5} else "normal",
+                fontweight="bold" if row["outside"] == "yes" and place in {LEFT, 0.5} else "normal",
             )  # fmt: skip
         y -= 0.0185
         _rule(page, y + 0.003)
@@ -145,8 +146,11 @@ def _remarks(
 ) -> float:
     table = summary["differential"]
     lines = []
-    if any(row["outside"] for row in table["rows"]):
+    outside = {row["outside"] for row in table["rows"]}
+    if "yes" in outside:
         lines.append("Bold: outside the reference range.")
+    if "perhaps" in outside:
+        lines.append("* Outside the reference range, but the interval reaches into it.")
     if table["nrbc_per_100"]:
         lines.append(f"Nucleated red cells: {table['nrbc_per_100']:.1f} per 100 leukocytes.")
     if table["corrected_wbc"] is not None:

@@ -119,6 +119,19 @@ def is_leukocyte(label: str) -> bool:
     return _taxonomy().counted(label) if label in _taxonomy() else True
 
 
+def _outside(
+    normal: tuple[float, float] | None,
+    percent: float | None,
+    low: float | None,
+    high: float | None,
+) -> str | None:
+    """Say whether a share is outside its reference range, and whether its interval is so too."""
+    if normal is None or percent is None or normal[0] <= percent <= normal[1]:
+        return None
+    reaches = low is not None and high is not None and low <= normal[1] and high >= normal[0]
+    return "perhaps" if reaches else "yes"
+
+
 def differential(
     cells: Sequence[Mapping[str, Any]], *, wbc: float | None = None, counter: Any = None
 ) -> dict[str, Any]:
@@ -138,7 +151,8 @@ def differential(
     -------
     result : dict
         ``rows``, ``n``, ``n_reviewed``, ``unidentified``, ``not_counted``, ``intervals``,
-        ``nrbc_per_100``, ``corrected_wbc``.
+        ``nrbc_per_100``, ``corrected_wbc``. In a row, ``outside`` is "yes" where the share and its
+        interval lie outside the reference range, "perhaps" where the interval reaches into it.
     """
     before = Counter(c["type"] for c in cells if not c["author"] and is_leukocyte(c["type"]))
     after = Counter(c["label"] for c in cells if is_leukocyte(c["label"]))
@@ -163,9 +177,7 @@ def differential(
                 "low": low,
                 "high": high,
                 "reference": list(normal) if normal else None,
-                "outside": bool(
-                    normal and percent is not None and not normal[0] <= percent <= normal[1]
-                ),
+                "outside": _outside(normal, percent, low, high),
                 "absolute": None
                 if corrected is None or percent is None
                 else corrected * percent / 100,

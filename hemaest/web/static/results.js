@@ -2,7 +2,7 @@
 
 import { change, get, send, settled } from "./api.js";
 import { loadCells, on, path, state, tell, type, who } from "./state.js";
-import { h, number, t, when } from "./texts.js";
+import { counted, h, number, t, when } from "./texts.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ export async function drawDifferential() {
     return;
   }
   box.replaceChildren(
-    h("p", {}, t("total", { n: result.n, reviewed: result.n_reviewed, unidentified: result.unidentified, not_counted: result.not_counted })),
+    h("p", {}, counted("total", result.n, { reviewed: result.n_reviewed, unidentified: result.unidentified, not_counted: result.not_counted })),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("tab_differential") }, table(result.rows)),
     h("p", { class: "hint" }, t(result.intervals === "counting" ? "interval_counting" : "interval_both")),
     result.corrected_wbc === null && !result.nrbc_per_100 ? "" : h("p", {},
@@ -25,16 +25,16 @@ export async function drawDifferential() {
     h("h2", {}, t("flags")),
     result.flags.length ? h("ul", { class: "plain" }, ...result.flags.map(flag)) : h("p", {}, t("flags_none")),
     next.cells.length ? h("p", {}, h("button", { type: "button", class: "main", id: "review-next",
-      onclick: () => tell("show-cells", next.cells) }, t("review_next", { n: next.cells.length }))) : "",
+      onclick: () => tell("show-cells", next.cells) }, counted("review_next", next.cells.length))) : "",
   );
 }
 
 function table(rows) {
   const heads = ["type", "count", "percent", "interval", "reference", "absolute", "before"];
   return h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((x) => h("th", { scope: "col" }, t(x))))),
-    h("tbody", {}, ...rows.map((r) => h("tr", { class: r.outside ? "outside" : null },
+    h("tbody", {}, ...rows.map((r) => h("tr", { class: r.outside === "yes" ? "outside" : null },
       h("td", { color: type(r.type).color }, h("span", { class: "swatch" }), r.type,
-        r.outside ? h("span", { class: "bad" }, ` (${t("outside")})`) : null),
+        r.outside ? h("span", { class: r.outside === "yes" ? "bad" : null }, ` (${t(`outside_${r.outside}`)})`) : null),
       h("td", {}, String(r.n)), h("td", {}, number(r.percent)),
       h("td", {}, r.low === null ? "" : `${number(r.low)} – ${number(r.high)}`),
       h("td", {}, r.reference ? `${r.reference[0]} – ${r.reference[1]}` : ""),

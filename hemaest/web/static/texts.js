@@ -6,7 +6,10 @@ export function t(name, values = {}) {
   return (texts[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
 }
 
-export function cellsOf(n) { return n === 1 ? t("cells_1") : t("cells_n", { n }); }
+// "name_1" stands beside "name" where one thing is said in other words than several
+export function counted(name, n, values = {}) { return t(n === 1 ? `${name}_1` : name, { n, ...values }); }
+
+export function cellsOf(n) { return counted("cells", n); }
 
 export function number(value, digits = 1) {
   return value === null || value === undefined ? "" : value.toFixed(digits);
