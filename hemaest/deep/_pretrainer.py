@@ -1,50 +1,70 @@
 """FCMAEPretrainer: pretraining without labels as a scikit-learn transformer."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest import deep, nets
-from hemaest.base import Interval, checked_fit
+from hemaest._parallel import map_items
+from hemaest.base import Interval, StrOptions, checked_fit
+from hemaest.datasets import list_cell_types
+from hemaest.datasets.crops import draw_crop
 from hemaest.deep._base import BaseDeepEstimator
-from hemaest.deep._initial_weights import InitialWeights, write_encoder
+from hemaest.deep._initial_weights import InitialWeights, resolve_pretrained, write_encoder
 from hemaest.images import check_images, to_object_array
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from hemaest.deep.optimization import MaskedReconstruction
-    from hemaest.deep.training import TrainingNetwork
+    from hemaest.deep.optimization import Objective
+    from hemaest.deep.training import TrainingNetwork, TrainingOptions
+
+# patches along a side that are hidden from the student
+SMALLEST_GRID = 6
 
 
 @dataclass(eq=False, repr=False, match_args=False)
 class FCMAEPretrainer(BaseDeepEstimator):
-    """Learn features of cells from images without labels, by reconstructing hidden patches.
+    """Learn features of cells from images without labels, a part of which is hidden.
 
-    A fully convolutional masked autoencoder: most patches of every image are hidden, the encoder
-    sees only the others, and a small decoder reconstructs the hidden ones. The encoder then
-    initializes a classifier that has few labels (``ImageClassifier(pretrained=...)``), or its
-    embeddings are the features of a simple model.
+    From random weights it is a fully convolutional masked autoencoder: most patches of every image
+    are hidden, the encoder sees only the others, and a small decoder reconstructs the hidden ones.
+    From trained weights (``pretrained="synthetic"``) it adapts them: the encoder predicts from a
+    part of an image, in other colors, what the moving average of its weights sees in all of it,
+    while on rendered cells it has to see what it saw before.
+
+    The encoder then initializes a classifier that has few labels
+    (``ImageClassifier(pretrained=...)``), or its embeddings are the features of a simple model.
 
     Inside a classifier or a Pipeline it is fitted on the training fold only.
 
     Parameters
     ----------
     backbone : str, default="convnextv2_atto"
-        Any ConvNeXt V2 that timm knows, or ``"resnet24"``.
+        Any ConvNeXt V2 that timm knows, ``"cellnet"`` or ``"resnet24"``.
+    pretrained : bool, "synthetic" or path, default=False
+        Weights that the encoder starts from. ``"synthetic"`` is the ``"cellnet"`` that ships with
+        the package; it saw rendered cells at ``image_size=96``. A path is that of a
+        ``.safetensors`` or ``.pth`` file; True downloads timm's published weights.
     image_size : int, default=96
         Side of the squares that the network sees; a multiple of the patch size.
+    target : {"auto", "pixels", "features"}, default="auto"
+        What is predicted: hidden pixels, or the features that a teacher sees in the whole image.
+        ``"auto"`` is features where the encoder starts from trained weights, else pixels.
+    rendered : int, default=2048
+        With features as target: rendered cells whose features are held fixed, so that what was
+        learned from them is not forgotten; 0 for none.
     mask_ratio : float, default=0.6
-        Proportion of hidden patches.
+        Proportion of hidden patches; with features as target the largest one.
     patch_size : int or None, default=None
         Side of the patches, a multiple of the total stride of the encoder: a finer mask would leak.
         None takes the total stride, which is lowered on small images until there are 6 x 6
-        patches.
+        patches. With features as target any size will do; None takes a sixth of the image.
     max_epochs : int, default=100
         Passes over the images; 0 leaves the encoder untrained.
     batch_size : int, default=64
@@ -113,6 +133,9 @@ class FCMAEPretrainer(BaseDeepEstimator):
 
     backbone: str = "convnextv2_atto"
     _: KW_ONLY
+    pretrained: bool | str | Path = False
+    target: Literal["auto", "pixels", "features"] = "auto"
+    rendered: int = 2048
     image_size: int = 96
     mask_ratio: float = 0.6
     patch_size: int | None = None
@@ -136,6 +159,9 @@ class FCMAEPretrainer(BaseDeepEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepEstimator._parameter_constraints,
+        "pretrained": ["boolean", str, Path],
+        "target": [StrOptions({"auto", "pixels", "features"})],
+        "rendered": [Interval(Integral, 0, None, closed="left")],
         "mask_ratio": [Interval(Real, 0, 1, closed="neither")],
         "patch_size": [Interval(Integral, 1, None, closed="left"), None],
         "decoder_dim": [Interval(Integral, 1, None, closed="left")],
@@ -171,24 +197,42 @@ class FCMAEPretrainer(BaseDeepEstimator):
         training_set = deep.batches.make_training_set(
             X, no_target, np.ones(len(X)), self.image_size
         )
-        net, _ = self._build_network(0, seed)
+        initial = resolve_pretrained(self.pretrained)
+        net, _ = self._build_network(0, seed, initial=initial)
+        if self._predicts_features() and self.rendered and self.max_epochs:
+            drawn = rendered_cells(self.rendered, self.image_size, seed)
+            net.objective = deep.optimization.FeaturePrediction(drawn)
         try:
             self._train(net, training_set, epochs=self.max_epochs, checkpoint=checkpoint)
         except deep.training.TrainingDiverged:
             # the weights of the epoch before are usable
-            self._adopt(net)
+            self._adopt(net, initial)
             raise
-        self._adopt(net)
+        self._adopt(net, initial)
         return self
 
-    def _adopt(self, net: "TrainingNetwork") -> None:
+    def _adopt(self, net: "TrainingNetwork", initial: InitialWeights) -> None:
         self.net_ = net
-        self._architecture = InitialWeights().architecture()
+        self._architecture = initial.architecture()
         self._n_features_out = net.module_.num_features
 
     def _build_module(
         self, n_outputs: int, initial: InitialWeights, *, load: bool
     ) -> "tuple[nn.Module, None]":
+        options = initial.options_for(self.backbone, dict(self.backbone_options or {}))
+        if self._predicts_features():
+            encoder, _ = nets.build_net(
+                self.backbone,
+                0,
+                image_size=self.image_size,
+                drop_path=self.drop_path,
+                pretrained=initial.weights if load else False,
+                **options,
+            )
+            patch = self.patch_size or max(1, self.image_size // SMALLEST_GRID)
+            return nets.distill.SelfDistillation(
+                encoder, patch_size=patch, mask_ratio=self.mask_ratio / 2
+            ), None
         module = nets.fcmae.build_fcmae(
             self.backbone,
             image_size=self.image_size,
@@ -196,12 +240,22 @@ class FCMAEPretrainer(BaseDeepEstimator):
             mask_ratio=self.mask_ratio,
             decoder_dim=self.decoder_dim,
             drop_path=self.drop_path,
-            **(self.backbone_options or {}),
+            pretrained=initial.weights if load else False,
+            **options,
         )
         return module, None
 
-    def _objective(self, n_outputs: int) -> "MaskedReconstruction":
-        return deep.optimization.MaskedReconstruction()
+    def _predicts_features(self) -> bool:
+        return self.target == "features" or (self.target == "auto" and bool(self.pretrained))
+
+    def _objective(self, n_outputs: int) -> "Objective":
+        if not self._predicts_features():
+            return deep.optimization.MaskedReconstruction()
+        return deep.optimization.FeaturePrediction()
+
+    def _adjust_options(self, options: "TrainingOptions") -> "TrainingOptions":
+        # what is kept is the mean of the weights, as the teacher is
+        return replace(options, ema=self._predicts_features())
 
     def _as_initial_weights(self) -> InitialWeights:
         return InitialWeights(
@@ -218,8 +272,12 @@ class FCMAEPretrainer(BaseDeepEstimator):
     def architecture_(self) -> dict[str, Any]:
         """Name and options of the encoder."""
         check_is_fitted(self, "net_")
-        options = {**(self.backbone_options or {}), "stride": self.net_.module_.stride}
-        return {"backbone": self.backbone, "options": options}
+        initial = InitialWeights(**self._architecture)
+        options = initial.options_for(self.backbone, dict(self.backbone_options or {}))
+        return {
+            "backbone": self.backbone,
+            "options": {**options, "stride": self.net_.module_.stride},
+        }
 
     def reconstruct(self, X: Any) -> NDArray[np.uint8]:
         """Return images to look at: original, masked and reconstructed.
@@ -239,6 +297,11 @@ class FCMAEPretrainer(BaseDeepEstimator):
             reconstruction.
         """
         check_is_fitted(self, "net_")
+        if self._predicts_features():
+            raise ValueError(
+                "this pretrainer predicts features, not pixels, so there is nothing to look at; "
+                "for reconstructions set target='pixels'."
+            )
         from hemaest.deep._inference import reconstructions
 
         images = self._infer(X, reconstructions(self.net_.seed))
@@ -274,3 +337,22 @@ def concatenate_images(X: NDArray[Any], extra: NDArray[Any]) -> NDArray[Any]:
     if X.dtype != object and extra.dtype != object and X.shape[1:] == extra.shape[1:]:
         return np.concatenate([X, extra])
     return to_object_array([*X, *extra])
+
+
+def rendered_cells(n: int, size: int, seed: int) -> "Tensor":
+    """Return n rendered crops of every type, in laboratories and framings of all kinds.
+
+    Examples
+    --------
+    >>> rendered_cells(2, 32, 0).shape
+    torch.Size([2, 32, 32, 3])
+    """
+    import torch
+
+    types = list_cell_types()
+
+    def draw(i: int) -> NDArray[np.uint8]:
+        rng = np.random.default_rng([seed, i])
+        return draw_crop(types[i % len(types)], size, random_state=rng).image
+
+    return torch.from_numpy(np.stack(list(map_items(draw, range(n)))))

@@ -15,8 +15,8 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hemaest.deep.augmentation import mix_batch
-from hemaest.deep.batches import TrainingSet
+from hemaest.deep.augmentation import STANDARD, Strength, augment_batch, mix_batch
+from hemaest.deep.batches import TrainingSet, to_floats
 
 # exponent of the focal loss: how much less a confident prediction counts
 FOCUS = 2.0
@@ -142,6 +142,68 @@ class MaskedReconstruction:
 
     def losses(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the reconstruction error of each image."""
+        return outputs
+
+
+# of the student's view: colors as another laboratory would stain them, another scale
+STUDENT = Strength(
+    shift=0.08, scale=0.30, stain=0.30, tilt=6.0, background=0.03, blur=0.3, erase=0.0
+)
+# rendered cells beside each image of a batch
+RENDERED_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturePrediction:
+    """Predict what the teacher of a :class:`hemaest.nets.distill.SelfDistillation` sees.
+
+    Parameters
+    ----------
+    rendered : uint8 Tensor (m, size, size, 3) or None
+        Rendered cells that the student must go on to see as before.
+    """
+
+    rendered: Tensor | None = None
+
+    def for_training_set(
+        self, training_set: TrainingSet, device: torch.device
+    ) -> "FeaturePrediction":
+        """Return itself: it takes nothing from the training set."""
+        return self
+
+    def trained_part(self, module: nn.Module) -> nn.Module:
+        """Return student and predictor."""
+        return nn.ModuleList([module.encoder, module.predictor])
+
+    def n_rendered(self, n: int) -> int:
+        """Return how many rendered cells go with n images."""
+        return 0 if self.rendered is None else max(2, round(RENDERED_SHARE * n))
+
+    def prepare(
+        self, module: nn.Module, x: Tensor, target: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the student's views, then rendered cells, and what the teacher sees."""
+        net: Any = module
+        net.follow()
+        seen = net.targets(x)
+        views = net.hide(augment_batch(x, STUDENT, generator), generator)
+        if self.rendered is not None:
+            chosen = torch.randint(
+                len(self.rendered), (self.n_rendered(len(x)),), generator=generator
+            )
+            drawn = to_floats(self.rendered[chosen], x.device)
+            views = torch.cat([views, augment_batch(drawn, STANDARD, generator)])
+        return views, seen
+
+    def outputs(self, module: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        """Return the error of each image, with that of the rendered cells added."""
+        net: Any = module
+        n = len(target)
+        losses = net.losses(x[:n], target)
+        return losses if len(x) == n else losses + net.forgotten(x[n:])
+
+    def losses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return the error of each image."""
         return outputs
 
 

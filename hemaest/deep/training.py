@@ -385,9 +385,12 @@ class TrainingNetwork(NeuralNet):
         """Measure the batch norm statistics of the weights that would predict now.
 
         Running statistics lag behind, and those of averaged weights were never measured. Frozen
-        layers keep theirs: the trained layers saw the images through them.
+        layers keep theirs: the trained layers saw the images through them. So does a module with
+        ``fixed_norms``.
         """
         module = self.current_module()
+        if getattr(module, "fixed_norms", False):
+            return
         kept = batch_norms(frozen_part(module)) if self.frozen else []
         norms = [norm for norm in batch_norms(module) if norm not in kept]
         rng = np.random.default_rng([self.seed, 0, 3])

@@ -3,6 +3,7 @@ from . import (
     cards as cards,
     cellnet as cellnet,
     devices as devices,
+    distill as distill,
     fcmae as fcmae,
     fieldnet as fieldnet,
     gan as gan,

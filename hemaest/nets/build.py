@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hemaest.nets.cellnet import CellEncoder
-from hemaest.nets.convnets import ResNet24, fitting_stride, lower_stride
+from hemaest.nets.convnets import ResNet24, default_stride, lower_stride
 from hemaest.nets.weights import copy_weights, read_weights
 from hemaest.nets.wpat import WPAT
 
@@ -112,7 +112,8 @@ def build_net(
         Stochastic depth.
     stride : int, optional
         Total stride of the last feature map, at most the network's own. For a ConvNeXt,
-        ``"resnet24"`` and the encoder of ``"wpat"``, whose default fits ``image_size``.
+        ``"resnet24"``, ``"cellnet"`` and the encoder of ``"wpat"``, whose default fits
+        ``image_size``.
     **options : dict
         Passed to the network. For ``"wpat"`` also ``encoder``, a name, and ``encoder_options``.
 
@@ -132,8 +133,11 @@ def build_net(
     if drop_path:
         options["drop_path_rate"] = drop_path
     if name == WPAT_NAME:
-        stride = stride or (fitting_stride(image_size) if image_size else None)
-        backbone, mean, std = _create_wpat(num_classes, pretrained is True, stride, options)
+        encoder = options.pop("encoder", None) or DEFAULT_ENCODER
+        stride = stride or default_stride(check_name(encoder), image_size)
+        backbone, mean, std = _create_wpat(
+            encoder, num_classes, pretrained is True, stride, options
+        )
     elif name in OWN_NETWORKS:
         backbone = OWN_NETWORKS[name](num_classes=num_classes, **options)
         if pretrained is True:
@@ -165,15 +169,14 @@ def build_net(
 
 
 def _create_wpat(
-    num_classes: int, pretrained: bool, stride: int | None, options: dict[str, Any]
+    name: str, num_classes: int, pretrained: bool, stride: int | None, options: dict[str, Any]
 ) -> tuple[nn.Module, Any, Any]:
     """Return the transformer around an encoder, with the mean and std of the encoder."""
     inner = {"stride": stride, **(options.pop("encoder_options", None) or {})}
-    name = check_name(options.pop("encoder", None) or DEFAULT_ENCODER)
-    if name != "resnet24" and "convnext" not in name:
+    if name not in OWN_NETWORKS and "convnext" not in name:
         raise ValueError(
-            f"encoder={name!r}: windowed attention needs 'resnet24' or a ConvNeXt of timm "
-            " ('convnextv2_atto', 'convnext_tiny', ...)."
+            f"encoder={name!r}: windowed attention needs 'cellnet', 'resnet24' or a ConvNeXt of "
+            "timm ('convnextv2_atto', 'convnext_tiny', ...)."
         )
     encoder, _ = build_net(
         name,

@@ -12,7 +12,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BloodCellNet", "CellEncoder", "Seen", "standardize"]
+__all__ = ["BloodCellNet", "CellEncoder", "Seen", "Standardize", "standardize"]
 
 
 def standardize(x: Tensor) -> Tensor:
@@ -29,6 +29,14 @@ def standardize(x: Tensor) -> Tensor:
     mean = x.mean(dim=(2, 3), keepdim=True)
     spread = (x - mean).square().mean(dim=(2, 3), keepdim=True)
     return (x - mean) * torch.rsqrt(spread + 1e-5)
+
+
+class Standardize(nn.Module):
+    """:func:`standardize` as a layer: masked pretraining confines it to what is visible."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return standardized images."""
+        return standardize(x)
 
 
 class CellEncoder(ResNet):
@@ -68,23 +76,34 @@ class CellEncoder(ResNet):
             avg_down=True,
             **options,
         )
-        self.per_image = per_image
+        self.standardize = Standardize() if per_image else nn.Identity()
         self.pretrained_cfg = {"classifier": "fc", "first_conv": "conv1.0"}
+        self.feature_info = [
+            {"module": f"layer{i + 1}", "reduction": 4 << i, "num_chs": channels[i]}
+            for i in range(4)
+        ]
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Return the maps of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the size."""
-        if self.per_image:
-            x = standardize(x)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
+    def stem(self, x: Tensor) -> Tensor:
+        """Return the first map, at a quarter of the size."""
+        return self.maxpool(self.act1(self.bn1(self.conv1(self.standardize(x)))))
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The four stages, whose maps are 1/4, 1/8, 1/16 and 1/32 of the size."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of the four stages."""
+        x = self.stem(x)
         maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        for stage in self.stages:
             x = stage(x)
             maps.append(x)
         return maps
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last map."""
-        return self.stages(x)[-1]
+        return self.maps(x)[-1]
 
 
 @dataclass(frozen=True)
@@ -159,7 +178,7 @@ class BloodCellNet(nn.Module):
 
     def forward(self, x: Tensor) -> Seen:
         """Return everything about each image of (n, 3, h, w); any affine scale of RGB will do."""
-        maps = self.encoder.stages(x)
+        maps = self.encoder.maps(x)
         y = self.lateral[3](maps[3])
         for k in (2, 1, 0):
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)

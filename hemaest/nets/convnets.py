@@ -9,8 +9,11 @@ import torch
 from timm.layers import DropPath
 from timm.layers.conv2d_same import Conv2dSame
 from timm.models.convnext import ConvNeXt
+from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hemaest.nets.cellnet import CellEncoder
 
 Norm = Literal["batch", "group"]
 
@@ -192,6 +195,19 @@ def fitting_stride(image_size: int) -> int:
     return (wide or STRIDES[-1:])[0]
 
 
+def default_stride(name: str, image_size: int | None) -> int | None:
+    """Return the total stride that a network is built with to be masked or attended to.
+
+    ``None`` is the network's own: that of the cellnet, whose weights were trained with it.
+
+    Examples
+    --------
+    >>> default_stride("convnextv2_atto", 96), default_stride("cellnet", 96)
+    (16, None)
+    """
+    return None if name == "cellnet" or image_size is None else fitting_stride(image_size)
+
+
 def lower_stride(net: nn.Module, stride: int) -> nn.Module:
     """Let the stages beyond a total stride keep their resolution; changes the network in place.
 
@@ -201,16 +217,16 @@ def lower_stride(net: nn.Module, stride: int) -> nn.Module:
     Parameters
     ----------
     net : Module
-        A ConvNeXt of timm or a :class:`ResNet24`.
+        A ConvNeXt of timm, a :class:`ResNet24` or a :class:`~hemaest.nets.CellEncoder`.
     stride : {32, 16, 8, 4}
         The new total stride.
     """
     if stride not in STRIDES:
         raise ValueError(f"stride={stride!r}; it must be one of {', '.join(map(str, STRIDES))}.")
-    if not isinstance(net, (ResNet24, ConvNeXt)):
+    if not isinstance(net, (ResNet24, CellEncoder, ConvNeXt)):
         raise ValueError(
-            f"stride={stride!r} can be lowered for 'resnet24' and the ConvNeXts, not for "
-            f"{type(net).__name__}."
+            f"stride={stride!r} can be lowered for 'resnet24', 'cellnet' and the ConvNeXts, not "
+            f"for {type(net).__name__}."
         )
     for stage, info in zip(net.stages, net.feature_info, strict=True):
         if info["reduction"] > stride:
@@ -219,7 +235,11 @@ def lower_stride(net: nn.Module, stride: int) -> nn.Module:
     return net
 
 
-def _keep_resolution(stage: nn.Module) -> None:
+def _keep_resolution(stage: Any) -> None:
+    if isinstance(stage, nn.Sequential) and isinstance(stage[0], BasicBlock):  # of a cellnet
+        stage[0].conv1.stride = (1, 1)
+        stage[0].downsample[0] = nn.Identity()
+        return
     if isinstance(stage, nn.Sequential):  # of a ResNet24
         stage[0].conv2.stride = (1, 1)
         stage[0].shortcut.stride = 1

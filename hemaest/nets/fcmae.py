@@ -5,7 +5,8 @@ block predicts the hidden ones from its feature map. What is learned stays in th
 
 Hidden patches are absent, not black. A layer that reads its neighbors (convolution, pooling) reads
 zeros at hidden places, as it does beyond the edge of an image; a layer that sums over a map (batch,
-group and global response normalization) sums over the visible places only. So the visible places
+group and global response normalization, standardization of an image) sums over the visible places
+only. So the visible places
 get the values that they would have if the rest of the image did not exist.
 
 :class:`hemaest.deep.FCMAEPretrainer` trains it.
@@ -21,11 +22,14 @@ from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hemaest.nets.build import NormalizedNet, build_net, check_name
-from hemaest.nets.convnets import ResNet24, fitting_stride
+from hemaest.nets.build import OWN_NETWORKS, NormalizedNet, build_net, check_name
+from hemaest.nets.cellnet import CellEncoder, Standardize, standardize
+from hemaest.nets.convnets import ResNet24, default_stride
 
 # about 2.5 of 255 gray levels: the noise of plain background is not amplified
 MIN_VARIANCE = 1e-4
+
+WANTED = "masked pretraining needs 'cellnet', 'resnet24' or a ConvNeXt V2 ('convnextv2_atto', ...)"
 
 
 class FCMAE(nn.Module):
@@ -34,8 +38,8 @@ class FCMAE(nn.Module):
     Parameters
     ----------
     encoder : NormalizedNet
-        Around a ConvNeXt V2 or a :class:`ResNet24`. Its layers are changed in place, so that they
-        can ignore hidden patches.
+        Around a ConvNeXt V2, a :class:`ResNet24` or a :class:`~hemaest.nets.cellnet.CellEncoder`.
+        Its layers are changed in place, so that they can ignore hidden patches.
     patch_size : int
         Side of the patches, a multiple of the total stride of the encoder. A finer mask would leak:
         each place of the last map covers that many pixels.
@@ -69,11 +73,8 @@ class FCMAE(nn.Module):
     ) -> None:
         super().__init__()
         net = encoder.backbone
-        if not isinstance(net, ResNet24) and not is_convnext_v2(net):
-            raise ValueError(
-                f"masked pretraining needs 'resnet24' or a ConvNeXt V2 ('convnextv2_atto', ...), "
-                f"not {type(net).__name__}."
-            )
+        if not isinstance(net, (CellEncoder, ResNet24)) and not is_convnext_v2(net):
+            raise ValueError(f"{WANTED}, not {type(net).__name__}.")
         self.stride = int(net.feature_info[-1]["reduction"])  # type: ignore[index]
         if patch_size % self.stride:
             raise ValueError(
@@ -194,6 +195,7 @@ def build_fcmae(
     mask_ratio: float = 0.6,
     decoder_dim: int = 256,
     drop_path: float = 0.0,
+    pretrained: bool | str | dict[str, Tensor] = False,
     **options: Any,
 ) -> FCMAE:
     """Build the autoencoder around an encoder, given by name.
@@ -201,27 +203,29 @@ def build_fcmae(
     Parameters
     ----------
     name : str
-        ``"resnet24"`` or a ConvNeXt V2 of timm.
+        ``"cellnet"``, ``"resnet24"`` or a ConvNeXt V2 of timm.
     image_size : int
         Side of the images, a multiple of the patch size.
     patch_size : int, optional
-        By default the total stride of the encoder, which is lowered for small images so that there
-        are at least 6 x 6 patches.
+        By default the total stride of the encoder. That of a cellnet is its own; that of the
+        others is lowered for small images so that there are at least 6 x 6 patches.
     mask_ratio, decoder_dim
         See :class:`FCMAE`.
     drop_path : float, default=0.0
         Stochastic depth.
+    pretrained : bool, path or dict of Tensors, default=False
+        Weights of the encoder, as :func:`hemaest.nets.build_net` takes them.
     **options : dict
         Passed to the encoder.
     """
-    if check_name(name) != "resnet24" and not name.startswith("convnextv2"):
-        raise ValueError(
-            "masked pretraining needs 'resnet24' or a ConvNeXt V2 ('convnextv2_atto', ...), not "
-            f"{name!r}."
-        )
-    options.setdefault("stride", fitting_stride(image_size))
-    encoder, _ = build_net(name, 0, image_size=image_size, drop_path=drop_path, **options)
-    net = FCMAE(encoder, patch_size or options["stride"], mask_ratio, decoder_dim)
+    if check_name(name) not in OWN_NETWORKS and not name.startswith("convnextv2"):
+        raise ValueError(f"{WANTED}, not {name!r}.")
+    options.setdefault("stride", default_stride(name, image_size))
+    encoder, _ = build_net(
+        name, 0, image_size=image_size, drop_path=drop_path, pretrained=pretrained, **options
+    )
+    stride = int(encoder.backbone.feature_info[-1]["reduction"])  # type: ignore[index]
+    net = FCMAE(encoder, patch_size or stride, mask_ratio, decoder_dim)
     patch = net.patch_size
     if image_size % patch or image_size < 2 * patch:
         lower = max(2, image_size // patch) * patch
@@ -350,10 +354,24 @@ class VisibleGroupNorm(nn.GroupNorm):
         return self.visible.scatter(normed, *x.shape[-2:])
 
 
+class VisibleStandardize(Standardize):
+    """Standardization of an image by the mean and spread of its visible places."""
+
+    visible: VisiblePatches
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardize the visible places; the others become zero."""
+        if self.visible.mask is None:
+            return super().forward(x)
+        places = self.visible.gather(x).mT[..., None]
+        return self.visible.scatter(standardize(places)[..., 0].mT, *x.shape[-2:])
+
+
 VISIBLE_NORMS: dict[type[nn.Module], type[nn.Module]] = {
     GlobalResponseNorm: VisibleGRN,
     nn.BatchNorm2d: VisibleBatchNorm,
     nn.GroupNorm: VisibleGroupNorm,
+    Standardize: VisibleStandardize,
 }
 READS_NEIGHBORS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 

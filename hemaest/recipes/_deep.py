@@ -9,6 +9,8 @@ from hemaest import deep, preprocessing
 from hemaest.recipes._registry import Options, Steps, default_size, net_parameters, register
 
 ACCEPTS = ("stain", "segmenter", "balance", "image_size", "max_epochs")
+# side at which the shipped network was trained, and epochs that adapt it to a laboratory
+SHIPPED_SIZE, ADAPTING_EPOCHS = 96, 10
 TRANSFORMER: dict[str, list[Any]] = {
     "classify__lr": [1e-4, 3e-4],
     "classify__drop_path": [0.0, 0.1],
@@ -122,25 +124,32 @@ def _embedding_logistic(options: Options) -> Steps:
 
 
 def pretrainer(options: Options) -> Any:
-    """Return the unfitted pretrainer of both recipes."""
-    wanted = {"image_size": options.image_size, "max_epochs": options.max_epochs}
+    """Return the unfitted pretrainer of both recipes, which adapts the shipped network.
+
+    From random weights it would need a GPU and hundreds of epochs to be worth its time.
+    """
+    epochs = ADAPTING_EPOCHS if options.max_epochs is None else options.max_epochs
     return deep.FCMAEPretrainer(
+        "cellnet",
+        pretrained="synthetic",
+        image_size=options.image_size or SHIPPED_SIZE,
+        max_epochs=epochs,
         device=options.device,
         random_state=options.random_state,
-        **{name: value for name, value in wanted.items() if value is not None},
     )
 
 
 @register(
     "fcmae-wpat",
-    "local histogram enhancement, masked pretraining, windowed patch attention",
+    "local histogram enhancement, the shipped network adapted, windowed patch attention",
     accepts=ACCEPTS,
     param_grid={"classify__lr": [5e-4, 1e-3], "classify__layer_decay": [0.65, 0.75]},
 )
 def enhanced_wpat(options: Options) -> Steps:
     """Return enhancement and a windowed transformer that begins with masked pretraining."""
+    defaults = {"image_size": SHIPPED_SIZE, "max_epochs": 20, "batch_size": 16}
     model = deep.WPATClassifier(
-        pretrained=pretrainer(options), **requested(options, deep.WPATClassifier)
+        pretrained=pretrainer(options), **requested(options, deep.WPATClassifier, **defaults)
     )
     enhancer = preprocessing.AdaptiveLocalHistogramEnhancer(n_jobs=options.n_jobs)
     return [*cut_out(options), ("enhance", enhancer), ("classify", model)]
@@ -148,7 +157,7 @@ def enhanced_wpat(options: Options) -> Steps:
 
 @register(
     "fcmae-linear",
-    "logistic regression on what masked pretraining sees",
+    "logistic regression on what the shipped network sees, adapted without labels",
     accepts=("stain", "segmenter", "image_size", "max_epochs"),
     param_grid={"classify__C": [0.01, 0.1, 1.0]},
 )

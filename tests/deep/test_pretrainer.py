@@ -15,6 +15,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
+from hemaest.datasets import make_cells
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
 from hemaest.deep.training import TrainingDiverged
 from hemaest.images import to_object_array
@@ -282,3 +283,68 @@ def test_wpat_learns_what_is_easy(data):
     X, y = data
     model = wpat(max_epochs=12, augment=None, lr=3e-3).fit(X, y)
     assert model.score(X, y) == 1
+
+
+@pytest.fixture(scope="module")
+def cells():
+    made = make_cells(24, classes=["neutrophil", "lymphocyte"], image_size=64, random_state=0)
+    return made.images, np.asarray(made.target)
+
+
+def adapting(**changes):
+    params = {
+        "backbone": "cellnet",
+        "pretrained": "synthetic",
+        "image_size": 64,
+        "max_epochs": 1,
+        "batch_size": 8,
+        "rendered": 16,
+        "device": "cpu",
+        "random_state": 0,
+    }
+    return FCMAEPretrainer(**(params | changes))
+
+
+def test_without_an_epoch_it_is_the_network_that_ships(cells):
+    X, _ = cells
+    before = DeepEmbedding("cellnet", pretrained="synthetic", image_size=64).fit_transform(X)
+    model = adapting(max_epochs=0).fit(X)
+    np.testing.assert_allclose(model.transform(X), before, atol=1e-6)
+    assert np.abs(adapting().fit(X).transform(X) - before).max() > 1e-3
+
+
+def test_what_is_adapted_is_saved_and_starts_classifiers(cells, tmp_path):
+    X, y = cells
+    model = adapting().fit(X)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(again.transform(X), model.transform(X), atol=1e-6)
+    path = model.save(tmp_path / "adapted.safetensors")
+    embedding = DeepEmbedding("cellnet", pretrained=path, image_size=64).fit_transform(X)
+    np.testing.assert_allclose(embedding, model.transform(X), atol=1e-6)
+    untouched = {"image_size": 64, "max_epochs": 0, "device": "cpu", "random_state": 0}
+    around = WPATClassifier(pretrained=path, backbone_options=WINDOWS, **untouched).fit(X, y)
+    np.testing.assert_allclose(around.transform(X)[:, :160], embedding, atol=1e-5)
+
+
+def test_two_adaptations_agree_and_a_stopped_one_goes_on(cells, tmp_path):
+    X, _ = cells
+    whole = adapting(max_epochs=2).fit(X)
+    assert weights(whole.encoder_) == weights(adapting(max_epochs=2).fit(X).encoder_)
+
+    class Stop(Callback):
+        def on_epoch_end(self, net, **_):
+            if len(net.history) == 1:
+                raise KeyboardInterrupt
+
+    kept = {"max_epochs": 2, "checkpoint_dir": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        adapting(**kept, callbacks=[Stop()]).fit(X)
+    assert weights(adapting(**kept).fit(X).encoder_) == weights(whole.encoder_)
+
+
+def test_features_are_no_pixels(cells):
+    X, _ = cells
+    with pytest.raises(ValueError, match="set target='pixels'"):
+        adapting(max_epochs=0).fit(X).reconstruct(X)
+    shown = adapting(target="pixels", image_size=96, max_epochs=0).fit(X).reconstruct(X[:2])
+    assert shown.shape == (2, 3, 96, 96, 3)

@@ -309,8 +309,7 @@ def test_a_recipe_scores_as_by_hand_whatever_is_shared(recipe):
     params = {"max_epochs": 1, "image_size": 32} if recipe == "fcmae-wpat" else {}
     model = make_recipe(recipe, random_state=0, **params)
     if recipe == "fcmae-wpat":
-        tiny = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
-        model.set_params(classify__pretrained__backbone_options=tiny)
+        model.set_params(classify__pretrained__rendered=8)
     found = compare({"r": model}, X, y, groups, cv=2, control=False)
     for (train, test), fold in zip(found.design.folds, found.results["r"], strict=True):
         by_hand = clone(model).fit(X[train], y[train], groups=groups[train])

@@ -14,6 +14,10 @@ ENCODERS = {
     "convnext": ("convnextv2_atto", {"depths": (1, 1, 2, 1), "dims": (8, 16, 16, 24)}),
     "batch": ("resnet24", {"width": 8}),
     "group": ("resnet24", {"width": 8, "norm": "group"}),
+    "cellnet": (
+        "cellnet",
+        {"channels": (8, 8, 8, 16), "depths": (1, 1, 1, 1), "per_image": True},
+    ),
 }
 
 
@@ -21,6 +25,8 @@ def excited(name, image_size=64, **changes):
     """Return an autoencoder whose norms do something: as built, some start as the identity."""
     torch.manual_seed(0)
     backbone, options = ENCODERS[name]
+    if backbone == "cellnet":  # whose own stride is not lowered unless that is requested
+        changes = {"stride": 8, **changes}
     net = build_fcmae(backbone, image_size=image_size, decoder_dim=16, **options, **changes)
     for key, parameter in net.named_parameters():
         if "grn" in key or "norm3" in key:
@@ -236,12 +242,21 @@ def test_the_stride_is_lowered_until_there_are_six_by_six_patches():
         build_net("vit_tiny_patch16_224", 0, stride=8)
 
 
+def test_the_cellnet_keeps_the_stride_that_its_weights_were_trained_with():
+    net = build_fcmae("cellnet", image_size=96)
+    assert net.stride == net.patch_size == 32
+    assert net.draw_mask(2, 96, torch.Generator().manual_seed(0)).shape == (2, 3, 3)
+    around, _ = build_net("wpat", 3, image_size=96, encoder="cellnet")
+    assert around.backbone.encoder.feature_info[-1]["reduction"] == 32
+    assert around(torch.rand(2, 3, 96, 96)).shape == (2, 3)
+
+
 def test_what_cannot_be_masked_is_refused():
     with pytest.raises(ValueError, match="hidden pixels would leak; take 8"):
         excited("convnext", patch_size=4)
     with pytest.raises(ValueError, match="take 96 or 112"):
         excited("convnext", image_size=100)
-    with pytest.raises(ValueError, match="not CellEncoder"):
-        FCMAE(build_net("cellnet", 0)[0], patch_size=8)
+    with pytest.raises(ValueError, match="not ResNet"):
+        FCMAE(build_net("resnet10t", 0)[0], patch_size=8)
     with pytest.raises(ValueError, match="not ConvNeXt"):
         FCMAE(build_net("convnext_atto", 0)[0], patch_size=32)

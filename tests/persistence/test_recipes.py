@@ -34,7 +34,7 @@ def small(name):
             break
     assert recipe is not None
     parameters = recipe.get_params()
-    quick = {"pretrained": False, "max_steps": 2, "max_epochs": 1}
+    quick = {"pretrained": False, "max_steps": 2, "max_epochs": 1, "rendered": 8}
     for key, value in parameters.items():
         end = key.rpartition("__")[2]
         if end in quick and type(value) in (bool, int):

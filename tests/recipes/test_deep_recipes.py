@@ -154,7 +154,7 @@ def test_with_a_segmenter_pretraining_sees_the_cell_cut_out(name, cells):
     segmenter = CellSegmenter(method="voters")
     recipe = make_recipe(name, segmenter=segmenter, image_size=32, max_epochs=1, random_state=0)
     step = "classify__pretrained" if name == "fcmae-wpat" else "embed"
-    recipe.set_params(**{f"{step}__backbone_options": {"depths": (1,) * 4, "dims": (8, 8, 16, 16)}})
+    recipe.set_params(**{f"{step}__rendered": 8})
     recipe.fit(X, y)
     cut = CropToCell(margin=0.05, side="common").fit_transform(segmenter.fit_transform(X))
     rest = clone(recipe)[2:].fit(cut, y)
