@@ -1,6 +1,7 @@
 """A class-conditional GAN that fills up rare classes, as a sampler for training folds."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -12,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted, check_scalar
 from hemaest import deep, nets
 from hemaest._seeds import seed_of
 from hemaest.balance._judges import fit_judges
-from hemaest.balance._quota import quotas
+from hemaest.balance._quota import deficits, quotas
+from hemaest.balance._rendered import RenderedCellSampler
 from hemaest.base import (
     HasMethods,
     ImageEstimator,
@@ -79,6 +81,17 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         or more is missed, and less and less as more is recognized. Else every deficit is filled.
     realism_filter : bool, default=True
         Whether to drop what is too far from real cells, and copies.
+    source : {"noise", "rendered"}, default="noise"
+        What the generator starts from. ``"rendered"``: cells of
+        :class:`~hemaest.balance.RenderedCellSampler`, matched to the training images, to which it
+        makes small changes, so that the label comes with the shape and far fewer real images are
+        needed. A class that the renderer cannot draw takes no part; one that lacks images is
+        refused.
+    names : dict or None, default=None
+        For ``source="rendered"``: as in :class:`~hemaest.balance.RenderedCellSampler`.
+    structure : float, default=5.0
+        For ``source="rendered"``: weight of the loss that keeps the structure of a rendered cell,
+        whatever its colors.
     encoder : classifier or None, default=None
         With ``transform`` and ``image_size``, such as an :class:`~hemaest.deep.ImageClassifier`:
         it measures recall and distances. Unfitted, it is fitted on each inner fold; one that was
@@ -117,6 +130,10 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         Which classes the generator knows; the others get augmented copies.
     weights_ : dict of arrays
         The averaged generator.
+    renderer_ : RenderedCellSampler or None
+        Draws what the generator starts from, with ``source="rendered"``.
+    drawable_ : bool array
+        Which classes the generator can start from: with ``source="noise"`` all.
     judges_ : object or None
         What the realism filter knows.
     filtered_ : dict
@@ -153,6 +170,9 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         "target": [Interval(Real, 0, 1, closed="right")],
         "adaptive": ["boolean"],
         "realism_filter": ["boolean"],
+        "source": [StrOptions({"noise", "rendered"})],
+        "names": [dict, None],
+        "structure": [Interval(Real, 0, None, closed="left")],
         "encoder": [HasMethods(["fit", "transform", "predict"]), None],
         "inner_folds": [Interval(Integral, 2, None, closed="left")],
         "min_images": [Interval(Integral, 2, None, closed="left")],
@@ -179,6 +199,9 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         target: float = 1.0,
         adaptive: bool = True,
         realism_filter: bool = True,
+        source: Literal["noise", "rendered"] = "noise",
+        names: Mapping[Any, str | Sequence[str]] | None = None,
+        structure: float = 5.0,
         encoder: Any = None,
         inner_folds: int = 3,
         min_images: int = 8,
@@ -201,6 +224,9 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         self.target = target
         self.adaptive = adaptive
         self.realism_filter = realism_filter
+        self.source = source
+        self.names = names
+        self.structure = structure
         self.encoder = encoder
         self.inner_folds = inner_folds
         self.min_images = min_images
@@ -252,6 +278,7 @@ class ACDBGAN(TakesGroups, ImageEstimator):
         target = encode(y, self.classes_)
         # a resumed run continues with its own seed
         checkpoint, seed = resume_checkpoint(self, X, target, groups, seed_of(self.random_state))
+        self._match_renderer(X, y, seed)
         self.judges_ = self._fit_judges(X, y, groups, seed)
         self.recall_ = self.judges_.recall if self.judges_ is not None else None
         self.quota_ = quotas(self.counts_, self.recall_ if self.adaptive else None, self.target)
@@ -262,6 +289,16 @@ class ACDBGAN(TakesGroups, ImageEstimator):
 
     def _adopt(self, weights: dict[str, NDArray[Any]], history: list[dict[str, float]]) -> None:
         self.weights_, self._history = weights, history
+
+    def _match_renderer(self, X: NDArray[Any], y: NDArray[Any], seed: int) -> None:
+        self.renderer_, self.drawable_ = None, np.ones(len(self.classes_), bool)
+        if self.source == "noise":
+            return
+        renderer = RenderedCellSampler(names=self.names, random_state=seed)
+        for code in np.flatnonzero(self.learned_ & (deficits(self.counts_, self.target) > 0)):
+            renderer.check_drawable(self.classes_[code])
+        self.renderer_ = renderer.match(X, y)
+        self.drawable_ = np.array([bool(renderer.drawable(label)) for label in self.classes_])
 
     def _warn_of_few(self) -> None:
         few = [

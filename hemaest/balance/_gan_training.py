@@ -24,14 +24,17 @@ from hemaest.deep.batches import LetterboxedImages, prefetch, to_floats
 from hemaest.deep.checkpoints import checkpoint_path, stored_seed, write_atomically
 from hemaest.deep.optimization import BatchTooLarge, is_out_of_memory, warmup_cosine
 from hemaest.deep.training import TrainingDiverged, weights_of
+from hemaest.images import to_object_array
 from hemaest.nets.devices import autocast, resolve_device, resolve_precision, seeded
 from hemaest.nets.gan import (
     Discriminator,
     Generator,
+    Refiner,
     augment_for_discriminator,
     dihedral_views,
     gradient_penalty,
     relativistic_losses,
+    structure_loss,
     uniform,
 )
 from hemaest.nets.weights import to_arrays, to_tensors
@@ -41,6 +44,8 @@ CONDITIONING = (0.05, 0.3)
 # how much more often than by its size a small class is shown: the power of its count
 POWER = 0.5
 PICTURES_PER_CLASS = 8
+# rendered cells of each class that a refiner learns with
+SOURCES_PER_CLASS = 256
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,44 @@ class Settings:
     penalty_every: int
     report_every: int
     seed: int
+    structure: float = 0.0
+
+
+class Sources:
+    """The rendered cells that a refiner starts from.
+
+    Parameters
+    ----------
+    renderer : RenderedCellSampler
+        Matched to the training images.
+    classes : array
+        Labels.
+    size : int
+        Side of the squares.
+    """
+
+    def __init__(self, renderer: Any, classes: NDArray[Any], size: int) -> None:
+        self.renderer = renderer
+        self.classes = classes
+        self.size = size
+        self.pool: dict[int, Tensor] = {}
+
+    def draw(self, n: int, code: int, seed: Any) -> Tensor:
+        """Return n new cells of a class as uint8 squares (n, size, size, 3)."""
+        seed = int(np.random.default_rng(seed).integers(2**31))
+        cells = self.renderer.draw(n, self.classes[code], random_state=seed)
+        squares = LetterboxedImages(to_object_array(cells[..., :3]), self.size)
+        return torch.from_numpy(squares.take(np.arange(n)))
+
+    def fill(self, codes: NDArray[np.intp], seed: int) -> None:
+        """Draw the cells of each class that training takes from."""
+        self.pool = {c: self.draw(SOURCES_PER_CLASS, c, [seed, c, 1]) for c in codes.tolist()}
+
+    def take(self, label: Tensor, random: torch.Generator) -> Tensor:
+        """Return one cell of each label as uint8 squares, drawn from the pool."""
+        rows = torch.randint(SOURCES_PER_CLASS, (len(label),), generator=random).tolist()
+        pairs = zip(label.tolist(), rows, strict=True)
+        return torch.stack([self.pool[code][row] for code, row in pairs])
 
 
 @dataclass
@@ -68,13 +111,16 @@ class Run:
     device : device
     precision : dtype
         Of the forward passes.
+    sources : Sources, optional
+        Of a refiner.
     """
 
-    generator: Generator
+    generator: Generator | Refiner
     discriminator: Discriminator
     settings: Settings
     device: torch.device
     precision: torch.dtype
+    sources: Sources | None = None
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -104,6 +150,13 @@ class Run:
         z = torch.randn(n, self.generator.latent_size, generator=self.random)
         return z.to(self.device, non_blocking=True)
 
+    def source(self, label: Tensor) -> dict[str, Tensor]:
+        """Return what a refiner starts from, by the name of its argument; nothing for noise."""
+        if self.sources is None:
+            return {}
+        images = to_floats(self.sources.take(label, self.random), self.device).mul_(2).sub_(1)
+        return {"source": dihedral_views(images, uniform(self.random, len(images), 3, images))}
+
     def learn(self, real: Tensor, label: Tensor) -> dict[str, Tensor]:
         """Do one step of both nets on real images from -1 to 1."""
         factor = warmup_cosine(self.step, self.settings.max_steps, 0.02, 0.05)
@@ -127,8 +180,9 @@ class Run:
 
     def _learn_discriminator(self, real: Tensor, label: Tensor) -> dict[str, Tensor]:
         settings = self.settings
+        noise, source = self.noise(len(real)), self.source(label)
         with torch.no_grad(), autocast(self.device, self.precision):
-            fake = self.generator(self.noise(len(real)), label, self.conditioning).float()
+            fake = self.generator(noise, label, self.conditioning, **source).float()
         seen, of_real, of_fake = self._scores(real, fake, label)
         loss, _ = relativistic_losses(of_real, of_fake)
         total, penalty = loss, None
@@ -144,12 +198,16 @@ class Run:
 
     def _learn_generator(self, real: Tensor, label: Tensor) -> Tensor:
         self.discriminator.requires_grad_(False)
+        noise, source = self.noise(len(real)), self.source(label)
         with autocast(self.device, self.precision):
-            fake = self.generator(self.noise(len(real)), label, self.conditioning).float()
+            fake = self.generator(noise, label, self.conditioning, **source).float()
         _, of_real, of_fake = self._scores(real, fake, label)
         _, loss = relativistic_losses(of_real, of_fake)
+        total = loss
+        if source:
+            total = loss + self.settings.structure * structure_loss(fake, source["source"])
         self.optimizers[0].zero_grad(set_to_none=True)
-        loss.backward()
+        total.backward()
         self.optimizers[0].step()
         self.discriminator.requires_grad_(True)
         return loss.detach()
@@ -291,9 +349,13 @@ def picture_grid(images: NDArray[np.uint8], n_columns: int, path: Path) -> None:
 
 @torch.no_grad()
 def generate(
-    net: Generator, label: NDArray[np.int64], random: torch.Generator, device: torch.device
+    net: Generator | Refiner,
+    label: NDArray[np.int64],
+    random: torch.Generator,
+    device: torch.device,
+    source: Tensor | None = None,
 ) -> NDArray[np.uint8]:
-    """Return one image of each label, in batches of flat memory.
+    """Return one image of each label, in batches of flat memory; a refiner needs its sources.
 
     Each is mirrored and turned at random: the discriminator looked at all eight views alike, so
     which of them the generator draws means nothing.
@@ -303,7 +365,10 @@ def generate(
     for start in range(0, len(label), 64):
         part = torch.from_numpy(label[start : start + 64]).to(device)
         noise = torch.randn(len(part), net.latent_size, generator=random).to(device)
-        images = dihedral_views(net(noise, part), uniform(random, len(part), 3, noise))
+        given = {}
+        if source is not None:
+            given["source"] = to_floats(source[start : start + 64], device).mul_(2).sub_(1)
+        images = dihedral_views(net(noise, part, **given), uniform(random, len(part), 3, noise))
         images = ((images + 1) * 127.5).round_().clamp_(0, 255).byte()
         found.append(images.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     return np.concatenate(found)
@@ -335,13 +400,19 @@ def make_run(gan: Any, n_classes: int, seed: int) -> Run:
         gan.penalty_every,
         gan.report_every,
         seed,
+        gan.structure,
     )
     with seeded(seed, device):
-        generator = Generator(
-            n_classes, gan.image_size, latent_size=gan.latent_size, width=gan.width
-        )
+        generator = make_generator(gan, n_classes)
         discriminator = Discriminator(n_classes, gan.image_size, width=gan.width)
     return Run(generator, discriminator, settings, device, precision)
+
+
+def make_generator(gan: Any, n_classes: int) -> Generator | Refiner:
+    """Return the untrained generator of an estimator."""
+    if gan.source == "rendered":
+        return Refiner(n_classes, latent_size=gan.latent_size, width=gan.width)
+    return Generator(n_classes, gan.image_size, latent_size=gan.latent_size, width=gan.width)
 
 
 def resume_checkpoint(
@@ -359,9 +430,13 @@ def fit_generator(
     gan: Any, X: NDArray[Any], target: NDArray[np.int64], checkpoint: str | None, seed: int
 ) -> None:
     """Train on the classes that have enough images; the estimator adopts the result."""
-    rows = np.flatnonzero(gan.learned_[target])
+    shown = gan.learned_ & gan.drawable_
+    rows = np.flatnonzero(shown[target])
     run = make_run(gan, len(gan.classes_), seed)
-    watch = None if gan.image_dir is None else painter(Path(gan.image_dir), gan.learned_, seed)
+    if gan.renderer_ is not None:
+        run.sources = Sources(gan.renderer_, gan.classes_, gan.image_size)
+        run.sources.fill(np.flatnonzero(shown), seed)
+    watch = None if gan.image_dir is None else painter(Path(gan.image_dir), shown, seed)
     squares = LetterboxedImages(X[rows], gan.image_size, cache=True)
     try:
         train(run, squares, target[rows], checkpoint=checkpoint, watch=watch, show=gan.verbose)
@@ -379,7 +454,10 @@ def painter(folder: Path, trained: NDArray[np.bool_], seed: int) -> Callable[[Ru
 
     def paint(run: Run) -> None:
         random = torch.Generator().manual_seed(seed)
-        images = generate(run.average.module, label, random, run.device)
+        source = None
+        if run.sources is not None:
+            source = run.sources.take(torch.from_numpy(label), random)
+        images = generate(run.average.module, label, random, run.device, source)
         picture_grid(images, PICTURES_PER_CLASS, folder / f"step-{run.step:06d}.png")
 
     return paint
@@ -389,13 +467,20 @@ def drawer(gan: Any, code: int, seed: list[int]) -> Callable[[int], NDArray[np.u
     """Return the function that draws n more images of a class."""
     device = resolve_device(gan.device, strict=False)
     with seeded(0, device):
-        net = Generator(
-            len(gan.classes_), gan.image_size, latent_size=gan.latent_size, width=gan.width
-        )
+        net = make_generator(gan, len(gan.classes_))
     net.load_state_dict(to_tensors(gan.weights_))
     net.to(device, memory_format=torch.channels_last)
     random = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**31)))
-    return lambda n: generate(net, np.full(n, code, np.int64), random, device)
+    if gan.renderer_ is None:
+        return lambda n: generate(net, np.full(n, code, np.int64), random, device)
+    sources = Sources(gan.renderer_, gan.classes_, gan.image_size)
+
+    def refine(n: int) -> NDArray[np.uint8]:
+        drawn = int(torch.randint(2**31 - 1, (), generator=random))
+        source = sources.draw(n, code, [*seed, drawn])
+        return generate(net, np.full(n, code, np.int64), random, device, source)
+
+    return refine
 
 
 def few_squares(

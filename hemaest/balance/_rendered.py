@@ -7,11 +7,12 @@ images gains shapes that none of them has; stain, scale and background are those
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from hemaest import cellmap
 from hemaest._seeds import seed_of
@@ -127,26 +128,70 @@ class RenderedCellSampler(ImageEstimator):
         self._validate_params()
         X = self._check_images(X)
         y = check_labels(y, len(X), self)
-        classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        classes, counts = np.unique(y, return_counts=True)
         lacking = deficits(counts, self.target)
-        types = {code: self._types(classes[code]) for code in np.flatnonzero(lacking).tolist()}
+        wanted = np.flatnonzero(lacking)
         self.field_: float | None = None
         self.normalizer_ = None
         made: list[NDArray[np.uint8]] = []
-        if types:
+        if len(wanted):
+            for label in classes[wanted]:
+                self.check_drawable(label)  # refused before any work is done
             seed = seed_of(self.random_state)
-            mapped = as_array(X[0]).shape[-1] == 4
-            shape = _shape(X)
-            self._match(X, codes, classes, shape, seed)
-            for code, drawn in types.items():
-                made.extend(self._draw(int(lacking[code]), drawn, shape, mapped, [seed, code]))
+            self._match(X, y, seed)
+            for code in wanted.tolist():
+                made.extend(self._draw(int(lacking[code]), classes[code], [seed, code]))
         self.sample_indices_ = np.concatenate(
             [np.arange(len(X)), np.full(len(made), SYNTHETIC)]
         ).astype(np.intp)
         labels = np.concatenate([y, np.repeat(classes, lacking)]) if made else y
         return pack([*X, *made], dense=X.dtype != object), labels
 
-    def _types(self, label: Any) -> list[str]:
+    def match(self, X: Any, y: ArrayLike) -> Self:
+        """Measure the scale and the stain of images, so that :meth:`draw` draws cells like them.
+
+        :meth:`fit_resample` does this itself.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        y : array-like of shape (n,)
+            Labels.
+
+        Returns
+        -------
+        self : object
+        """
+        self._validate_params()
+        X = self._check_images(X)
+        y = check_labels(y, len(X), self)
+        self._match(X, y, seed_of(self.random_state))
+        return self
+
+    def draw(self, n: int, label: Any, *, random_state: Any = None) -> NDArray[Any]:
+        """Return rendered cells of one class, in the scale and the colors that were matched.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        label : label
+            A class that the renderer can draw.
+        random_state : int, RandomState or None
+            The sampler's own where None.
+
+        Returns
+        -------
+        images : uint8 array of shape (n, height, width, 3)
+            With a cell map as fourth channel where the matched images have one.
+        """
+        if getattr(self, "field_", None) is None:
+            raise NotFittedError("nothing was matched yet; call match(X, y) first.")
+        seed = seed_of(self.random_state if random_state is None else random_state)
+        return np.stack(self._draw(n, label, [seed]))
+
+    def check_drawable(self, label: Any) -> list[str]:
         """Return the types of the renderer for a label, or refuse it."""
         known = list_cell_types()
         given = (self.names or {}).get(label)
@@ -163,22 +208,20 @@ class RenderedCellSampler(ImageEstimator):
                 )
         return wanted
 
-    def _drawable(self, label: Any) -> list[str]:
+    def drawable(self, label: Any) -> list[str]:
+        """Return the types of the renderer that stand for a label; none where it draws none."""
         try:
-            return self._types(label)
+            return self.check_drawable(label)
         except ValueError:
             return []
 
-    def _match(
-        self,
-        X: NDArray[Any],
-        codes: NDArray[np.intp],
-        classes: NDArray[Any],
-        shape: tuple[int, int],
-        seed: int,
-    ) -> None:
+    def _match(self, X: NDArray[Any], y: NDArray[Any], seed: int) -> None:
         """Measure the scale and the stain of the fold against rendered cells of the same types."""
-        types = [self._drawable(label) for label in classes]
+        classes, codes = np.unique(y, return_inverse=True)
+        shape = self._shape = _shape(X)
+        self._mapped = as_array(X[0]).shape[-1] == 4
+        self.normalizer_ = None
+        types = [self.drawable(label) for label in classes]
         rows = np.flatnonzero([bool(types[code]) for code in codes])
         rng = np.random.default_rng([seed, N_PROBES])
         chosen = np.sort(rng.permutation(rows)[:N_PROBES])
@@ -232,17 +275,16 @@ class RenderedCellSampler(ImageEstimator):
             random_state=seed,
         )
 
-    def _draw(
-        self, n: int, types: list[str], shape: tuple[int, int], mapped: bool, seed: list[int]
-    ) -> list[NDArray[np.uint8]]:
-        """Return n cells of these types, in the colors of the fold."""
+    def _draw(self, n: int, label: Any, seed: list[int]) -> list[NDArray[np.uint8]]:
+        """Return n cells of a class, in the colors of the fold."""
         assert self.field_ is not None
+        types, shape = self.check_drawable(label), self._shape
         seed_here = int(np.random.default_rng(seed).integers(2**31))
         cells = self._render(n, dict.fromkeys(types, 1.0), shape, self.field_, seed_here)
         images = cells.images
         if self.normalizer_ is not None:
             images = self.normalizer_.transform(images)
-        if mapped:
+        if self._mapped:
             images = np.concatenate([images, cells.masks[..., None]], axis=-1)
         top, left = ((images.shape[1 + k] - shape[k]) // 2 for k in range(2))
         cut = images[:, top : top + shape[0], left : left + shape[1]]

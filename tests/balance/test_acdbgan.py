@@ -13,9 +13,10 @@ from skorch.callbacks import Callback
 from hemaest import persistence
 from hemaest._seeds import seed_of
 from hemaest.balance import ACDBGAN
-from hemaest.balance._gan_training import generate, make_run, train
+from hemaest.balance._gan_training import Run, generate, make_run, train
 from hemaest.balance._judges import seeded_clone
 from hemaest.balance._quota import deficits, need, quotas
+from hemaest.datasets import make_cells
 from hemaest.deep import ImageClassifier
 from hemaest.deep.batches import LetterboxedImages
 from hemaest.groups import GroupedFolds
@@ -510,3 +511,75 @@ def test_a_loss_that_is_not_finite_is_told(discs):
     for name, weight in untrained.state_dict().items():
         np.testing.assert_array_equal(gan.weights_[name], weight.numpy())
     assert gan.sample(2, "rare").shape == (2, 16, 16, 3) and len(gan.history_) == 1
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Give rendered cells of a laboratory with yellow light, monocytes rare."""
+    made = make_cells(
+        40, classes=["neutrophil", "lymphocyte", "monocyte"], class_weights=[4, 4, 1],
+        image_size=32, field=20.0, random_state=1,
+    )  # fmt: skip
+    yellow = made.images * np.array([1.0, 0.9, 0.6])
+    return yellow.astype(np.uint8), np.asarray(made.target)
+
+
+def refiner(**changes):
+    return tiny(source="rendered", image_size=32, min_images=3, **changes)
+
+
+def test_a_refined_cell_keeps_the_shape_of_a_rendered_one_and_takes_the_colors_of_the_fold(cells):
+    X, y = cells
+    gan = refiner(max_steps=20)
+    images, labels = gan.fit_resample(X, y)
+    counts = {label: int((labels == label).sum()) for label in gan.classes_}
+    assert len(set(counts.values())) == 1 and (gan.sample_indices_[len(y) :] == -1).all()
+    made, real = images[len(y) :], X[y == "monocyte"]
+    # glass: the brightest tenth of all pixels
+    glass = [np.quantile(part.reshape(-1, 3), 0.9, axis=0) for part in (made, real)]
+    assert np.abs(glass[0] - glass[1]).max() < 30
+    # nothing was learned yet that could undo a shape
+    source = gan.renderer_.draw(8, "monocyte", random_state=0)
+    assert source.shape == (8, 32, 32, 3)
+    spread = [part.astype(float).std(axis=(1, 2)).mean() for part in (made, source)]
+    assert 0.6 < spread[0] / spread[1] < 1.6
+
+
+def test_refined_cells_follow_the_seed_and_survive_a_file(cells, tmp_path):
+    X, y = cells
+    gan = refiner().fit(X, y)
+    one = gan.sample(3, "monocyte", random_state=1)
+    np.testing.assert_array_equal(one, refiner().fit(X, y).sample(3, "monocyte", random_state=1))
+    assert (one != gan.sample(3, "monocyte", random_state=2)).any()
+    path = persistence.save(gan, tmp_path / "gan.hemaest")
+    again = persistence.load(path).sample(3, "monocyte", random_state=1)
+    np.testing.assert_array_equal(one, again)
+
+
+def test_a_stopped_refiner_goes_on_as_if_it_had_not(cells, tmp_path):
+    X, y = cells
+    whole = refiner(max_steps=6, report_every=3).fit(X, y).weights_
+    gan = refiner(max_steps=6, report_every=3, checkpoint_dir=tmp_path)
+    original = Run.learn
+
+    def stopping(run, *batch):
+        if run.step == 4:
+            raise KeyboardInterrupt
+        return original(run, *batch)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "learn", stopping)
+        gan.fit(X, y)
+    assert joblib.hash(gan.fit(X, y).weights_) == joblib.hash(whole)
+
+
+def test_a_class_that_lacks_images_and_cannot_be_drawn_is_refused_by_name(cells):
+    X, y = cells
+    other = np.where(y == "monocyte", "unicorn", y)
+    with pytest.raises(ValueError, match="the renderer cannot draw 'unicorn'"):
+        refiner().fit(X, other)
+    gan = refiner(names={"unicorn": "monocyte"}).fit(X, other)
+    assert gan.drawable_.all()
+    # one that lacks nothing takes no part
+    common = np.where(y == max(np.unique(y), key=lambda c: (y == c).sum()), "unicorn", y)
+    assert refiner().fit(X, common).drawable_.tolist().count(False) == 1

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from hemaest.nets.gan import (
     Discriminator,
     Generator,
+    Refiner,
     StyledConv,
     augment_for_discriminator,
     cut_out,
@@ -15,6 +16,7 @@ from hemaest.nets.gan import (
     relativistic_losses,
     shift,
     stages,
+    structure_loss,
 )
 
 
@@ -115,3 +117,25 @@ def test_about_an_eighth_of_the_images_is_only_turned():
     seen = augment_for_discriminator(square, torch.Generator().manual_seed(0))
     same = seen.flatten(1).sort().values == square.flatten(1).sort().values
     assert 0.08 < same.all(dim=1).float().mean() < 0.17
+
+
+def test_a_refiner_starts_as_the_identity_and_changes_no_more_than_it_may():
+    torch.manual_seed(0)
+    net = Refiner(2, latent_size=8, width=4, reach=0.3)
+    source = torch.rand(3, 3, 24, 24) * 1.2 - 0.6
+    noise, label = torch.randn(3, 8), torch.tensor([0, 1, 1])
+    torch.testing.assert_close(net(noise, label, source=source), source)
+    torch.nn.init.normal_(net.to_rgb.weight, std=50.0)
+    changed = net(noise, label, source=source) - source
+    assert 0.25 < changed.abs().max() <= 0.3 + 1e-6
+    assert not torch.equal(net(noise, label, source=source), net(noise, 1 - label, source=source))
+    assert torch.equal(
+        net(noise, label, 0.0, source=source), net(noise, 1 - label, 0.0, source=source)
+    )
+
+
+def test_stain_and_lamp_are_no_change_of_structure():
+    x = torch.rand(2, 3, 16, 16)
+    gain = torch.tensor([0.5, 0.8, 1.2]).view(1, 3, 1, 1)
+    assert structure_loss(x * gain + 0.1, x) < 1e-2
+    assert structure_loss(x.roll(3, -1), x) > 0.5
