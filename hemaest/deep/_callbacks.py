@@ -7,6 +7,22 @@ from skorch.callbacks import Callback
 
 from hemaest.deep.training import StopTraining, TrainingNetwork, weights_of
 
+# steps from which the time of a training is told
+TIMED_STEPS = 6
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, no more exact than it is known.
+
+    Examples
+    --------
+    >>> duration(7.2), duration(100), duration(6000)
+    ('10 s', '2 min', '1.7 h')
+    """
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
 
 class BestWeights(Callback):
     """Keep the weights of the epoch with the lowest validation loss.
@@ -76,7 +92,10 @@ class EarlyStopping(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar on the terminal: epoch, loss, validation score, images a second, time left."""
+    """A bar on the terminal: epoch, loss, validation score, images a second, time left.
+
+    After the first steps a line that stays says how long the whole training will take.
+    """
 
     bar_: Any = None
 
@@ -107,6 +126,7 @@ class ProgressBar(Callback):
         )
         self.bar_.start()
         self.images_, self.since_, self.text_ = 0, time.perf_counter(), ""
+        self.steps_, self.said_ = 0, False
 
     def on_batch_end(
         self, net: TrainingNetwork, batch: Any = None, training: bool = False, **_: Any
@@ -118,8 +138,23 @@ class ProgressBar(Callback):
         speed = self.images_ / max(time.perf_counter() - self.since_, 1e-9)
         text = f"{self.text_} {speed:,.0f} images/s"
         run = net.run
+        self.steps_ += 1
+        self._say_how_long(run)
         epoch = 1 + (run.step - 1) * run.epochs // run.total_steps
         self.bar_.update(self.task_, completed=run.step, epoch=epoch, text=text)
+
+    def _say_how_long(self, run: Any) -> None:
+        """Print the expected time once, measured after the first step, which is slower."""
+        if self.steps_ == 1:
+            self.timed_ = time.perf_counter()
+        elif not self.said_ and self.steps_ == TIMED_STEPS:
+            self.said_ = True
+            each = (time.perf_counter() - self.timed_) / (TIMED_STEPS - 1)
+            n, left = len(run.training_set), (run.total_steps - run.step) * each
+            self.bar_.console.print(
+                f"training on {n:,} images, {run.epochs} epochs: about {duration(left)}",
+                highlight=False,
+            )
 
     def on_epoch_end(self, net: TrainingNetwork, **_: Any) -> None:
         """Show the results of the epoch."""
