@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, recall_score
 from sklearn.utils import Bunch
 
 from benchmarks._dcgan import make_cells as dcgan_cells
-from hemaest.balance import ACDBGAN, generative_report
+from hemaest.balance import ACDBGAN, RenderedCellSampler, generative_report
 from hemaest.balance._quota import deficits
 from hemaest.deep import ImageClassifier
 from hemaest.deep.letterbox import letterbox
@@ -37,11 +37,16 @@ class Size:
     per_test_class: int | None
     n_seeds: int
     epochs: int
-    gan: dict[str, Any]
+    gan: dict[str, Any] | None
+    refiner: dict[str, Any]
     on_features: tuple[str | None, ...]
     raw_cells: int
     name: str = ""
 
+
+# what the renderer calls the classes of pbc that it draws under other names
+NAMES = {"ig": ["promyelocyte", "myelocyte", "metamyelocyte"]}
+GANS = {"ACDB-GAN": "noise", "refined": "rendered"}
 
 NETS: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -133,17 +138,37 @@ class Problem:
             fitted = net(self.size, self.seed, **options).fit(self.X, self.y, self.groups)
             self.measure("deep-small", name, fitted, time.perf_counter() - start, self.test_X)
 
-    def gan(self) -> ACDBGAN:
-        """Fit the GAN once; its variants differ in what is taken from it."""
+    def rendered(self) -> None:
+        """Fit the net with rendered cells as they are, matched to the fold."""
+        start = time.perf_counter()
+        sampler = RenderedCellSampler(names=NAMES, random_state=self.seed)
+        X, y = sampler.fit_resample(self.X, self.y)
+        fitted = net(self.size, self.seed).fit(X, y)
+        self.measure("deep-small", "rendered", fitted, time.perf_counter() - start, self.test_X)
+
+    def gans(self) -> dict[str, ACDBGAN]:
+        """Fit each GAN once; its variants differ in what is taken from it."""
+        kinds = [name for name in GANS if name == "refined" or self.size.gan is not None]
+        return {name: self.gan(name) for name in kinds}
+
+    def gan(self, kind: str) -> ACDBGAN:
+        """Fit one GAN, and the net on what it makes."""
         start, clock = time.perf_counter(), CLOCK()
-        gan = ACDBGAN(image_size=self.size.pixels, random_state=self.seed, **self.size.gan)
+        options = self.size.refiner if kind == "refined" else self.size.gan
+        gan = ACDBGAN(
+            image_size=self.size.pixels,
+            source=GANS[kind],
+            names=NAMES,
+            random_state=self.seed,
+            **options,
+        )
         gan.fit(self.X, self.y, self.groups)
         cost, self.gan_seconds = time.perf_counter() - start, CLOCK() - clock
         every = deficits(gan.counts_)
         for name, quota, filtered in (
-            ("ACDB-GAN", gan.quota_, True),
-            ("ACDB-GAN, no adaptive quota", every, True),
-            ("ACDB-GAN, no filter", gan.quota_, False),
+            (kind, gan.quota_, True),
+            (f"{kind}, no adaptive quota", every, True),
+            (f"{kind}, no filter", gan.quota_, False),
         ):
             start = time.perf_counter()
             with warnings.catch_warnings():
@@ -162,28 +187,43 @@ class Problem:
         for images in self.outlined:
             extractor = HandcraftedFeatures(n_jobs=2).set_output(transform="pandas")
             tables.append(extractor.fit_transform(images))
-        for balance in self.size.on_features:
+        sampler = RenderedCellSampler(names=NAMES, random_state=self.seed)
+        X, y = sampler.fit_resample(self.outlined[0], self.y)
+        made = extractor.fit_transform(X[sampler.sample_indices_ < 0])
+        filled = pd.concat([tables[0], made], ignore_index=True)
+        for balance in (*self.size.on_features, "rendered"):
             recipe = make_recipe("handcrafted-xgboost", balance=balance, random_state=self.seed)
-            tail = ImagePipeline(recipe.steps[2:])
+            tail = ImagePipeline(recipe.steps[-2:])
             start = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                tail.fit(tables[0], self.y, groups=self.groups)
+                if balance == "rendered":
+                    tail.fit(filled, y)
+                else:
+                    tail.fit(tables[0], self.y, groups=self.groups)
             name = {None: "nothing", "weights": "class weights", "oversample": "oversampling"}
             spent = time.perf_counter() - start
             self.measure(
                 "handcrafted-xgboost", name.get(balance, str(balance)), tail, spent, tables[1]
             )
 
-    def realism(self, gan: ACDBGAN) -> pd.DataFrame:
-        """Compare raw cells of both GANs with held-out real ones, by one encoder."""
+    def realism(self, gans: dict[str, ACDBGAN]) -> pd.DataFrame:
+        """Compare raw cells of the GANs with held-out real ones, by one encoder."""
         encoder = net(self.size, self.seed, tta=False, resampler="balanced", precision="float32")
         encoder.fit(self.X, self.y, self.groups)
         n, parts = self.size.raw_cells, {}
-        parts["ACDB-GAN, raw"] = {c: gan.sample(n, c, filtered=False) for c in self.rare}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            parts["ACDB-GAN, filtered"] = {c: gan.sample(n, c, filtered=True) for c in self.rare}
+        for name, gan in gans.items():
+            for kind, filtered in (("raw", False), ("filtered", True)):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)
+                    parts[f"{name}, {kind}"] = {
+                        c: gan.sample(n, c, filtered=filtered) for c in self.rare
+                    }
+        renderer = gans["refined"].renderer_
+        parts["rendered"] = {
+            c: squares(renderer.draw(n, c, random_state=self.seed), self.size.pixels)
+            for c in self.rare
+        }
         seconds = self.gan_seconds / len(self.rare)
         parts["DCGAN, one for each class"] = {
             c: dcgan_cells(
@@ -191,7 +231,7 @@ class Problem:
                 n,
                 seconds=seconds,
                 clock=CLOCK,
-                width=self.size.gan["width"],
+                width=self.size.refiner["width"],
                 device=str(encoder.net_.torch_device),
             )[0]
             for c in self.rare
