@@ -38,9 +38,10 @@ class Size:
     n_seeds: int
     epochs: int
     gan: dict[str, Any] | None
-    refiner: dict[str, Any]
+    refiner: dict[str, Any] | None
     on_features: tuple[str | None, ...]
     raw_cells: int
+    corrections: tuple[str, ...] = ()
     name: str = ""
 
 
@@ -133,7 +134,8 @@ class Problem:
 
     def nets(self) -> None:
         """Fit the net with each cheap correction."""
-        for name, options in NETS.items():
+        for name in self.size.corrections or NETS:
+            options = NETS[name]
             start = time.perf_counter()
             fitted = net(self.size, self.seed, **options).fit(self.X, self.y, self.groups)
             self.measure("deep-small", name, fitted, time.perf_counter() - start, self.test_X)
@@ -148,19 +150,21 @@ class Problem:
 
     def gans(self) -> dict[str, ACDBGAN]:
         """Fit each GAN once; its variants differ in what is taken from it."""
-        kinds = [name for name in GANS if name == "refined" or self.size.gan is not None]
-        return {name: self.gan(name) for name in kinds}
+        return {name: self.gan(name) for name in GANS if self.options(name) is not None}
+
+    def options(self, kind: str) -> dict[str, Any] | None:
+        """Return the settings of a GAN at this size; None where it is left out."""
+        return self.size.refiner if kind == "refined" else self.size.gan
 
     def gan(self, kind: str) -> ACDBGAN:
         """Fit one GAN, and the net on what it makes."""
         start, clock = time.perf_counter(), CLOCK()
-        options = self.size.refiner if kind == "refined" else self.size.gan
         gan = ACDBGAN(
             image_size=self.size.pixels,
             source=GANS[kind],
             names=NAMES,
             random_state=self.seed,
-            **options,
+            **(self.options(kind) or {}),
         )
         gan.fit(self.X, self.y, self.groups)
         cost, self.gan_seconds = time.perf_counter() - start, CLOCK() - clock

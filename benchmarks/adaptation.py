@@ -71,7 +71,7 @@ def looks(images: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def seen(size: Size, name: str, images: Callable[[], Any]) -> tuple[np.ndarray, np.ndarray]:
     """Return both looks at a set, kept in the folder."""
-    return remembered(size.folder / f"looks-{name}{size.name}.joblib", lambda: looks(images()))
+    return remembered(size.folder / f"looks-{name}.joblib", lambda: looks(images()))
 
 
 def pool(size: Size) -> np.ndarray:
@@ -81,12 +81,13 @@ def pool(size: Size) -> np.ndarray:
         files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
         files = files[: size.unlabeled]
     images = to_object_array([ImageRef(path) for path in files])
-    return np.concatenate(seen(size, "pool", lambda: images))
+    return np.concatenate(seen(size, f"pool-{len(files)}", lambda: images))
 
 
 def adapted(size: Size, enhanced: bool = False) -> Path:
     """Return the file of the adapted encoder, made now if it is not there."""
-    path = size.folder / f"adapted{'-enhanced' if enhanced else ''}{size.name}.safetensors"
+    kind = "enhanced" if enhanced else "plain"
+    path = size.folder / f"adapted-{kind}-{size.unlabeled}-{size.epochs}.safetensors"
     if path.exists():
         return path
     start = time.process_time()
