@@ -191,10 +191,10 @@ class WPATClassifier(ImageClassifier):
     ----------
     backbone : {"wpat"}, default="wpat"
         The network; ``encoder`` names the network that it is built around.
-    pretrained : bool, path, FCMAEPretrainer or FrozenEstimator, default=False
-        For the encoder: an unfitted :class:`FCMAEPretrainer` is first fitted on the training
-        images, ``FrozenEstimator(pretrainer)`` is fitted already, a path is what its ``save``
-        wrote.
+    pretrained : bool, "synthetic", path, FCMAEPretrainer or FrozenEstimator, default=False
+        For the encoder: ``"synthetic"`` is the ``"cellnet"`` that ships with the package, an
+        unfitted :class:`FCMAEPretrainer` is first fitted on the training images,
+        ``FrozenEstimator(pretrainer)`` is fitted already, a path is what its ``save`` wrote.
     max_epochs : int, default=50
         Passes over the training images.
     drop_path : float, default=0.1
@@ -209,8 +209,8 @@ class WPATClassifier(ImageClassifier):
     warmup : float, default=0.1
         Proportion of the run in which the learning rate rises.
     encoder : str or None, default=None
-        Name of the convolutional encoder: ``"resnet24"`` or a ConvNeXt of timm. None takes that of
-        ``pretrained``, else ``"convnextv2_atto"``.
+        Name of the convolutional encoder: ``"cellnet"``, ``"resnet24"`` or a ConvNeXt of timm.
+        None takes that of ``pretrained``, else ``"convnextv2_atto"``.
     window_size : int, default=7
         Largest side of a window; on small maps windows are smaller.
     depth : int, default=2
