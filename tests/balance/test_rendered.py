@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from hemaest.balance import RenderedCellSampler
 from hemaest.datasets import list_cell_types, make_cells
@@ -126,3 +127,22 @@ def test_a_pipeline_predicts_without_rendering(fold):
     assert isinstance(recipe, ImagePipeline)
     fitted = recipe.fit(X, y)
     assert len(fitted.predict(X[:5])) == 5
+
+
+def test_a_matched_sampler_draws_what_it_would_fill_with(fold):
+    X, y, _ = fold
+    filled, labels = RenderedCellSampler(random_state=0).fit_resample(X, y)
+    sampler = RenderedCellSampler(random_state=0)
+    with pytest.raises(NotFittedError, match=r"call match\(X, y\) first"):
+        sampler.draw(1, "monocyte")
+    sampler.match(X, y)
+    one = sampler.draw(5, "monocyte", random_state=3)
+    assert one.shape == (5, *X.shape[1:]) and one.dtype == np.uint8
+    np.testing.assert_array_equal(one, sampler.draw(5, "monocyte", random_state=3))
+    assert (one != sampler.draw(5, "monocyte", random_state=4)).any()
+    # the same scale, and the same colors
+    made = filled[len(X) :][labels[len(X) :] == "monocyte"]
+    glass = [np.quantile(part.reshape(-1, 3), 0.9, axis=0) for part in (made, one)]
+    assert np.abs(glass[0] - glass[1]).max() < 15
+    with pytest.raises(ValueError, match="cannot draw 'unicorn'"):
+        sampler.draw(1, "unicorn")
