@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,35 @@ def real(size: Size, level: str = "type") -> tuple[Any, np.ndarray, np.ndarray]:
     return both, np.asarray(data.target), np.asarray(data.groups)
 
 
+@dataclass(frozen=True)
+class FewLabels:
+    """Both looks at the cells that are drawn or held out, their types, and which is which."""
+
+    both: tuple[np.ndarray, np.ndarray]
+    y: np.ndarray
+    draws: list[np.ndarray]
+    test: np.ndarray
+
+
+def few_labels(size: Size) -> FewLabels:
+    """Return a fifth of ``pbc`` to test on, and draws of a few of each type from the rest."""
+    data = load_pbc(data_folder() / "pbc")
+    y, groups = np.asarray(data.target), np.asarray(data.groups)
+    train, test = grouped_holdout(y, groups, 0.2, random_state=0)
+    draws = drawn(size, y, train)
+    rows = np.unique(np.concatenate([test, *draws]))
+    both = seen(size, f"few-{len(rows)}", lambda: data.images[rows])
+    places = [np.searchsorted(rows, part) for part in draws]
+    return FewLabels(both, y[rows], places, np.searchsorted(rows, test))
+
+
+def tuned(model: Any, X: np.ndarray, cells: FewLabels) -> list[tuple[float, float]]:
+    """Return the scores of a network that is fine-tuned on each draw, seeded by its number."""
+    return [
+        scored(model(draw), X, cells.y, rows, cells.test) for draw, rows in enumerate(cells.draws)
+    ]
+
+
 def drawn(size: Size, y: np.ndarray, train: np.ndarray) -> list[np.ndarray]:
     """Draw the labeled rows, a few of each class."""
     return [
@@ -190,18 +220,16 @@ def drawn(size: Size, y: np.ndarray, train: np.ndarray) -> list[np.ndarray]:
 
 def few(size: Size) -> str:
     """Ten labels of each type: linear, the plain network and attention, before and after."""
-    both, y, groups = real(size)
-    train, test = grouped_holdout(y, groups, 0.2, random_state=0)
-    draws = drawn(size, y, train)
+    cells = few_labels(size)
     arms: dict[str, list[tuple[float, float]]] = {}
     for name, start in (("shipped", SHIPPED), ("adapted", adapted(size))):
-        Z = embedded(start, both)
-        arms[f"linear, {name}"] = [scored(linear(), Z, y, rows, test) for rows in draws]
+        Z = embedded(start, cells.both)
+        arms[f"linear, {name}"] = [
+            scored(linear(), Z, cells.y, rows, cells.test) for rows in cells.draws
+        ]
         for kind in ("plain", "wpat") if size.fine_tuning else ():
-            arms[f"{kind}, {name}"] = [
-                scored(net(kind, start, draw, size.fine_tuning), both[1], y, rows, test)
-                for draw, rows in enumerate(draws)
-            ]
+            model = partial(net, kind, start, epochs=size.fine_tuning)
+            arms[f"{kind}, {name}"] = tuned(model, cells.both[1], cells)
     pairs = {}
     for kind in ("linear", "plain", "wpat"):
         if f"{kind}, adapted" in arms:
@@ -226,8 +254,8 @@ def probe(size: Size) -> str:
 
 def ablation(size: Size) -> str:
     """Ten labels of each type: the whole hybrid, and without each of its parts."""
-    (_, X), y, groups = real(size)
-    train, test = grouped_holdout(y, groups, 0.2, random_state=0)
+    cells = few_labels(size)
+    X = cells.both[1]
     Z, bare, whole = enhance(X), adapted(size), adapted(size, enhanced=True)
     makers = {
         "the whole": (Z, "wpat", whole),
@@ -237,10 +265,7 @@ def ablation(size: Size) -> str:
         "without the three": (X, "plain", SHIPPED),
     }
     arms = {
-        name: [
-            scored(net(kind, start, draw, size.fine_tuning), images, y, rows, test)
-            for draw, rows in enumerate(drawn(size, y, train))
-        ]
+        name: tuned(partial(net, kind, start, epochs=size.fine_tuning), images, cells)
         for name, (images, kind, start) in makers.items()
     }
     pairs = {f"the whole less {name}": ("the whole", name) for name in list(makers)[1:]}
