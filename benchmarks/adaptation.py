@@ -315,6 +315,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of adaptation")
     parser.add_argument("--unlabeled", type=int, help="how many unlabeled images")
     parser.add_argument("--no-fine-tuning", action="store_true", help="linear models only")
+    parser.add_argument("--tuning-epochs", type=int, help="of each fine-tuning")
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args()
     size = Size(epochs=10, unlabeled=None, draws=5, fine_tuning=30, folder=given.keep)
@@ -324,7 +325,7 @@ def main() -> None:
         size,
         epochs=given.epochs or size.epochs,
         unlabeled=given.unlabeled or size.unlabeled,
-        fine_tuning=0 if given.no_fine_tuning else size.fine_tuning,
+        fine_tuning=0 if given.no_fine_tuning else given.tuning_epochs or size.fine_tuning,
     )
     size.folder.mkdir(parents=True, exist_ok=True)
     for part in given.only:
@@ -333,7 +334,7 @@ def main() -> None:
         minutes = (time.process_time() - start) / 60
         text = (
             f"{size.unlabeled or 6000} unlabeled images, each whole and closer, {size.epochs} "
-            f"epochs. Intervals: 95%, Student's t over {size.draws} draws or the folds.\n\n{text}"
+            f"epochs of adaptation, {size.fine_tuning} of fine-tuning. Intervals: 95%, Student's t over {size.draws} draws or the folds.\n\n{text}"
             f"\n\n{minutes:.1f} core-minutes ({os.cpu_count()} cores)."
         )
         if given.no_write:
