@@ -334,7 +334,8 @@ def main() -> None:
         minutes = (time.process_time() - start) / 60
         text = (
             f"{size.unlabeled or 6000} unlabeled images, each whole and closer, {size.epochs} "
-            f"epochs of adaptation, {size.fine_tuning} of fine-tuning. Intervals: 95%, Student's t over {size.draws} draws or the folds.\n\n{text}"
+            f"epochs of adaptation, {size.fine_tuning} of fine-tuning. "
+            f"Intervals: 95%, Student's t over {size.draws} draws or the folds.\n\n{text}"
             f"\n\n{minutes:.1f} core-minutes ({os.cpu_count()} cores)."
         )
         if given.no_write:
