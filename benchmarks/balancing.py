@@ -72,12 +72,13 @@ RENDERED = replace(
     n_seeds=5,
     gan=None,
     refiner=None,
-    on_features=(None, "weights", "oversample", "smote"),
+    on_features=(),
     corrections=("nothing", "class weights", "oversampling"),
     name=" (rendered cells)",
 )
 REFINED = replace(
     RENDERED,
+    on_features=(None, "weights", "smote"),
     refiner={"max_steps": 500, "width": 8, "batch_size": 16},
     raw_cells=150,
     name=" (refined cells)",
@@ -133,7 +134,8 @@ class Task:
         problem.nets()
         problem.rendered()
         gans = problem.gans()
-        problem.features()
+        if size.on_features:
+            problem.features()
         realism = None if self.kept is None or not gans else problem.realism(gans)
         labels, counts = np.unique(problem.y, return_counts=True)
         return Found(
