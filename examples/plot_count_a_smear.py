@@ -42,8 +42,7 @@ print(found.table[["x0", "y0", "x1", "y1", "score"]].round(1).to_string(index=Fa
 # The field with the detected cells
 # ---------------------------------
 
-display = SmearDisplay.from_detector(detector, smear.image, classifier=counter.classifier_)
-display.plot(plt.subplots(figsize=(8, 6), layout="constrained")[1])
+_ = SmearDisplay.from_detector(detector, smear.image, classifier=counter.classifier_)
 
 # %%
 # The differential count

@@ -95,8 +95,7 @@ print(
 print(f"on the folds that chose it: {search.best_score_:.3f}")
 print(f"on other patients:          {search.score(X[test], y[test]):.3f}")
 
-display = CellGalleryDisplay.from_estimator(search, X[test], y[test], n_cells=12)
-display.plot(plt.subplots(figsize=(8, 4), layout="constrained")[1])
+_ = CellGalleryDisplay.from_estimator(search, X[test], y[test], n_images=12)
 
 # %%
 # Keep it with joblib

@@ -52,8 +52,7 @@ normalizers = {
 }
 for normalizer in normalizers.values():
     normalizer.fit(cells.images[first])
-display = StainGridDisplay.from_estimators(normalizers, cells.images[shown], column_names=names)
-display.plot(plt.figure(figsize=(10, 8), layout="constrained").subplots())
+StainGridDisplay.from_estimators(normalizers, cells.images[shown], column_names=names)
 plt.show()
 
 # %%

@@ -1,6 +1,6 @@
 """Docstrings that share paragraphs: each is written once, and classes name it.
 
-The normalizers and the loaders of public sets use it.
+The normalizers, the loaders of public sets and the displays use it.
 """
 
 import re

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each process of `pytest -n`
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -66,6 +67,14 @@ def as_refs(tmp_path):
         return to_object_array(refs)
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    """Close what a test drew: displays draw on pyplot's figures, which stay open otherwise."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""The figure of a differential count; what DifferentialCounter.count returns goes in."""
+"""The drawing of a differential count; what DifferentialCounter.count returns goes in."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from hemaest.clinical._axes import BLUE, INK, LINE, SOFT, label, new_axes
+from hemaest._docs import fill_doc
+from hemaest.inspection.drawing import (
+    BLUE,
+    DISPLAY_DOCS,
+    INK,
+    LINE,
+    SOFT,
+    Savable,
+    any_script,
+    label_axes,
+    plain_text,
+    quiet_axes,
+)
 
 
-class DifferentialDisplay:
+@fill_doc(**DISPLAY_DOCS)
+class DifferentialDisplay(Savable):
     """Draw a differential with its intervals, and the plain count beside it.
 
     Parameters
@@ -20,10 +33,7 @@ class DifferentialDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
+    %(drawn)s
 
     Examples
     --------
@@ -41,8 +51,9 @@ class DifferentialDisplay:
             raise ValueError(f"table lacks {sorted(missing)}: give what count(...) returned.")
         self.table = table
 
+    @any_script()
     def plot(self, ax: Any = None, *, title: str | None = None) -> Self:
-        """Draw it, one line a type.
+        """Draw, one line a type.
 
         Parameters
         ----------
@@ -56,7 +67,7 @@ class DifferentialDisplay:
         self : DifferentialDisplay
         """
         n = len(self.table)
-        self.ax_ = ax = new_axes(ax, 6.2, 1.2 + 0.34 * n)
+        self.ax_ = ax = quiet_axes(ax, 6.2, 1.2 + 0.34 * n, grid=True)
         self.figure_ = ax.figure
         at = np.arange(n)
         ax.hlines(at, self.table["low"], self.table["high"], color=BLUE, lw=6, alpha=0.35)
@@ -81,12 +92,12 @@ class DifferentialDisplay:
                 color=INK,
                 fontsize=8.5,
             )
-        ax.set_yticks(at, [str(name) for name in self.table.index])
+        ax.set_yticks(at, [plain_text(name) for name in self.table.index])
         ax.set_ylim(n - 0.4, -0.6)
         ax.set_xlim(left=0)
         ax.grid(axis="y", visible=False)
         ax.spines["left"].set_color(LINE)
-        label(ax, "per 100 counted cells", "", self._words() if title is None else title)
+        label_axes(ax, "per 100 counted cells", "", self._words() if title is None else title)
         ax.legend(
             frameon=False,
             fontsize=8.5,

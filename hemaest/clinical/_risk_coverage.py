@@ -7,13 +7,25 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest.clinical._axes import BLUE, INK, ORANGE, SOFT, label, new_axes
+from hemaest._docs import fill_doc
 from hemaest.clinical._rejecting import UNIDENTIFIED, RejectingClassifier
+from hemaest.inspection.drawing import (
+    BLUE,
+    DISPLAY_DOCS,
+    INK,
+    SOFT,
+    VERMILION,
+    Savable,
+    any_script,
+    label_axes,
+    quiet_axes,
+)
 
 Array = NDArray[np.float64]
 
 
-class RiskCoverageDisplay:
+@fill_doc(**DISPLAY_DOCS)
+class RiskCoverageDisplay(Savable):
     """Draw the share of wrong answers against the share of cells that are answered.
 
     Parameters
@@ -29,10 +41,7 @@ class RiskCoverageDisplay:
     ----------
     aurc_ : float
         Area under the curve: mean risk over all coverages (0 is perfect).
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
+    %(drawn)s
 
     Examples
     --------
@@ -54,8 +63,17 @@ class RiskCoverageDisplay:
         self.aurc_ = float(self.risk.mean()) if len(self.risk) else float("nan")
 
     @classmethod
-    def from_predictions(cls, right: Any, confidence: Any, *, stated: float | None = None) -> Self:
-        """Make the curve from answers and how sure they were.
+    @fill_doc(**DISPLAY_DOCS)
+    def from_predictions(
+        cls,
+        right: Any,
+        confidence: Any,
+        *,
+        stated: float | None = None,
+        ax: Any = None,
+        title: str | None = None,
+    ) -> Self:
+        """Draw the curve of some answers and how sure they were.
 
         Parameters
         ----------
@@ -65,24 +83,27 @@ class RiskCoverageDisplay:
             How sure it was; cells that are equally sure are averaged.
         stated : float, optional
             The risk that was promised.
+        %(ax)s
+        %(title)s
 
         Returns
         -------
         display : RiskCoverageDisplay
         """
-        wrong, sure = ~np.asarray(right, dtype=bool), np.asarray(confidence, dtype=float)
-        if wrong.shape != sure.shape or wrong.ndim != 1:
-            raise ValueError(f"right has shape {wrong.shape}, confidence {sure.shape}.")
-        # among equals the order is chance: each has their mean
-        values, at, counts = np.unique(-sure, return_inverse=True, return_counts=True)
-        mean = np.bincount(at, wrong, len(values)) / counts
-        ordered = np.repeat(mean, counts)
-        n = np.arange(1, len(wrong) + 1)
-        return cls(n / max(len(wrong), 1), ordered.cumsum() / n, stated)
+        return cls(*risk_coverage(right, confidence), stated).plot(ax, title=title)
 
     @classmethod
-    def from_estimator(cls, estimator: RejectingClassifier, X: Any, y: Any) -> Self:
-        """Make the curve of a fitted RejectingClassifier on cells of new patients.
+    @fill_doc(**DISPLAY_DOCS)
+    def from_estimator(
+        cls,
+        estimator: RejectingClassifier,
+        X: Any,
+        y: Any,
+        *,
+        ax: Any = None,
+        title: str | None = None,
+    ) -> Self:
+        """Draw the curve of a fitted RejectingClassifier on cells of new patients.
 
         Parameters
         ----------
@@ -92,6 +113,8 @@ class RiskCoverageDisplay:
             Cells.
         y : array-like of shape (n_samples,)
             Their labels.
+        %(ax)s
+        %(title)s
 
         Returns
         -------
@@ -99,31 +122,33 @@ class RiskCoverageDisplay:
         """
         y, probability = np.asarray(y), estimator.predict_proba(X)
         likely = estimator.classes_[probability.argmax(1)]
-        display = cls.from_predictions(likely == y, probability.max(1), stated=estimator.risk)
         answers = estimator.predict(X)
         given = answers != UNIDENTIFIED
         right = np.array(
             [a == t or t in estimator.wider_.get(a, ()) for a, t in zip(answers, y, strict=True)]
         )
+        chosen = None
         if given.any():
-            display.chosen = float(given.mean()), float((~right[given]).mean())
-        return display
+            chosen = float(given.mean()), float((~right[given]).mean())
+        curve = risk_coverage(likely == y, probability.max(1))
+        return cls(*curve, estimator.risk, chosen).plot(ax, title=title)
 
-    def plot(self, ax: Any = None, *, name: str | None = None) -> Self:
+    @any_script()
+    def plot(self, ax: Any = None, *, title: str | None = None) -> Self:
         """Draw the curve.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
             Where to draw; by default a new figure.
-        name : str, optional
-            Title.
+        title : str, optional
+            By default none.
 
         Returns
         -------
         self : RiskCoverageDisplay
         """
-        self.ax_ = ax = new_axes(ax)
+        self.ax_ = ax = quiet_axes(ax, grid=True)
         self.figure_ = ax.figure
         ax.plot(
             100 * self.coverage,
@@ -139,12 +164,32 @@ class RiskCoverageDisplay:
                 100 * self.chosen[0],
                 100 * self.chosen[1],
                 "D",
-                color=ORANGE,
+                color=VERMILION,
                 ms=8,
                 label="with wider types, at the threshold",
             )
         ax.set_xlim(0, 100)
         ax.set_ylim(bottom=0)
-        label(ax, "cells answered, %", "wrong among them, %", name)
+        label_axes(ax, "cells answered, %", "wrong among them, %", title)
         ax.legend(frameon=False, labelcolor=INK, fontsize=9)
         return self
+
+
+def risk_coverage(right: Any, confidence: Any) -> tuple[Array, Array]:
+    """Return the share of cells that are answered, the surest first, and the risk among them.
+
+    Examples
+    --------
+    >>> coverage, risk = risk_coverage([True, False], [0.9, 0.6])
+    >>> coverage.tolist(), risk.tolist()
+    ([0.5, 1.0], [0.0, 0.5])
+    """
+    wrong, sure = ~np.asarray(right, dtype=bool), np.asarray(confidence, dtype=float)
+    if wrong.shape != sure.shape or wrong.ndim != 1:
+        raise ValueError(f"right has shape {wrong.shape}, confidence {sure.shape}.")
+    # among equals the order is chance: each has their mean
+    values, at, counts = np.unique(-sure, return_inverse=True, return_counts=True)
+    mean = np.bincount(at, wrong, len(values)) / counts
+    ordered = np.repeat(mean, counts)
+    n = np.arange(1, len(wrong) + 1)
+    return n / max(len(wrong), 1), ordered.cumsum() / n

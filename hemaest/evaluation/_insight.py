@@ -116,7 +116,7 @@ def looked_at(model: Any, X: NDArray[Any]) -> tuple[str, list[Image]]:
     if hasattr(_last(model), "net_"):
         for kind, display in ((GRADCAM, inspection.GradCAM), (ATTENTION, inspection.AttentionMap)):
             try:
-                shown = display.from_estimator(model, X)
+                shown = display.compute(model, X)
             except TypeError:  # the network has no such map
                 continue
             heated = zip(shown.images, shown.maps, strict=True)

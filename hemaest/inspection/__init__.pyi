@@ -3,6 +3,7 @@ from ._gallery import (
     CellGalleryDisplay as CellGalleryDisplay,
     StainGridDisplay as StainGridDisplay,
 )
+from ._heat import occlusion as occlusion
 from ._maps import AttentionMap as AttentionMap, GradCAM as GradCAM
 from ._smear import SmearDisplay as SmearDisplay
 from .drawing import class_color as class_color, class_colors as class_colors
@@ -16,4 +17,5 @@ __all__ = [
     "StainGridDisplay",
     "class_color",
     "class_colors",
+    "occlusion",
 ]

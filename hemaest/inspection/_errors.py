@@ -6,9 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from hemaest._docs import fill_doc
 from hemaest.images import check_images
 from hemaest.inspection._gallery import CellGalleryDisplay, of_predicted
-from hemaest.inspection.drawing import Savable, any_script, new_axes, plain_text, shortened
+from hemaest.inspection.drawing import (
+    DISPLAY_DOCS,
+    Savable,
+    any_script,
+    new_axes,
+    plain_text,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +26,7 @@ Show = Literal["all", "wrong", "right"]
 TILE, NAME = 1.45, 2.6
 
 
+@fill_doc(**DISPLAY_DOCS)
 class ErrorGalleryDisplay(Savable):
     """Draw right and wrong predictions, sorted by confidence, and the confusion matrix.
 
@@ -36,8 +45,7 @@ class ErrorGalleryDisplay(Savable):
 
     Attributes
     ----------
-    figure_ : matplotlib Figure
-        After :meth:`plot`.
+    %(drawn)s
 
     Examples
     --------
@@ -81,8 +89,20 @@ class ErrorGalleryDisplay(Savable):
         self.right = self.predicted == self.y_true
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, y: ArrayLike) -> Self:
-        """Predict images whose labels are known.
+    @fill_doc(**DISPLAY_DOCS)
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        n_images: int = 24,
+        show: Show = "all",
+        ax: "Axes | None" = None,
+        n_columns: int = 6,
+        title: str | None = None,
+    ) -> Self:
+        """Predict images whose labels are known, and draw the errors.
 
         Parameters
         ----------
@@ -92,6 +112,14 @@ class ErrorGalleryDisplay(Savable):
             Images that it was not trained on.
         y : array-like of shape (n,)
             Their labels.
+        n_images : int, default=24
+            As in :meth:`plot`.
+        show : {"all", "wrong", "right"}, default="all"
+            See :meth:`order`.
+        %(ax)s
+        n_columns : int, default=6
+            As in :meth:`plot`.
+        %(title)s
 
         Returns
         -------
@@ -99,7 +127,8 @@ class ErrorGalleryDisplay(Savable):
         """
         X = check_images(X, estimator="ErrorGalleryDisplay")
         proba, predicted = estimator.predict_proba(X), estimator.predict(X)
-        return cls(X, y, proba, estimator.classes_, predicted=predicted)
+        display = cls(X, y, proba, estimator.classes_, predicted=predicted)
+        return display.plot(ax, n_images=n_images, show=show, n_columns=n_columns, title=title)
 
     def order(self, n: int = 24, show: Show = "all") -> NDArray[np.intp]:
         """Return the rows to draw, most confident first.
@@ -135,6 +164,7 @@ class ErrorGalleryDisplay(Savable):
         n_images: int = 24,
         show: Show = "all",
         n_columns: int = 6,
+        title: str | None = None,
     ) -> Self:
         """Draw.
 
@@ -148,6 +178,8 @@ class ErrorGalleryDisplay(Savable):
             See :meth:`order`.
         n_columns : int, default=6
             Images in a row.
+        title : str, optional
+            By default how many are right.
 
         Returns
         -------
@@ -180,14 +212,15 @@ class ErrorGalleryDisplay(Savable):
         if ax is None:
             # lays the figure out, so that the room for letters is known
             self.figure_.draw_without_rendering()  # type: ignore[union-attr]
-        self._draw_gallery(gallery, rows, n_columns)
+        if title is None:
+            title = f"{self.right.sum()} of {len(self.right)} right ({self.right.mean():.1%})"
+        self._draw_gallery(gallery, rows, n_columns, title)
         return self
 
-    def _draw_gallery(self, ax: "Axes", rows: NDArray[np.intp], n_columns: int) -> None:
-        title = f"{self.right.sum()} of {len(self.right)} right ({self.right.mean():.1%})"
+    def _draw_gallery(self, ax: "Axes", rows: NDArray[np.intp], n_columns: int, title: str) -> None:
         if not len(rows):
             ax.set_axis_off()
-            ax.set_title(title, fontsize="medium")
+            ax.set_title(plain_text(title), fontsize="medium")
             return
         CellGalleryDisplay(
             self.images[rows],

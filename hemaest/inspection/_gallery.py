@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hemaest import cellmap
+from hemaest._docs import fill_doc
 from hemaest.images import as_array, cell_map, check_images, iter_arrays, rgb
 from hemaest.inspection.drawing import (
+    DISPLAY_DOCS,
     PLAIN,
     RIGHT,
     WRONG,
@@ -34,6 +36,7 @@ GAP = 0.06
 PITCH = 1.05
 
 
+@fill_doc(**DISPLAY_DOCS)
 class CellGalleryDisplay(Savable):
     """Draw cells in a grid, each with its label, framed by whether the prediction is right.
 
@@ -55,10 +58,7 @@ class CellGalleryDisplay(Savable):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
+    %(drawn)s
 
     Examples
     --------
@@ -87,6 +87,7 @@ class CellGalleryDisplay(Savable):
         one_each("captions", self.captions, n)
 
     @classmethod
+    @fill_doc(**DISPLAY_DOCS)
     def from_predictions(
         cls,
         X: Any,
@@ -94,9 +95,12 @@ class CellGalleryDisplay(Savable):
         y_pred: ArrayLike,
         *,
         confidence: ArrayLike | None = None,
-        n_cells: int | None = 24,
+        n_images: int | None = 24,
+        ax: "Axes | None" = None,
+        n_columns: int | None = None,
+        title: str | None = None,
     ) -> Self:
-        """Return the undrawn display of some cells, as many of each true class as there can be.
+        """Draw some predictions, as many of each true class as there can be.
 
         Parameters
         ----------
@@ -108,8 +112,12 @@ class CellGalleryDisplay(Savable):
             What was predicted.
         confidence : array-like of shape (n,), optional
             Probability of the prediction.
-        n_cells : int or None, default=24
+        n_images : int or None, default=24
             How many to show, evenly spaced within each class; None shows all.
+        %(ax)s
+        n_columns : int, optional
+            As in :meth:`plot`.
+        %(title)s
 
         Returns
         -------
@@ -119,19 +127,29 @@ class CellGalleryDisplay(Savable):
         y_true = np.asarray(one_each("y_true", y_true, len(X)))
         y_pred = np.asarray(one_each("y_pred", y_pred, len(X)))
         sure = one_each("confidence", confidence, len(X))
-        rows = some_of_each(y_true, n_cells)
-        return cls(
+        rows = some_of_each(y_true, n_images)
+        display = cls(
             X[rows],
             y_true[rows],
             predicted=y_pred[rows],
             confidence=None if sure is None else sure[rows],
         )
+        return display.plot(ax, n_columns=n_columns, title=title)
 
     @classmethod
+    @fill_doc(**DISPLAY_DOCS)
     def from_estimator(
-        cls, estimator: Any, X: Any, y: ArrayLike | None = None, *, n_cells: int | None = 24
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        n_images: int | None = 24,
+        ax: "Axes | None" = None,
+        n_columns: int | None = None,
+        title: str | None = None,
     ) -> Self:
-        """Predict the cells with a fitted classifier, and return the undrawn display.
+        """Predict some cells with a fitted classifier, and draw them.
 
         Parameters
         ----------
@@ -141,8 +159,12 @@ class CellGalleryDisplay(Savable):
             As :func:`hemaest.images.check_images` takes them.
         y : array-like of shape (n,), optional
             What the cells are.
-        n_cells : int or None, default=24
+        n_images : int or None, default=24
             How many to show, evenly spaced within each class; None shows all.
+        %(ax)s
+        n_columns : int, optional
+            As in :meth:`plot`.
+        %(title)s
 
         Returns
         -------
@@ -150,14 +172,15 @@ class CellGalleryDisplay(Savable):
         """
         X = check_images(X, estimator="CellGalleryDisplay")
         labels = one_each("y", y, len(X))
-        rows = some_of_each(np.zeros(len(X)) if labels is None else labels, n_cells)
+        rows = some_of_each(np.zeros(len(X)) if labels is None else labels, n_images)
         X = X[rows]
         predicted = estimator.predict(X)
         confidence = None
         if hasattr(estimator, "predict_proba"):
             confidence = of_predicted(estimator.predict_proba(X), predicted, estimator.classes_)
         labels = None if labels is None else labels[rows]
-        return cls(X, labels, predicted=predicted, confidence=confidence)
+        display = cls(X, labels, predicted=predicted, confidence=confidence)
+        return display.plot(ax, n_columns=n_columns, title=title)
 
     @any_script()
     def plot(
@@ -271,6 +294,7 @@ class CellGalleryDisplay(Savable):
         return f"{right} of {n} right"
 
 
+@fill_doc(**DISPLAY_DOCS)
 class StainGridDisplay(Savable):
     """Draw images in columns, and the output of each step in rows.
 
@@ -287,10 +311,7 @@ class StainGridDisplay(Savable):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
+    %(drawn)s
 
     Examples
     --------
@@ -302,7 +323,7 @@ class StainGridDisplay(Savable):
     >>> display = StainGridDisplay.from_estimators(fitted, cells.images)
     >>> list(display.rows)
     ['original', 'Reinhard', 'Macenko']
-    >>> len(display.plot().ax_.images)
+    >>> len(display.ax_.images)
     18
     """
 
@@ -322,10 +343,18 @@ class StainGridDisplay(Savable):
             )
 
     @classmethod
+    @fill_doc(**DISPLAY_DOCS)
     def from_estimators(
-        cls, estimators: Any, X: Any, *, n_images: int = 8, column_names: Any = None
+        cls,
+        estimators: Any,
+        X: Any,
+        *,
+        n_images: int = 8,
+        column_names: Any = None,
+        ax: "Axes | None" = None,
+        title: str | None = None,
     ) -> Self:
-        """Run fitted steps on some images and return the undrawn display.
+        """Run fitted steps on some images, and draw what each of them returns.
 
         Parameters
         ----------
@@ -337,6 +366,8 @@ class StainGridDisplay(Savable):
             How many to show at most, evenly spaced.
         column_names : sequence of str, optional
             One for each image of X.
+        %(ax)s
+        %(title)s
 
         Returns
         -------
@@ -350,7 +381,7 @@ class StainGridDisplay(Savable):
         names = None if names is None else names[shown]
         rows = {"original": X[shown]}
         rows.update({name: step.transform(X[shown]) for name, step in estimators.items()})
-        return cls(rows, column_names=names)
+        return cls(rows, column_names=names).plot(ax, title=title)
 
     @any_script()
     def plot(self, ax: "Axes | None" = None, *, title: str | None = None) -> Self:

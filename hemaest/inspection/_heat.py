@@ -1,7 +1,7 @@
 """Heat maps of where a network looks: drawn on the cell, and summed over its parts.
 
-The base class of ``GradCAM`` and ``AttentionMap``, and how they reach the network inside a
-pipeline.
+The base class of ``GradCAM`` and ``AttentionMap``, how they reach the network inside a pipeline,
+and :func:`occlusion` for classifiers that are no network.
 """
 
 from abc import abstractmethod
@@ -14,11 +14,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest import cellmap
+from hemaest._docs import fill_doc
 from hemaest.base import did_you_mean
 from hemaest.deep import ImageClassifier
 from hemaest.deep.letterbox import placement
-from hemaest.images import as_array, cell_map, check_images, rgb
+from hemaest.images import as_array, cell_map, check_images, rgb, to_object_array
 from hemaest.inspection.drawing import (
+    DISPLAY_DOCS,
     Savable,
     any_script,
     new_axes,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Heat = NDArray[np.float64]
+# covers of an image in a row, and the side of one as a share of the image's
+GRID, COVER = 9, 0.28
 # inches that an image beside its map takes, and pixels of each
 PAIR, TILE = 3.1, 320
 # a pair in units of an image: width with the gap to the next, height with the title
@@ -46,8 +50,15 @@ def unbox(heat: Heat, height: int, width: int, size: int) -> Heat:
 
     Examples
     --------
-    >>> unbox(np.eye(2), 10, 20, 8).shape
-    (10, 20)
+    >>> heat = np.zeros((8, 8))
+    >>> heat[4, 6] = 1
+    >>> back = unbox(heat, 40, 80, 64)
+
+    The square is 80 x 80 around the image, so place (4.5, 6.5) of 8 is near row 45 - 20, column 65:
+
+    >>> row, column = np.unravel_index(back.argmax(), back.shape)
+    >>> back.shape, bool(abs(row - 25) <= 3), bool(abs(column - 65) <= 3)
+    ((40, 80), True, True)
     """
     import cv2
 
@@ -87,7 +98,7 @@ class HeatDisplay(Savable):
     titles : list of str
     """
 
-    # further options of from_estimator
+    # further options of from_estimator and compute
     _options: ClassVar[tuple[str, ...]] = ()
     _scale_label: ClassVar[str] = "relative to the image's maximum"
 
@@ -99,8 +110,48 @@ class HeatDisplay(Savable):
         self.titles = titles
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, *, target: Any = None, **options: Any) -> Self:
-        """Compute the maps of some images; nothing is drawn yet.
+    @fill_doc(**DISPLAY_DOCS)
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        target: Any = None,
+        ax: "Axes | None" = None,
+        n_images: int = 12,
+        n_columns: int = 4,
+        title: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Compute the maps of some images, and draw them.
+
+        Parameters
+        ----------
+        estimator : fitted deep classifier, or Pipeline that ends in one
+            What to explain.
+        X : images
+            As the estimator takes them.
+        target : label or array of labels, optional
+            The class whose evidence is shown; by default the predicted one of each image.
+        %(ax)s
+        n_images : int, default=12
+            How many images are drawn at most; the maps of all are computed.
+        n_columns : int, default=4
+            As in :meth:`plot`.
+        %(title)s
+        **options
+            For the kind of map; only :class:`GradCAM` has one, ``layer``.
+
+        Returns
+        -------
+        display : object
+        """
+        display = cls.compute(estimator, X, target=target, **options)
+        return display.plot(ax, n_images=n_images, n_columns=n_columns, title=title)
+
+    @classmethod
+    def compute(cls, estimator: Any, X: Any, *, target: Any = None, **options: Any) -> Self:
+        """Compute the maps of some images and draw nothing.
 
         Parameters
         ----------
@@ -121,7 +172,7 @@ class HeatDisplay(Savable):
         if unknown:
             known = ", ".join(["target", *cls._options])
             raise TypeError(
-                f"{cls.__name__}.from_estimator has no option {unknown[0]!r}; it takes {known}."
+                f"{cls.__name__} has no option {unknown[0]!r}; it takes {known}."
                 f"{did_you_mean(unknown[0], cls._options)}"
             )
         classifier, images = reach_net(estimator, X, cls.__name__)
@@ -171,7 +222,14 @@ class HeatDisplay(Savable):
         return pd.DataFrame(rows)
 
     @any_script()
-    def plot(self, ax: "Axes | None" = None, *, n_images: int = 12, n_columns: int = 4) -> Self:
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        n_images: int = 12,
+        n_columns: int = 4,
+        title: str | None = None,
+    ) -> Self:
         """Draw each image beside itself under its map, with the scale of the map's colors.
 
         Parameters
@@ -182,6 +240,8 @@ class HeatDisplay(Savable):
             How many images at most.
         n_columns : int, default=4
             Pairs in a row.
+        title : str, optional
+            By default none.
 
         Returns
         -------
@@ -201,6 +261,8 @@ class HeatDisplay(Savable):
         ax.set_ylim(rows * HIGH, -0.2)
         ax.set_aspect("equal")
         ax.set_axis_off()
+        if title:
+            ax.set_title(plain_text(title), fontsize="medium")
         scale = ScalarMappable(Normalize(0, 1), cmap="inferno")
         bar = self.figure_.colorbar(scale, ax=ax, shrink=min(0.8, 2.2 / (1.85 * rows)), pad=0.02)
         bar.set_label(self._scale_label, fontsize=8)
@@ -224,12 +286,74 @@ class HeatDisplay(Savable):
         height, width = image.shape[:2]
         side = max(height, width)
         x, y = (1 - width / side) / 2, (1 - height / side) / 2
-        # pixels that nobody sees would only fill memory
+        # pixels that are not visible would only fill memory
         small = thumbnail(image, TILE), thumbnail(overlay(image, self.maps[i]), TILE)
         for k, shown in enumerate(small):
             start = left + k * 1.06
             extent = (start + x, start + 1 - x, top + 1 - y, top + y)
             self.ax_.imshow(shown, extent=extent, interpolation="antialiased")
+
+
+def occlusion(classifier: Any, image: NDArray[np.uint8], label: Any) -> Heat:
+    """Return by how much the probability of a type falls where a part is covered.
+
+    Squares of the border's color cover the image one after the other; where the probability falls,
+    the model looks. This holds for every classifier that gives probabilities, with features too.
+
+    Parameters
+    ----------
+    classifier : fitted classifier
+        It has ``predict_proba`` and ``classes_``.
+    image : uint8 array of shape (height, width, 3)
+        A cell.
+    label : label
+        The type, one of ``classifier.classes_``.
+
+    Returns
+    -------
+    fall : float array of shape (height, width)
+        0 where nothing falls. Each pixel has the mean over the covers that lie on it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.inspection import occlusion
+    >>> class Dark:
+    ...     classes_ = np.array(["dark", "light"])
+    ...     def predict_proba(self, X):
+    ...         dark = np.array([(x < 100).any() for x in X], float)
+    ...         return np.column_stack([dark, 1 - dark])
+    >>> image = np.full((40, 40, 3), 200, np.uint8)
+    >>> image[4:8, 4:8] = 0
+    >>> fall = occlusion(Dark(), image, "dark")
+    >>> bool(fall[6, 6] > 0.9), float(fall[30, 30])
+    (True, 0.0)
+    """
+    classes = [str(c) for c in classifier.classes_]
+    if str(label) not in classes:
+        raise ValueError(f"label {str(label)!r} is no class of the model: {classes}.")
+    place = classes.index(str(label))
+    height, width = image.shape[:2]
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    color = np.median(border, axis=0).astype(np.uint8)
+    high, wide = max(1, round(COVER * height)), max(1, round(COVER * width))
+    corners = [
+        (round(y), round(x))
+        for y in np.linspace(0, height - high, GRID)
+        for x in np.linspace(0, width - wide, GRID)
+    ]
+    covered = []
+    for y, x in corners:
+        copy = image.copy()
+        copy[y : y + high, x : x + wide] = color
+        covered.append(copy)
+    answers = np.asarray(classifier.predict_proba(to_object_array([image, *covered])), float)
+    falls = np.maximum(answers[0, place] - answers[1:, place], 0)
+    total, number = np.zeros((height, width)), np.zeros((height, width))
+    for (y, x), fall in zip(corners, falls, strict=True):
+        total[y : y + high, x : x + wide] += fall
+        number[y : y + high, x : x + wide] += 1
+    return total / np.maximum(number, 1)
 
 
 def reach_net(estimator: Any, X: Any, name: str) -> tuple[Any, NDArray[Any]]:

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import deep, nets
+from hemaest._docs import fill_doc
 from hemaest.inspection._heat import HeatDisplay
+from hemaest.inspection.drawing import DISPLAY_DOCS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 SMALLEST_MAP = 7
 
 
+@fill_doc(**DISPLAY_DOCS)
 class GradCAM(HeatDisplay):
     """Show which parts of an image are evidence for a class, to a convolutional network.
 
@@ -23,19 +26,19 @@ class GradCAM(HeatDisplay):
     places; so the deepest map with at least 7 x 7 is taken, where the product is taken at each
     place (the gradient is not averaged, since it differs from place to place).
 
-    Make one with :meth:`from_estimator`, whose ``layer=`` names another module of the network.
+    Draw with :meth:`from_estimator`, whose ``layer=`` names another module of the network;
+    :meth:`compute` returns the maps without drawing.
 
     Parameters
     ----------
     images, maps, titles : lists
-        What :meth:`from_estimator` computes.
+        What :meth:`compute` returns.
 
     Attributes
     ----------
     shares_ : DataFrame
         How much of the heat lies on nucleus, cytoplasm and surround, where there is a cell map.
-    ax_, figure_ : matplotlib Axes and Figure
-        After :meth:`plot`.
+    %(drawn)s
 
     Examples
     --------
@@ -117,6 +120,7 @@ def channels_first(features: "Tensor", channels: int) -> "Tensor":
     return features.permute(0, 3, 1, 2) if last else features
 
 
+@fill_doc(**DISPLAY_DOCS)
 class AttentionMap(HeatDisplay):
     """Show from which parts of an image a transformer gathers its prediction.
 
@@ -126,19 +130,18 @@ class AttentionMap(HeatDisplay):
     pooling, over all scales. It shows where the prediction is gathered, not for which class; for
     that see :class:`GradCAM` on a convolutional network.
 
-    Make one with :meth:`from_estimator`.
+    Draw with :meth:`from_estimator`; :meth:`compute` returns the maps without drawing.
 
     Parameters
     ----------
     images, maps, titles : lists
-        What :meth:`from_estimator` computes.
+        What :meth:`compute` returns.
 
     Attributes
     ----------
     shares_ : DataFrame
         How much of the heat lies on nucleus, cytoplasm and surround, where there is a cell map.
-    ax_, figure_ : matplotlib Axes and Figure
-        After :meth:`plot`.
+    %(drawn)s
 
     Examples
     --------
@@ -199,7 +202,20 @@ def on_one_map(weights: "list[Tensor]") -> "Tensor":
 
 
 def attention_matrices(module: "nn.Module", x: "Tensor") -> "list[Tensor]":
-    """Return the attention (n, heads, tokens, tokens) of every block, first to last."""
+    """Return the attention (n, heads, tokens, tokens) of every block, first to last.
+
+    Examples
+    --------
+    >>> import timm, torch
+    >>> small = {"depth": 2, "embed_dim": 32, "num_heads": 2, "img_size": 64}
+    >>> module = timm.create_model("vit_tiny_patch16_224", num_classes=2, **small).eval()
+    >>> with torch.no_grad():
+    ...     attentions = attention_matrices(module, torch.rand(2, 3, 64, 64))
+    >>> [tuple(a.shape) for a in attentions]
+    [(2, 2, 17, 17), (2, 2, 17, 17)]
+    >>> bool(torch.allclose(attentions[0].sum(-1), torch.ones(2, 2, 17)))
+    True
+    """
     found: list[Tensor] = []
     blocks = [m for m in module.modules() if hasattr(m, "fused_attn") and hasattr(m, "attn_drop")]
     fused = [block.fused_attn for block in blocks]
@@ -235,9 +251,18 @@ def roll_out(attentions: "list[Tensor]", prefix: int) -> "Tensor":
     Examples
     --------
     >>> import torch
-    >>> even = torch.full((1, 1, 5, 5), 0.2)
-    >>> roll_out([even, even], prefix=1).shape
-    torch.Size([1, 2, 2])
+    >>> even = torch.full((1, 2, 4, 4), 0.25)
+    >>> roll_out([even, even], prefix=0)
+    tensor([[[0.2500, 0.2500],
+             [0.2500, 0.2500]]])
+
+    The first token looks at patch 2 in the last block, which looked at patch 3 in the first:
+
+    >>> first, last = torch.eye(5)[None, None].clone(), torch.eye(5)[None, None].clone()
+    >>> first[0, 0, 3], last[0, 0, 0] = torch.eye(5)[4], torch.eye(5)[3]
+    >>> roll_out([first, last], prefix=1)
+    tensor([[[0.0000, 0.0000],
+             [0.2500, 0.2500]]])
     """
     import torch
 

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap
+from hemaest._docs import fill_doc
 from hemaest.images import as_array, check_images, rgb
 from hemaest.inspection.drawing import (
+    DISPLAY_DOCS,
     Savable,
     any_script,
     class_color,
@@ -33,6 +35,7 @@ MOST_DOTS = 300
 LARGEST = 4800
 
 
+@fill_doc(**DISPLAY_DOCS)
 class SmearDisplay(Savable):
     """Draw a field with boxes, outlines, labels and scores.
 
@@ -54,10 +57,7 @@ class SmearDisplay(Savable):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
+    %(drawn)s
 
     Examples
     --------
@@ -91,10 +91,19 @@ class SmearDisplay(Savable):
         self.names = None if names is None else [str(name) for name in names]
 
     @classmethod
+    @fill_doc(**DISPLAY_DOCS)
     def from_detector(
-        cls, detector: Any, image: Any, *, classifier: Any = None, segmenter: Any = None
+        cls,
+        detector: Any,
+        image: Any,
+        *,
+        classifier: Any = None,
+        segmenter: Any = None,
+        ax: "Axes | None" = None,
+        scores: bool = True,
+        title: str | None = None,
     ) -> Self:
-        """Find and classify the leukocytes of a field, and return the undrawn display.
+        """Find and classify the leukocytes of a field, and draw them.
 
         Parameters
         ----------
@@ -106,6 +115,10 @@ class SmearDisplay(Savable):
             Classifies each crop.
         segmenter : fitted CellSegmenter(cells="all"), optional
             Draws the outlines.
+        %(ax)s
+        scores : bool, default=True
+            As in :meth:`plot`.
+        %(title)s
 
         Returns
         -------
@@ -118,10 +131,13 @@ class SmearDisplay(Savable):
         if classifier is not None and len(boxes):
             names = [str(name) for name in classifier.predict(cells.images)]
         cell_map = None if segmenter is None else segmenter.predict([field])[0]
-        return cls(field, boxes, cell_map=cell_map, names=names)
+        display = cls(field, boxes, cell_map=cell_map, names=names)
+        return display.plot(ax, scores=scores, title=title)
 
     @any_script()
-    def plot(self, ax: "Axes | None" = None, *, scores: bool = True) -> Self:
+    def plot(
+        self, ax: "Axes | None" = None, *, scores: bool = True, title: str | None = None
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -130,6 +146,8 @@ class SmearDisplay(Savable):
             Where to draw; by default a new figure of the field's shape.
         scores : bool, default=True
             Whether to write the scores.
+        title : str, optional
+            By default how many cells there are of each class.
 
         Returns
         -------
@@ -158,7 +176,8 @@ class SmearDisplay(Savable):
             )
         self._write_labels(colors, scores, points)
         room = max(points * width, 72 * SHORT)
-        ax.set_title(plain_text(wrapped(self._title(), room, 10)), fontsize=10)
+        words = self._title() if title is None else title
+        ax.set_title(plain_text(wrapped(words, room, 10)), fontsize=10)
         return self
 
     def _points_per_pixel(self) -> float:

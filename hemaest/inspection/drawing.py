@@ -33,18 +33,24 @@ __all__ = [
     "class_color",
     "class_colors",
     "ink_on",
+    "label_axes",
     "new_axes",
+    "offscreen",
     "outlined",
     "overlay",
     "plain_text",
+    "quiet_axes",
     "shortened",
     "size_for",
     "thumbnail",
     "wrapped",
 ]
 
-# blue and vermilion are distinguished by most color-blind readers; a sign or a dash says it again
-RIGHT, WRONG, PLAIN = "#0072B2", "#D55E00", "#999999"
+# distinguishable with any kind of color vision; a marker, a sign or a dash says it again
+BLUE, VERMILION, VIOLET = "#0072B2", "#D55E00", "#6b3fa0"
+RIGHT, WRONG, PLAIN = BLUE, VERMILION, "#999999"
+# text, what is beside the point, and lines of axes
+INK, SOFT, LINE = "#1d2330", "#5d6675", "#d5d9e0"
 
 # distinguishable with any kind of color vision for the common types (Okabe and Ito, 2008); what
 # is rare or marrow only differs in lightness as well
@@ -106,6 +112,24 @@ NO_FONT = (
     "Names hold letters that no installed font has; they are drawn as '?'. Install a font of their "
     "script, such as Noto Sans CJK."
 )
+
+# what the docstrings of all displays share
+DISPLAY_DOCS = {
+    "drawn": """
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of ``ax_``.
+    """,
+    "ax": """
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    """,
+    "title": """
+    title : str, optional
+        As in :meth:`plot`.
+    """,
+}
 
 # mean width of a letter, as a share of the size of its type
 WIDE = 0.6
@@ -206,6 +230,36 @@ def new_axes(ax: Axes | None, width: float, height: float, **options: Any) -> Ax
     return plt.subplots(**options)[1]
 
 
+@contextmanager
+def offscreen() -> Iterator[None]:
+    """Keep the figures that are made inside out of pyplot, for pages and files."""
+    token = _offscreen.set(True)
+    try:
+        yield
+    finally:
+        _offscreen.reset(token)
+
+
+def quiet_axes(ax: Any, width: float = 5.4, height: float = 4.0, *, grid: bool = False) -> Any:
+    """Return `ax`, or the axes of a new figure as :func:`new_axes`, with two pale spines."""
+    ax = new_axes(ax, width, height)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(LINE)
+    ax.tick_params(colors=SOFT, labelcolor=INK, length=3)
+    if grid:
+        ax.grid(color=LINE, lw=0.6, alpha=0.6)
+        ax.set_axisbelow(True)
+    return ax
+
+
+def label_axes(ax: Axes, x: str, y: str, title: str | None = None) -> None:
+    """Name the axes in a quiet color, and put the title at the left."""
+    ax.set_xlabel(x, color=SOFT)
+    ax.set_ylabel(y, color=SOFT)
+    if title:
+        ax.set_title(plain_text(title), loc="left", color=INK, fontsize=11)
+
+
 class Savable:
     """Mixin of displays: write the drawing to a file without pyplot, from any thread."""
 
@@ -219,12 +273,8 @@ class Savable:
         **options
             For ``plot``.
         """
-        token = _offscreen.set(True)
-        try:
-            figure = self.plot(**options).figure_  # type: ignore[attr-defined]
-            figure.savefig(path)
-        finally:
-            _offscreen.reset(token)
+        with offscreen():
+            self.plot(**options).figure_.savefig(path)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Why the model names a cell as it does: which parts it cannot do without.
 
-Parts of the crop are covered one after the other; where the probability of the type falls, the
-model looks. This holds for every model that gives probabilities. The routes ask; a process of its
-own answers, which starts at the first question, so the queue of fields is not in the way.
+The routes send a crop to a process of its own, which starts when it is first needed and returns
+the crop under a heat map (:func:`hemaest.inspection.occlusion`). So the queue of fields is not in
+the way.
 """
 
 import contextlib
@@ -15,78 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaest.images import to_object_array
+from hemaest.inspection import occlusion
 from hemaest.web._analysis import jpeg, load_model
 
-__all__ = ["Busy", "Explainer", "occlusion"]
+__all__ = ["Busy", "Explainer"]
 
-GRID = 9
-SHARE = 0.28  # side of the cover, as a share of the crop's
 SHOWN_SIDE = 256
 MOST_WAITING = 4
 SECONDS = 120.0
 
 
 class Busy(RuntimeError):
-    """Too many questions at once."""
-
-
-def occlusion(classifier: Any, image: NDArray[np.uint8], kind: str) -> NDArray[np.float64]:
-    """Return by how much the probability of a type falls where a part is covered.
-
-    Parameters
-    ----------
-    classifier : fitted classifier
-        It has ``predict_proba`` and ``classes_``.
-    image : uint8 array (h, w, 3)
-        A crop.
-    kind : str
-        The type, one of the classes.
-
-    Returns
-    -------
-    fall : float array (h, w)
-        0 where nothing falls. Each pixel has the mean over the covers that lie on it.
-
-    Examples
-    --------
-    >>> class Dark:
-    ...     classes_ = np.array(["dark", "light"])
-    ...     def predict_proba(self, X):
-    ...         dark = np.array([(x < 100).any() for x in X], float)
-    ...         return np.column_stack([dark, 1 - dark])
-    >>> image = np.full((40, 40, 3), 200, np.uint8)
-    >>> image[4:8, 4:8] = 0
-    >>> fall = occlusion(Dark(), image, "dark")
-    >>> bool(fall[6, 6] > 0.9), float(fall[30, 30])
-    (True, 0.0)
-    """
-    place = [str(c) for c in classifier.classes_].index(kind)
-    height, width = image.shape[:2]
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    color = np.median(border, axis=0).astype(np.uint8)
-    high, wide = max(1, round(SHARE * height)), max(1, round(SHARE * width))
-    corners = [
-        (round(y), round(x))
-        for y in np.linspace(0, height - high, GRID)
-        for x in np.linspace(0, width - wide, GRID)
-    ]
-    covered = []
-    for y, x in corners:
-        copy = image.copy()
-        copy[y : y + high, x : x + wide] = color
-        covered.append(copy)
-    answers = np.asarray(classifier.predict_proba(to_object_array([image, *covered])), float)
-    falls = np.maximum(answers[0, place] - answers[1:, place], 0)
-    total, number = np.zeros((height, width)), np.zeros((height, width))
-    for (y, x), fall in zip(corners, falls, strict=True):
-        total[y : y + high, x : x + wide] += fall
-        number[y : y + high, x : x + wide] += 1
-    return total / np.maximum(number, 1)
+    """Too many requests at once."""
 
 
 def _serve(pipe: Connection, model: str | None) -> None:
-    """Load the model, then answer one question at a time until the server ends."""
+    """Load the model, then explain one cell at a time until the server ends."""
     from hemaest.inspection.drawing import overlay
 
     with contextlib.suppress(BrokenPipeError, EOFError):
@@ -127,7 +71,7 @@ def _smooth(fall: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Explainer:
-    """Answers why, in a process that starts when it is first needed.
+    """Explains types, in a process that starts when it is first needed.
 
     Parameters
     ----------
@@ -181,7 +125,7 @@ class Explainer:
         return "failed", problem
 
     def stop(self) -> None:
-        """End the process; the next question starts it again."""
+        """End the process; the next request starts it again."""
         process, pipe = self._process, self._pipe
         self._process = self._pipe = None
         if process is not None:

@@ -7,15 +7,17 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hemaest.clinical import DifferentialCounter, DifferentialDisplay, RiskCoverageDisplay
+from hemaest.clinical.agreement import BlandAltmanDisplay, MethodComparisonDisplay
 from hemaest.inspection import (
     CellGalleryDisplay,
     ErrorGalleryDisplay,
+    GradCAM,
     SmearDisplay,
     StainGridDisplay,
     class_color,
     class_colors,
 )
-from hemaest.inspection._heat import HeatDisplay
 from hemaest.inspection.drawing import NO_FONT, RIGHT, WRONG, any_script, ink_on, plain_text
 
 CELLS = np.full((12, 24, 24, 3), 180, np.uint8)
@@ -39,7 +41,7 @@ def errors():
 
 
 def heat():
-    return HeatDisplay(list(CELLS), [np.ones((24, 24))] * 12, [f"{name} 0.97" for name in NAMES])
+    return GradCAM(list(CELLS), [np.ones((24, 24))] * 12, [f"{name} 0.97" for name in NAMES])
 
 
 def grid():
@@ -53,6 +55,28 @@ def smear():
     )
 
 
+def differential():
+    y = np.repeat(["lymphocyte", "monocyte"], 100)
+    counter = DifferentialCounter().fit(y, y, groups=np.arange(200) % 20)
+    return DifferentialDisplay(counter.count(y[60:160]))
+
+
+def risk():
+    return RiskCoverageDisplay([0.5, 1.0], [0.0, 0.25])
+
+
+def methods():
+    return MethodComparisonDisplay([1, 2, 4, 7, 9, 12], [1.5, 2, 5, 7, 10, 13])
+
+
+def differences():
+    return BlandAltmanDisplay([1, 2, 4, 7], [1.5, 2, 5, 7])
+
+
+IMAGES = [gallery, errors, heat, grid, smear]
+ALL = [*IMAGES, differential, risk, methods, differences]
+
+
 def written(figure: Figure):
     """Return the boxes of what stands beside and over the images, and that of the page."""
     figure.draw_without_rendering()
@@ -61,7 +85,7 @@ def written(figure: Figure):
     return [t.get_window_extent() for t in texts if t.get_text()], figure.bbox
 
 
-@pytest.mark.parametrize("display", [gallery, errors, heat, grid, smear])
+@pytest.mark.parametrize("display", IMAGES)
 def test_long_names_stay_in_their_place(display):
     boxes, page = written(display().plot().figure_)
     assert boxes
@@ -91,8 +115,8 @@ def test_a_number_of_the_matrix_keeps_half_an_inch_beside_long_names():
     assert (end - start) / figure.dpi > 0.5
 
 
-@pytest.mark.parametrize("display", [gallery, errors, heat, grid, smear])
-def test_a_display_draws_on_the_current_figure_or_where_it_is_told(display):
+@pytest.mark.parametrize("display", ALL)
+def test_a_display_draws_on_the_current_figure_or_on_the_axes_that_are_given(display):
     drawn = display().plot()
     assert plt.gcf() is drawn.figure_ and drawn.ax_ in drawn.figure_.axes
     figure, (left, right) = plt.subplots(1, 2, figsize=(14, 7))
@@ -102,7 +126,16 @@ def test_a_display_draws_on_the_current_figure_or_where_it_is_told(display):
     assert not left.images and not left.patches
 
 
-@pytest.mark.parametrize("display", [gallery, errors, heat, grid, smear])
+@pytest.mark.parametrize("display", ALL)
+def test_every_display_takes_a_title(display):
+    drawn = display().plot(title="a $title$")
+    drawn.figure_.draw_without_rendering()
+    titles = [ax.get_title(loc) for ax in drawn.figure_.axes for loc in ("center", "left")]
+    titles += [ax.get_title() for ax in drawn.ax_.child_axes]
+    assert plain_text("a $title$") in titles
+
+
+@pytest.mark.parametrize("display", ALL)
 def test_save_writes_a_file_and_leaves_pyplot_alone(display, tmp_path):
     display().save(tmp_path / "drawing.png")
     assert (plt.imread(tmp_path / "drawing.png")[..., :3] < 1).any()
@@ -120,7 +153,7 @@ def test_any_name_is_drawn_as_it_stands(name, tmp_path):
     SmearDisplay(np.zeros((99, 99, 3), np.uint8), [[5, 5, 40, 40]], names=[name]).save(
         tmp_path / "d.png"
     )
-    HeatDisplay([CELLS[0]], [np.ones((24, 24))], [name]).save(tmp_path / "e.png")
+    GradCAM([CELLS[0]], [np.ones((24, 24))], [name]).save(tmp_path / "e.png")
 
 
 def test_a_type_has_one_color_whatever_else_is_there():
@@ -168,7 +201,7 @@ def test_labels_are_legible_on_every_color(color):
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_an_unknown_choice_of_errors_is_told():
+def test_an_unknown_choice_of_errors_is_refused():
     with pytest.raises(ValueError, match="show='errors'.*all, wrong, right"):
         errors().order(show="errors")
 

@@ -104,7 +104,9 @@ class Agreement:
     n_cells: float | None
     after: Agreement | None = None
 
-    def plot(self, kind: str, ax: Any = None) -> MethodComparisonDisplay:
+    def plot(
+        self, kind: str, ax: Any = None, *, title: str | None = None
+    ) -> MethodComparisonDisplay:
         """Draw both methods against each other for one type.
 
         Parameters
@@ -112,7 +114,9 @@ class Agreement:
         kind : str
             The cell type.
         ax : matplotlib Axes, optional
-            Where to draw.
+            Where to draw; by default a new figure.
+        title : str, optional
+            By default the cell type.
 
         Returns
         -------
@@ -123,8 +127,7 @@ class Agreement:
             self.test[kind],
             self.lines[kind],
             n_cells=self.n_cells,
-            name=str(kind),
-        ).plot(ax)
+        ).plot(ax, title=str(kind) if title is None else title)
 
     def to_html(self, path: Any = None, *, title: str = "Agreement of two methods") -> str:
         """Write one page that needs no other file.
@@ -140,7 +143,7 @@ class Agreement:
         -------
         html : str
         """
-        from matplotlib import pyplot as plt
+        from matplotlib.figure import Figure
 
         n = len(self.reference)
         cells = f" of {self.n_cells:g} cells each" if self.n_cells else ""
@@ -160,10 +163,10 @@ class Agreement:
             for kind in part.table["type"]:
                 if not np.isfinite(part.lines[kind].slope):
                     continue
-                figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="constrained")
-                part.plot(kind, axes[0])
-                words = f"{kind}, {name.lower()}" if name else kind
-                axes[0].set_title(words, loc="left", fontsize=11)
+                words = f"{kind}, {name.lower()}" if name else str(kind)
+                figure = Figure(figsize=(9.2, 4.2), layout="constrained")
+                axes = figure.subplots(1, 2)
+                part.plot(kind, axes[0], title=words)
                 BlandAltmanDisplay(part.reference[kind], part.test[kind]).plot(axes[1])
                 page.figure(figure, f"{words}: both methods, and their difference")
         return page.save(path)

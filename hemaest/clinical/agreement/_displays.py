@@ -1,4 +1,4 @@
-"""The two figures of a method comparison."""
+"""The two drawings of a method comparison."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hemaest.clinical._axes import BLUE, INK, ORANGE, SOFT, VIOLET, label, new_axes
+from hemaest._docs import fill_doc
 from hemaest.clinical.agreement._differences import BlandAltman, bland_altman, reference_limits
 from hemaest.clinical.agreement._lines import Line, paired, passing_bablok
+from hemaest.inspection.drawing import (
+    BLUE,
+    DISPLAY_DOCS,
+    INK,
+    SOFT,
+    VERMILION,
+    VIOLET,
+    Savable,
+    any_script,
+    label_axes,
+    quiet_axes,
+)
 
 Array = NDArray[np.float64]
 
 
-class MethodComparisonDisplay:
+@fill_doc(**DISPLAY_DOCS)
+class MethodComparisonDisplay(Savable):
     """Draw the results of two methods against each other, with the line through them.
 
     Parameters
@@ -25,20 +38,15 @@ class MethodComparisonDisplay:
         The line to draw; Passing-Bablok's by default.
     n_cells : float, optional
         Cells of the reference count: draws Ruemke's limits around the identity.
-    name : str, default=""
-        Title: the cell type.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
+    %(drawn)s
 
     Examples
     --------
     >>> reference, test = [1, 2, 4, 7, 9, 12], [1.5, 2, 5, 7, 10, 13]
-    >>> display = MethodComparisonDisplay(reference, test, name="blast").plot()
+    >>> display = MethodComparisonDisplay(reference, test).plot(title="blast")
     >>> display.ax_.get_title(loc="left")
     'blast'
     """
@@ -50,26 +58,27 @@ class MethodComparisonDisplay:
         line: Line | None = None,
         *,
         n_cells: float | None = None,
-        name: str = "",
     ) -> None:
         self.reference, self.test = paired(reference, test)
         self.line = passing_bablok(self.reference, self.test) if line is None else line
         self.n_cells = n_cells
-        self.name = name
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
+    @any_script()
+    def plot(self, ax: Any = None, *, title: str | None = None) -> Self:
+        """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
             Where to draw; by default a new figure.
+        title : str, optional
+            Such as the cell type; by default none.
 
         Returns
         -------
         self : MethodComparisonDisplay
         """
-        self.ax_ = ax = new_axes(ax, 4.6, 4.4)
+        self.ax_ = ax = quiet_axes(ax, 4.6, 4.4, grid=True)
         self.figure_ = ax.figure
         end = 1.06 * max(self.reference.max(initial=1), self.test.max(initial=1))
         grid = np.linspace(0, end, 200)
@@ -85,17 +94,17 @@ class MethodComparisonDisplay:
             )
         ax.plot(grid, grid, color=SOFT, lw=1, ls="--", label="equal")
         if np.isfinite(self.line.slope):
-            ax.plot(grid, self.line.predict(grid), color=ORANGE, lw=2, label=self._words())
+            ax.plot(grid, self.line.predict(grid), color=VERMILION, lw=2, label=self._words())
             if len(self.line.draws):
                 lines = self.line.draws[:, :1] * grid + self.line.draws[:, 1:]
                 tail = (1 - self.line.confidence_level) / 2
                 ends = np.quantile(lines, [tail, 1 - tail], axis=0)
-                ax.fill_between(grid, *ends, color=ORANGE, alpha=0.2, lw=0)
+                ax.fill_between(grid, *ends, color=VERMILION, alpha=0.2, lw=0)
         ax.plot(self.reference, self.test, "o", ms=5, mfc="none", mec=BLUE, mew=1.2, clip_on=False)
         ax.set_xlim(0, end)
         ax.set_ylim(0, end)
         ax.set_aspect("equal")
-        label(ax, "reference, %", "test, %", self.name)
+        label_axes(ax, "reference, %", "test, %", title)
         ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left")
         return self
 
@@ -104,7 +113,8 @@ class MethodComparisonDisplay:
         return f"{self.line.method}: {self.line.slope:.2f} x {sign} {abs(self.line.intercept):.2f}"
 
 
-class BlandAltmanDisplay:
+@fill_doc(**DISPLAY_DOCS)
+class BlandAltmanDisplay(Savable):
     """Draw the difference of two methods against their mean, with bias and limits of agreement.
 
     Parameters
@@ -113,19 +123,14 @@ class BlandAltmanDisplay:
         Results of the two methods, in percent.
     result : BlandAltman, optional
         Bias and limits; computed by default.
-    name : str, default=""
-        Title: the cell type.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
+    %(drawn)s
 
     Examples
     --------
-    >>> display = BlandAltmanDisplay([1, 2, 4, 7], [1.5, 2, 5, 7], name="blast").plot()
+    >>> display = BlandAltmanDisplay([1, 2, 4, 7], [1.5, 2, 5, 7]).plot(title="blast")
     >>> len(display.ax_.lines)
     5
     """
@@ -135,31 +140,31 @@ class BlandAltmanDisplay:
         reference: ArrayLike,
         test: ArrayLike,
         result: BlandAltman | None = None,
-        *,
-        name: str = "",
     ) -> None:
         self.reference, self.test = paired(reference, test)
         self.result = bland_altman(self.reference, self.test) if result is None else result
-        self.name = name
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
+    @any_script()
+    def plot(self, ax: Any = None, *, title: str | None = None) -> Self:
+        """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
             Where to draw; by default a new figure.
+        title : str, optional
+            Such as the cell type; by default none.
 
         Returns
         -------
         self : BlandAltmanDisplay
         """
-        self.ax_ = ax = new_axes(ax, 4.9, 4.4)
+        self.ax_ = ax = quiet_axes(ax, 4.9, 4.4, grid=True)
         self.figure_ = ax.figure
         mean, result = (self.reference + self.test) / 2, self.result
         ax.axhline(0, color=SOFT, lw=1, ls="--")
         lines = (
-            (result.bias, (result.bias_low, result.bias_high), ORANGE, "bias"),
+            (result.bias, (result.bias_low, result.bias_high), VERMILION, "bias"),
             (result.low, result.low_ends, VIOLET, "lower limit"),
             (result.high, result.high_ends, VIOLET, "upper limit"),
         )
@@ -180,5 +185,5 @@ class BlandAltmanDisplay:
                 fontsize=8,
             )
         ax.plot(mean, self.test - self.reference, "o", ms=5, mfc="none", mec=BLUE, mew=1.2)
-        label(ax, "mean of the two, %", "test less reference, points", self.name)
+        label_axes(ax, "mean of the two, %", "test less reference, points", title)
         return self

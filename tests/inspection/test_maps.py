@@ -9,8 +9,6 @@ from sklearn.pipeline import Pipeline
 from hemaest.deep import FCMAEPretrainer, ImageClassifier, ViTClassifier, WPATClassifier
 from hemaest.features import ColorFeatures
 from hemaest.inspection import AttentionMap, ErrorGalleryDisplay, GradCAM
-from hemaest.inspection._heat import heat_shares, unbox
-from hemaest.inspection._maps import attention_matrices, roll_out
 from hemaest.inspection.drawing import overlay
 from hemaest.preprocessing import Resize
 
@@ -83,9 +81,8 @@ def test_one_call_on_a_fitted_pipeline(cells, model):
     X, _ = cells
     pipeline = Pipeline([("resize", Resize(64)), ("classify", FrozenEstimator(model))])
     pipeline.fit(X, cells[1])
-    display = GradCAM.from_estimator(pipeline, X[:5])
+    display = drawn = GradCAM.from_estimator(pipeline, X[:5], n_columns=3)
     assert display.maps[0].shape == (64, 64) and len(display.shares_) == 5
-    drawn = display.plot(n_columns=3)
     assert len(drawn.ax_.images) == 2 * 5
     scale = [ax for ax in drawn.figure_.axes if "evidence" in ax.get_ylabel()]
     assert len(scale) == 1 and scale[0].get_ylim() == (0, 1)
@@ -115,47 +112,22 @@ def test_wrong_estimators_classes_and_layers_are_answered(cells, model, transfor
         _ = GradCAM.from_estimator(model, X[:2]).shares_
 
 
-def test_attention_rows_sum_to_one_and_the_net_stays_as_it_was(cells, transformer):
-    module = transformer.net_.module_
-    x = torch.rand(2, 3, 64, 64)
-    before = module(x)
-    with torch.no_grad():
-        attentions = attention_matrices(module, x)
-    assert [tuple(a.shape) for a in attentions] == [(2, 2, 17, 17)] * 2
-    torch.testing.assert_close(attentions[0].sum(-1), torch.ones(2, 2, 17))
-    torch.testing.assert_close(module(x), before)
+def test_a_map_of_attention_leaves_the_network_as_it_was(cells, transformer):
+    X, _ = cells
+    module, before = transformer.net_.module_, transformer.predict_proba(X)
+    fused = [m.fused_attn for m in module.modules() if hasattr(m, "fused_attn")]
+    display = AttentionMap.from_estimator(transformer, X[:3])
+    assert len(display.shares_) == 3 and all(0 <= m.min() <= m.max() == 1 for m in display.maps)
+    np.testing.assert_array_equal(transformer.predict_proba(X), before)
+    assert [m.fused_attn for m in module.modules() if hasattr(m, "fused_attn")] == fused
     assert all(not m._forward_hooks for m in module.modules())
-    display = AttentionMap.from_estimator(transformer, cells[0][:3])
-    assert len(display.shares_) == 3
-
-
-def test_roll_out_follows_the_attention():
-    """The class token looks at patch 2 in the last block, which looked at patch 3 in the first."""
-
-    def all_at(place, n=5):
-        attention = torch.eye(n).repeat(1, 1, 1, 1)
-        attention[..., place[0], :] = 0
-        attention[..., place[0], place[1]] = 1
-        return attention
-
-    heat = roll_out([all_at((3, 4)), all_at((0, 3))], prefix=1)
-    torch.testing.assert_close(heat.flatten(), torch.tensor([0.0, 0.0, 0.25, 0.25]))
-    even = roll_out([torch.full((1, 2, 4, 4), 0.25)] * 3, prefix=0)
-    torch.testing.assert_close(even, torch.full((1, 2, 2), 0.25))
-
-
-def test_a_map_comes_back_to_its_place():
-    heat = np.zeros((8, 8))
-    heat[4, 6] = 1
-    back = unbox(heat, 40, 80, 64)
-    row, column = np.unravel_index(back.argmax(), back.shape)
-    # the square is 80 x 80 around the image: place (4.5, 6.5) of 8 is row 45 - 20, column 65
-    assert abs(row - 25) <= 3 and abs(column - 65) <= 3
 
 
 def test_shares_and_faint_heat():
     labels = np.array([[0, 1], [2, 3]], np.uint8)
-    shares = heat_shares(np.array([[1.0, 1.0], [2.0, 0.0]]), labels)
+    image = np.dstack([np.full((2, 2, 3), 100, np.uint8), labels])
+    heat = np.array([[1.0, 1.0], [2.0, 0.0]])
+    shares = GradCAM([image], [heat], ["blast 0.90"]).shares_.iloc[0]
     assert (shares["surround"], shares["cytoplasm"], shares["nucleus"]) == (0.25, 0.25, 0.5)
     image = np.full((4, 4, 3), 100, np.uint8)
     point = np.zeros((4, 4))
@@ -192,7 +164,7 @@ def test_the_gallery_from_an_estimator(cells, model):
 def windowed(cells):
     return WPATClassifier(
         backbone_options={
-            "encoder_options": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)},
+            "convnet_options": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)},
             "dim": 16,
             "heads": 2,
         },
