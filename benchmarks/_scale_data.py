@@ -1,6 +1,5 @@
 """Files for ``benchmarks.scaling``: many crops, manifests with broken files, a slide with truth."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -96,7 +95,7 @@ def write_manifest(folder: Path, n: int, broken: float, seed: int = 0) -> tuple[
 
 
 def write_slide(path: Path, side: int, seed: int = 0) -> NDArray[np.float64]:
-    """Write a pyramid of JPEG tiles at 0.2 micrometers a pixel; return the boxes of its leukocytes.
+    """Write a tiled pyramid of 0.2 micrometers a pixel; return the boxes of its leukocytes.
 
     A few rendered fields are laid side by side, each turned and mirrored in its own way.
     """
@@ -115,8 +114,7 @@ def write_slide(path: Path, side: int, seed: int = 0) -> NDArray[np.float64]:
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         for level in range(4):
             file.write(
-                jpeg_tiles(pixels), shape=pixels.shape, dtype=np.uint8, tile=(TILE, TILE),
-                photometric="ycbcr", subsampling=(2, 2), compression="jpeg", metadata=None,
+                pixels, tile=(TILE, TILE), photometric="rgb", metadata=None,
                 subfiletype=int(level > 0),
             )  # fmt: skip
             half = (pixels.shape[1] // 2, pixels.shape[0] // 2)
@@ -136,14 +134,3 @@ def turned(
         image = image[:, ::-1]
         boxes = np.column_stack([n - boxes[:, 2], boxes[:, 1], n - boxes[:, 0], boxes[:, 3]])
     return image, boxes
-
-
-def jpeg_tiles(pixels: NDArray[np.uint8]) -> Iterator[bytes]:
-    """Yield the tiles of an image, row by row, as JPEG of quality 90; the last are filled up."""
-    for top in range(0, pixels.shape[0], TILE):
-        for left in range(0, pixels.shape[1], TILE):
-            tile = pixels[top : top + TILE, left : left + TILE, ::-1]
-            more = [(0, TILE - n) for n in tile.shape[:2]]
-            tile = np.pad(tile, [*more, (0, 0)], mode="edge") if any(map(any, more)) else tile
-            _, code = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, 90])
-            yield code.tobytes()

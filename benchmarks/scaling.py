@@ -79,7 +79,7 @@ def prediction(folder: Path, small: bool) -> pd.DataFrame:
     from hemaest.pretrained import load_pretrained
     from hemaest.scale import predict_stream
 
-    files = write_crops(folder / "crops", 256 if small else 768, 360)
+    files = write_crops(folder / "crops360", 256 if small else 768, 360)
     model = load_pretrained("blood-cells")
     X = to_object_array([read_image(file) for file in files])
     count = iter(range(1000))
@@ -91,7 +91,7 @@ def prediction(folder: Path, small: bool) -> pd.DataFrame:
     }
     model.predict_proba(X[:64])
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for _ in range(2 if small else 5):
+    for _ in range(2 if small else 3):
         for name, work in sides.items():
             start, used = time.perf_counter(), time.process_time()
             work()
@@ -149,22 +149,22 @@ def digest(folder: Path) -> str:
 def kills(folder: Path, small: bool) -> pd.DataFrame:
     """Kill a stream at random moments between its first and its last part; let it go on."""
     n, part = (1_500, 100) if small else (6_000, 200)
-    write_crops(folder / "tiny", n, 24, ".png")
+    write_crops(folder / "many", n, 24, ".png")
     work = f"predict_stream(fitted, sys.argv[1], sys.argv[2], kind='transform', part_size={part})"
     code = HEAD + STREAM + work
-    process(work, folder / "tiny", folder / "whole", before=STREAM)
+    process(work, folder / "many", folder / "whole", before=STREAM)
     truth, rng, rows = digest(folder / "whole"), random.Random(0), []
     for number in range(3 if small else 10):
         out = folder / f"killed{number}"
         wanted = rng.randint(1, n // part - 1)
-        running = subprocess.Popen([sys.executable, "-c", code, folder / "tiny", out])
+        running = subprocess.Popen([sys.executable, "-c", code, folder / "many", out])
         while running.poll() is None and len(list(out.glob("part-*.parquet"))) < wanted:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.05))
         running.send_signal(signal.SIGKILL)
         running.wait()
         parts = len(list(out.glob("part-*.parquet")))
-        process(work, folder / "tiny", out, before=STREAM)
+        process(work, folder / "many", out, before=STREAM)
         rows.append({"kill": number + 1, "parts there": parts, "of": n // part,
                      "killed": running.returncode == -signal.SIGKILL,
                      "equal by hash": digest(out) == truth})  # fmt: skip
@@ -209,19 +209,25 @@ cluster = LocalCluster(
 )
 chosen = on_cluster(cluster)
 client = chosen.__enter__()
+from hemaest.scale import predict_stream
 X = refs(sys.argv[1])
 fitted = steps(X)
-fitted.transform(X[:32])
+def work(files, out):
+    predict_stream(fitted, [x.path for x in files], out, kind="transform", batch_size=16)
+work(X[:64], sys.argv[3] + "-first")
 """
 
 
 def workers(folder: Path, small: bool) -> pd.DataFrame:
-    """Measure features of the same files on one worker and on two."""
+    """Stream features of the same files through one worker and through two."""
     n = 200 if small else 5_000
-    write_crops(folder / "crops", n, 160)
+    write_crops(folder / "crops160", n, 160)
     rows = []
     for count in (1, 2):
-        seconds, _, _ = process("fitted.transform(X)", folder / "crops", count, before=CLUSTER)
+        out = folder / f"by-{count}"
+        seconds, _, _ = process(
+            "work(X, sys.argv[3])", folder / "crops160", count, out, before=CLUSTER
+        )
         rows.append({"cells": n, "workers": count, "seconds": seconds})
     table = pd.DataFrame(rows)
     table["times as fast"] = table["seconds"].iloc[0] / table["seconds"]
@@ -232,19 +238,20 @@ COMPARE = """
 from hemaest.datasets import make_cells
 from hemaest.evaluation import compare
 cells = make_cells(int(sys.argv[1]), n_patients=20, image_size=96, random_state=0)
-def work():
-    compare(["color-logistic", "handcrafted-logistic"], cells.images, cells.target,
-            groups=cells.groups, cv=4, n_jobs=2)
+def work(n=None):
+    compare(["color-logistic", "handcrafted-logistic"], cells.images[:n], cells.target[:n],
+            groups=cells.groups[:n], cv=4, n_jobs=2)
 """
-ON_TWO = COMPARE + CLUSTER.split("X = ")[0]
+START = "work(80)"  # the processes start, and load what they need
+ON_TWO = COMPARE + CLUSTER.split("from hemaest.scale import predict")[0]
 
 
 def comparison(folder: Path, small: bool) -> pd.DataFrame:
     """Compare with processes of joblib and with two workers of dask, both started before."""
-    n = 120 if small else 800
+    n = 120 if small else 400
     rows = []
     for name, before in (("processes of joblib", COMPARE), ("two workers of dask", ON_TWO)):
-        seconds, _, _ = process("work()", n, 2, before=before)
+        seconds, _, _ = process("work()", n, 2, before=before + START)
         rows.append({"images": n, "engine": name, "seconds": seconds})
     table = pd.DataFrame(rows)
     table["of the first"] = table["seconds"] / table["seconds"].iloc[0]
