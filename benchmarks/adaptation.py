@@ -6,8 +6,8 @@
 ``FCMAEPretrainer("cellnet", pretrained="synthetic")`` adapts the network of rendered cells to the
 images of ``pbc_unlabelled``, none of which is in ``pbc``. It is compared with the network as it
 ships, on ``pbc``: a fifth is held out by group, ten labels of each type are drawn five times from
-the rest. Every image is seen twice, whole and closer, as ``blood-cells`` does. The objective was
-chosen on ``mll_marrow`` and ``segmentation_wbc``. A run that was cut off goes on in the folder.
+the rest. Every image is seen twice, whole and closer, as ``blood-cells`` does. The settings were
+chosen beforehand, on no image of ``pbc``. A run that was cut off goes on in the folder.
 """
 
 import argparse
