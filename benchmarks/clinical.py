@@ -248,6 +248,48 @@ def review(small):
     )
 
 
+def stopping(small):
+    """Count on in steps of 50 cells until the interval of blasts is narrow; does it still hold."""
+    smears, most = (60, 600) if small else (300, 1000)
+    rows = []
+    for name, population in WORLDS.items():
+        for width in (6.0, 10.0, 15.0):
+            rng, found = np.random.default_rng(3), []
+            for number in range(smears):
+                if number % 10 == 0:
+                    counter = DifferentialCounter().fit(*population.calibration(rng))
+                blasts = rng.uniform(0.02, 0.25)
+                mixture = composition(rng)
+                mixture[8] = 0
+                mixture = mixture * (1 - blasts) / mixture.sum()
+                mixture[8] = blasts
+                _, p = population.smear(rng, most, mixture)
+                p, truth = p[:, ORDER], 100 * blasts / mixture[TYPES != "erythroblast"].sum()
+                for n in range(50, most + 1, 50):
+                    line = counter.count(p[:n]).loc["blast"]
+                    if narrow := line["high"] - line["low"] <= width:
+                        break
+                held = line["low"] <= truth <= line["high"]
+                found.append({"stopped": narrow, "cells": n, "held": held})
+            found = pd.DataFrame(found)
+            done = found[found["stopped"]]
+            rows.append(
+                {
+                    "world": name,
+                    "width": width,
+                    "stopped": found["stopped"].mean(),
+                    "cells at the stop": done["cells"].mean(),
+                    "coverage at the stop": done["held"].mean(),
+                    "coverage of all": found["held"].mean(),
+                }
+            )
+    return (
+        f"{format_table(pd.DataFrame(rows))}\n\n{smears} smears with 2 to 25% blasts, counted on "
+        "in steps of 50 cells until the interval of blasts is narrower than the width, "
+        f"{most:,} cells at most. Those that do not stop are limited by the classifier."
+    )
+
+
 def risk(small):
     """Fit on 30 patients, answer 100 new ones; how often is the risk above the stated 5%."""
     seeds = 200
@@ -423,6 +465,7 @@ SECTIONS = {
     "counts": ("Coverage of differential counts", coverage),
     "real": ("Coverage of counts of real cells", real),
     "review": ("Review of suggested cells", review),
+    "stop": ("Coverage where counting stops", stopping),
     "risk": ("Risk among answered cells", risk),
     "methods": ("Lines of a method comparison", methods),
     "novelty": ("What is unlike the training set", novelty),
