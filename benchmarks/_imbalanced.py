@@ -16,7 +16,7 @@ from hemaest.balance import ACDBGAN, RenderedCellSampler, generative_report
 from hemaest.balance._quota import deficits
 from hemaest.deep import ImageClassifier
 from hemaest.deep.letterbox import letterbox
-from hemaest.evaluation._scores import calibration_error
+from hemaest.evaluation.scores import calibration_error
 from hemaest.features import HandcraftedFeatures
 from hemaest.groups import GroupedFolds
 from hemaest.images import as_array

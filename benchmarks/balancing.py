@@ -100,9 +100,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def realism_table(rows: pd.DataFrame) -> pd.DataFrame:
-    shown = ["FID", "KID", "KID low", "KID high", "precision", "coverage"]
-    shown += ["SSIM real", "SSIM synthetic", "distance real", "distance synthetic"]
-    shown += ["memorized", "memorized by chance"]
+    shown = ["fid", "kid", "kid_low", "kid_high", "precision", "coverage"]
+    shown += ["ssim_real", "ssim_synthetic", "distance_real", "distance_synthetic"]
+    shown += ["memorized", "memorized_by_chance"]
     return rows.groupby(["cells", "class"], sort=False)[shown].mean().reset_index()
 
 
@@ -221,10 +221,10 @@ def bars(rows: pd.DataFrame) -> list[str]:
 def likeness(realism: pd.DataFrame) -> list[str]:
     """Compare the cells that were made with those of a DCGAN for each class."""
     each = realism[realism["class"] != "all"]
-    kid = each.groupby(["cells", "class"])["KID"].mean().unstack()
+    kid = each.groupby(["cells", "class"])["kid"].mean().unstack()
     dcgan = kid.loc["DCGAN, one for each class"]
     together = realism[realism["class"] == "all"].groupby("cells")
-    copies, chance = together["memorized"].mean(), together["memorized by chance"].mean()
+    copies, chance = together["memorized"].mean(), together["memorized_by_chance"].mean()
     return [
         format_table(
             pd.DataFrame(
@@ -235,7 +235,7 @@ def likeness(realism: pd.DataFrame) -> list[str]:
                         for _, row in kid.iterrows()
                     ],
                     "memorized (bar .02)": copies.reindex(kid.index).round(3).to_numpy(),
-                    "memorized by chance": chance.reindex(kid.index).round(3).to_numpy(),
+                    "memorized_by_chance": chance.reindex(kid.index).round(3).to_numpy(),
                 }
             )
         )

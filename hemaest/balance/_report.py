@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from hemaest._seeds import seed_of
 from hemaest._tables import format_table
 from hemaest.balance._encoders import ENCODERS, make_encoder
-from hemaest.balance._fidelity import ImageSets
+from hemaest.balance.fidelity import ImageSets
 from hemaest.base import did_you_mean
 from hemaest.deep.letterbox import letterbox
 from hemaest.groups import check_labels
@@ -114,7 +114,7 @@ def generative_report(
         Of ``training``.
     encoder : {"auto", "inception", "fitted"} or fitted estimator, default="auto"
         What measures likeness. ``"auto"`` takes the Inception net of the published FID where its
-        weights are on this machine, else a small net that is fitted on ``training``. A fitted
+        weights are on this machine, else a small network that is fitted on ``training``. A fitted
         :class:`~hemaest.deep.ImageClassifier`, :class:`~hemaest.deep.DeepEmbedding` or
         :class:`~hemaest.deep.FCMAEPretrainer` of your own lets several reports be compared.
     image_size : int, optional
@@ -127,12 +127,13 @@ def generative_report(
     Returns
     -------
     report : GenerativeReport
-        ``table`` has, for each class: FID; KID with its 95% interval; precision, recall, density
-        and coverage; the mean SSIM and the mean perceptual distance of pairs of real and of
-        synthetic images (their variety); and ``memorized``, the share of synthetic images that lie
-        nearer to a training image of their class than the 1st percentile of unseen real ones of
-        all classes, each distance taken as part of the median of its class. What a generator that
-        copies nothing would show stands beside it as ``memorized by chance``: .01 from 99 unseen
+        ``table`` has, for each class: ``fid``; ``kid`` with its 95% interval; ``precision``,
+        ``recall``, ``density`` and ``coverage``; the mean SSIM and the mean perceptual distance of
+        pairs of real and of synthetic images (their variety: ``ssim_real``, ...); and
+        ``memorized``, the share of synthetic images that lie nearer to a training image of their
+        class than the 1st percentile of unseen real ones of all classes, each distance taken as
+        part of the median of its class. What a generator that copies nothing would show stands
+        beside it as ``memorized_by_chance``: .01 from 99 unseen
         images on, more with fewer. ``plot()`` draws them.
 
     Examples
@@ -146,7 +147,7 @@ def generative_report(
     >>> report.table[["class", "real", "synthetic"]].values.tolist()
     [['all', 30, 30]]
     >>> report.encoder
-    'a small net of hemaest at 32 px, fitted on 15 real images and 8 clusters of them'
+    'a small network of hemaest at 32 px, fitted on 15 real images and 8 clusters of them'
     """
     _need_packages()
     if isinstance(encoder, str) and encoder not in ENCODERS:

@@ -84,7 +84,7 @@ def mean_cost(
         :meth:`CellTaxonomy.cost_matrix`, in which a missed blast costs ten and two stages of
         neutrophils confused a quarter.
     rejection : float, default=0.3
-        Cost of "unidentified": somebody has to look.
+        Cost of "unidentified": a person has to look.
     taxonomy : CellTaxonomy, optional
         By default :meth:`CellTaxonomy.blood`.
 
@@ -171,14 +171,14 @@ def per_type(
     -------
     table : DataFrame
         For each type of `y_true`: cells, sensitivity with interval, usual percent, `precision` in
-        the test set, and `usual precision`: the share of cells so named that are such, at that
+        the test set, and `usual_precision`: the share of cells so named that are such, at that
         prevalence (NaN where the type is never named).
 
     Examples
     --------
     >>> true = ["segmented neutrophil"] * 100 + ["basophil"] * 100
     >>> named = ["basophil"] * 2 + ["segmented neutrophil"] * 98 + ["basophil"] * 100
-    >>> per_type(true, named).set_index("type")[["precision", "usual precision"]].round(2).loc[
+    >>> per_type(true, named).set_index("type")[["precision", "usual_precision"]].round(2).loc[
     ...     "basophil"].tolist()
     [0.98, 0.3]
     """
@@ -205,7 +205,7 @@ def per_type(
     ]
     table[["sensitivity_low", "sensitivity_high"]] = ends
     table["usual_percent"] = usual.to_numpy(dtype=float)
-    table["precision"], table["usual precision"] = precision, worth
+    table["precision"], table["usual_precision"] = precision, worth
     return table
 
 
@@ -259,8 +259,8 @@ def one_stage_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 
 #: For ``compare(..., metrics=METRICS)``.
 METRICS: dict[str, Callable[[Any, Any], float]] = {
-    "one stage off allowed": one_stage_accuracy,
-    "same lineage": lineage_accuracy,
-    "mean cost": mean_cost,
-    "accuracy in usual blood": usual_accuracy,
+    "one_stage_accuracy": one_stage_accuracy,
+    "lineage_accuracy": lineage_accuracy,
+    "mean_cost": mean_cost,
+    "usual_accuracy": usual_accuracy,
 }

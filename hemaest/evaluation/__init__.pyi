@@ -1,6 +1,7 @@
 import hemaest.groups
 
-from ._audit import audit as audit
+from ._audit import LeakError as LeakError, audit as audit
+from ._claim import protocol_faults as protocol_faults
 from ._compare import compare as compare, leak_inflation as leak_inflation
 from ._conformal import ConformalClassifier as ConformalClassifier
 from ._folds import hash_images as hash_images
@@ -8,7 +9,7 @@ from ._significance import (
     corrected_ttest as corrected_ttest,
     paired_group_test as paired_group_test,
 )
-from ._stain_shift import stain_shift_curve as stain_shift_curve
+from ._stain_shift import shift_images as shift_images, stain_shift_curve as stain_shift_curve
 
 infer_groups = hemaest.groups.infer_groups
 near_duplicate_groups = hemaest.groups.near_duplicate_groups
@@ -16,6 +17,7 @@ split = hemaest.groups.split
 
 __all__ = [
     "ConformalClassifier",
+    "LeakError",
     "audit",
     "compare",
     "corrected_ttest",
@@ -24,6 +26,8 @@ __all__ = [
     "leak_inflation",
     "near_duplicate_groups",
     "paired_group_test",
+    "protocol_faults",
+    "shift_images",
     "split",
     "stain_shift_curve",
 ]

@@ -42,7 +42,20 @@ SEVERITIES = ("fault", "caution", "note")
 
 
 class LeakError(ValueError):
-    """Raised by :meth:`Audit.raise_if_leaky`."""
+    """Raised by :meth:`Audit.raise_if_leaky`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.evaluation import LeakError, audit
+    >>> X = np.random.default_rng(0).integers(0, 255, (4, 24, 24, 3)).astype(np.uint8)
+    >>> X[3] = X[0]
+    >>> try:
+    ...     audit(X, ["a", "b", "b", "a"], test=[2, 3]).raise_if_leaky()
+    ... except LeakError as error:
+    ...     print("copies across the split" in str(error))
+    True
+    """
 
 
 class Audit:

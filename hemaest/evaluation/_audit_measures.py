@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from hemaest._near_duplicates import FINE, SAMPLE, SMALL, Sketch, digest_of, gray
 from hemaest._parallel import thread_pool
 from hemaest._sketch import SIZE, CopyMetric, raw_views, shrink
-from hemaest.evaluation import _scores as scores
+from hemaest.evaluation import scores
 from hemaest.features import ColorFeatures
 from hemaest.images import ImageRef, as_array
 
@@ -283,6 +283,18 @@ def label_error_candidates(
     >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05], [0.1, 0.9]])
     >>> label_error_candidates(np.array([0, 0, 1, 1]), p)["position"].tolist()
     [2]
+
+    Wrong labels among many come before right ones:
+
+    >>> rng = np.random.default_rng(0)
+    >>> true, wrong = rng.integers(0, 3, 600), rng.choice(600, 40, replace=False)
+    >>> given = true.copy()
+    >>> given[wrong] = (true[wrong] + rng.integers(1, 3, 40)) % 3
+    >>> p = np.exp(3.0 * np.eye(3)[true] + rng.normal(0, 1, (600, 3)))
+    >>> found = label_error_candidates(given, p / p.sum(1, keepdims=True))
+    >>> hits = np.isin(found["position"], wrong)
+    >>> bool(hits[:20].mean() > 0.9), bool(hits.sum() >= 30)
+    (True, True)
     """
     n, n_classes = probability.shape
     present = np.isin(np.arange(n_classes), true)

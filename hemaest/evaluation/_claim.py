@@ -100,7 +100,7 @@ def protocol_faults(
     random_state : int or None
         Seed of the split; None is an unsaved seed.
     estimator : estimator, optional
-        Looked through for class weights together with a sampler.
+        Checked for class weights together with a sampler.
     train_data, validation_data : object, optional
         torch data sets; one object behind both shares its augmentation.
 
@@ -111,6 +111,7 @@ def protocol_faults(
 
     Examples
     --------
+    >>> from hemaest.evaluation import protocol_faults
     >>> [flag["name"] for flag in protocol_faults([0, 1, 2], [3], validation=[2, 3])]
     ['validation reported as test', 'validation inside training']
     """
@@ -203,7 +204,7 @@ def weights_used(estimator: Any) -> dict[str, Any]:
             digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
             found[name or "weights"] = {"file": path.name, "sha256": digest}
         elif weights is True:
-            backbone = params.get("encoder") or params.get("backbone")
+            backbone = params.get("convnet") or params.get("backbone")
             found[name or "weights"] = _timm_weights(str(backbone))
         elif type(part).__name__ == "FrozenEstimator":
             found[name or "part"] = f"{type(part.estimator).__name__}, fitted before the split"

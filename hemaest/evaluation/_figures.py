@@ -11,22 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from hemaest.evaluation import _scores as scores
-from hemaest.inspection.drawing import new_axes as drawing_axes, plain_text
+from hemaest.evaluation import scores
+from hemaest.inspection.drawing import INK, LINE, SOFT, VIOLET, plain_text, quiet_axes
 
-INK, SOFT, LINE, ACCENT = "#1d2330", "#5d6675", "#d5d9e0", "#6b3fa0"
 # distinguishable with any kind of color vision, and by marker as well
-COLORS = ["#6b3fa0", "#d1701a", "#1b7f5c", "#2f6fbf", "#b3261e", "#7a6a00", "#0d8a9e", "#a0447a"]
+COLORS = [VIOLET, "#d1701a", "#1b7f5c", "#2f6fbf", "#b3261e", "#7a6a00", "#0d8a9e", "#a0447a"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-
-
-def new_axes(ax: Any, width: float, height: float) -> Any:
-    """Return `ax`, or the axes of a new figure of that many inches, in the style of all figures."""
-    ax = drawing_axes(ax, width, height)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(LINE)
-    ax.tick_params(colors=SOFT, labelcolor=INK, length=3)
-    return ax
 
 
 def above(ax: Any, title: str | None = None) -> None:
@@ -42,10 +32,10 @@ def plot_scores(comparison: Any, ax: Any = None) -> Any:
     """Draw one line a recipe with its interval; bars join recipes that do not clearly differ."""
     table = comparison.table.dropna(subset=["balanced_accuracy"]).reset_index(drop=True)
     names = table["recipe"].tolist()
-    ax = new_axes(ax, 5.8, 1.1 + 0.36 * len(names))
+    ax = quiet_axes(ax, 5.8, 1.1 + 0.36 * len(names))
     for i, row in table.iterrows():
         control = row["recipe"] == comparison.design.control
-        color = SOFT if control else ACCENT
+        color = SOFT if control else VIOLET
         if row["low"] == row["low"]:
             ax.plot(
                 [row["low"], row["high"]],
@@ -123,7 +113,7 @@ def _cliques(comparison: Any, names: list[str]) -> list[tuple[int, int]]:
 
 def plot_calibration(comparison: Any, ax: Any = None) -> Any:
     """Draw the share of right predictions against the stated probability."""
-    ax = new_axes(ax, 4.8, 4.2)
+    ax = quiet_axes(ax, 4.8, 4.2)
     ax.plot([0, 1], [0, 1], color=LINE, lw=1.4, zorder=0)
     lowest = 1.0
     order = [n for n in comparison.table["recipe"] if n in comparison.out_of_fold]
@@ -166,9 +156,9 @@ def plot_training(comparison: Any, recipe: str | None = None, ax: Any = None) ->
     if not len(own):
         known = ", ".join(dict.fromkeys(table["recipe"]))
         raise ValueError(f"recipe={recipe!r} holds no network; these do: {known}.")
-    ax = new_axes(ax, 4.8, 3.2)
+    ax = quiet_axes(ax, 4.8, 3.2)
     kinds = (
-        ("train_loss", "training loss", ACCENT, "-"),
+        ("train_loss", "training loss", VIOLET, "-"),
         ("valid_loss", "held out", COLORS[1], "--"),
     )
     for column, label, color, style in kinds:
@@ -194,7 +184,7 @@ def plot_training(comparison: Any, recipe: str | None = None, ax: Any = None) ->
 def plot_learning_curve(comparison: Any, ax: Any = None) -> Any:
     """Draw mean score and range over the folds by the mean number of training images."""
     table = comparison.learning_curve
-    ax = new_axes(ax, 5.2, 3.4)
+    ax = quiet_axes(ax, 5.2, 3.4)
     order = [name for name in comparison.table["recipe"] if name in set(table["recipe"])]
     for i, name in enumerate(order):
         own = table[table["recipe"] == name].groupby("share")
@@ -231,7 +221,7 @@ def plot_shifts(curves: Any, axes: Any = None) -> Any:
         axes = axes[0]
     recipes = list(dict.fromkeys(table["recipe"]))
     for ax, kind in zip(axes, kinds, strict=True):
-        new_axes(ax, 0, 0)
+        quiet_axes(ax)
         for i, recipe in enumerate(recipes):
             part = table[(table["kind"] == kind) & (table["recipe"] == recipe)]
             ax.plot(

@@ -37,7 +37,7 @@ from hemaest._files import write_whole
 from hemaest._numba import raise_if_interrupted
 from hemaest.base import fit_with_groups
 from hemaest.evaluation._insight import Insight, look_into, most_telling
-from hemaest.evaluation._scores import mean_recall
+from hemaest.evaluation.scores import mean_recall
 from hemaest.features import ColorFeatures
 from hemaest.groups import GroupedFolds
 from hemaest.images import ImageRef
@@ -109,7 +109,7 @@ def run_fold(
             with stop_on_interrupt():
                 images = X if images is None else images
                 result = _fit_and_predict(task, X, y, groups, classes, images)
-        except Exception as error:  # the other recipes and folds go on; the table names this one
+        except Exception as error:  # the other recipes and folds are done; the table names this one
             raise_if_interrupted(error)
             result = FoldResult(None, None, error=f"{type(error).__name__}: {error}")
     texts = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
@@ -239,7 +239,9 @@ class SharedSteps:
                 try:
                     fitted = clone(step).fit(X)
                     output = fitted.transform(X)
-                except Exception:  # each fold will say what is wrong, and the other recipes go on
+                except (
+                    Exception
+                ):  # each fold will say what is wrong, and the other recipes are done
                     break
                 self._outputs[key] = fitted, time.perf_counter() - start, output
             fitted, took, X = self._outputs[key]

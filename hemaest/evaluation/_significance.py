@@ -310,6 +310,8 @@ def holm(pvalues: Sequence[float] | Array) -> Array:
     --------
     >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
     [0.03, 0.06, 0.06]
+    >>> holm([0.9, np.nan, 0.6]).tolist(), holm([]).tolist()
+    ([1.0, nan, 1.0], [])
     """
     p = np.asarray(pvalues, dtype=float)
     out = np.full(len(p), np.nan)

@@ -16,7 +16,7 @@ from hemaest._seeds import seed_of
 from hemaest._tables import format_table
 from hemaest.base import did_you_mean
 from hemaest.evaluation._figures import plot_shifts
-from hemaest.evaluation._scores import mean_recall
+from hemaest.evaluation.scores import mean_recall
 from hemaest.groups import check_labels
 from hemaest.images import check_images, pack
 
@@ -84,11 +84,44 @@ KINDS = ("stain", *SHIFTS)
 
 
 def shift_images(
-    X: NDArray[Any], kind: str, strength: float, seed: int, n_jobs: int | None = None
+    X: Any, kind: str, strength: float, *, random_state: Any = 0, n_jobs: int | None = None
 ) -> NDArray[Any]:
-    """Return all images moved away by one kind of shift; half of them to each side."""
+    """Return all images moved away by one kind of shift; half of them to each side.
+
+    Parameters
+    ----------
+    X : images
+        A cell map stays with its cell.
+    kind : {"stain", "brightness", "blur", "JPEG", "scale"}
+        Which shift.
+    strength : float
+        0 leaves the images as they are; 1 is a change that laboratories really show, as
+        :func:`stain_shift_curve` says.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the stain changes and of the sides.
+    n_jobs : int, optional
+        Threads for changing images.
+
+    Returns
+    -------
+    X_shifted : images
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hemaest.evaluation import shift_images
+    >>> X = np.full((2, 16, 16, 3), 100, np.uint8)
+    >>> shift_images(X, "brightness", 1.0)[:, 0, 0, 0].tolist()
+    [140, 60]
+    """
+    X = check_images(X, estimator="shift_images")
+    if kind not in KINDS:
+        raise ValueError(
+            f"kind {kind!r} must be one of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}"
+        )
     if strength == 0:
         return X
+    seed = random_state if isinstance(random_state, int) else seed_of(random_state)
     if kind == "stain":
         augmenter = stain.StainAugmenter(strength=2 * strength, n_jobs=n_jobs)
         return augmenter.augment(X, random_state=seed)
@@ -200,11 +233,6 @@ def stain_shift_curve(
     X = check_images(X, estimator="stain_shift_curve")
     y = check_labels(y, len(X), "stain_shift_curve")
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(
-                f"kind {kind!r} must be one of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}"
-            )
     if len(strengths) < 1 or min(strengths) < 0 or list(strengths) != sorted(set(strengths)):
         raise ValueError(f"strengths={strengths!r} must rise and not be below 0.")
     models = estimator if isinstance(estimator, Mapping) else {type(estimator).__name__: estimator}
@@ -212,7 +240,7 @@ def stain_shift_curve(
     rows = []
     steps = [(kind, float(strength)) for kind in kinds for strength in strengths]
     for kind, strength in track(steps, "shifting images", show=verbose):
-        moved = shift_images(X, kind, strength, seed, n_jobs)
+        moved = shift_images(X, kind, strength, random_state=seed, n_jobs=n_jobs)
         for name, model in models.items():
             score = float(scoring(y, model.predict(moved)))
             rows.append({"recipe": name, "kind": kind, "strength": strength, "score": score})

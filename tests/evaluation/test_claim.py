@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import Pipeline
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from hemaest.deep import FCMAEPretrainer, WPATClassifier
-from hemaest.evaluation import compare
-from hemaest.evaluation._claim import protocol_faults, weights_used
+from hemaest.deep import FCMAEPretrainer
+from hemaest.evaluation import compare, protocol_faults
 
 
 class Subset:
@@ -59,6 +59,15 @@ def test_weights_and_sampler_together():
     assert protocol_faults([0], [1], estimator=both) == []
 
 
+def weights(*recipes):
+    """Return what the claim card says of the weights of some recipes."""
+    X = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3)).astype(np.uint8)
+    named = {f"recipe {k}": model for k, model in enumerate(recipes)}
+    card = compare(named, X, np.arange(12) % 2, np.arange(12) // 2, cv=2, control=False).claim()
+    assert "failures" not in {flag["name"] for flag in card.flags}
+    return card.facts["Weights"]
+
+
 def test_ready_made_weights_are_named(tmp_path):
     class Net(DummyClassifier):
         def __init__(self, pretrained=False, backbone="resnet50.a1_in1k"):
@@ -71,21 +80,29 @@ def test_ready_made_weights_are_named(tmp_path):
 
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"weights")
-    used = weights_used(Pipeline([("net", Net(str(path)))]))
-    assert used["net"]["file"] == "w.safetensors" and len(used["net"]["sha256"]) == 64
-    named = weights_used(Net(True))["weights"]
+    used = weights(Pipeline([("net", Net(str(path)))]), Net(True), Net(False))
+    assert set(used) == {"recipe 0", "recipe 1"}
+    file = used["recipe 0"]["net"]
+    assert file["file"] == "w.safetensors" and len(file["sha256"]) == 64
+    named = used["recipe 1"]["weights"]
     assert named["license"] == "apache-2.0" and "resnet50" in named["source"]
-    assert weights_used(Net(False)) == {}
 
 
 def test_what_was_fitted_outside_the_folds_is_named():
     X = np.zeros((2, 32, 32, 3), np.uint8)
-    start = FCMAEPretrainer("resnet24", backbone_options={"width": 8}, image_size=32, max_epochs=0)
-    assert weights_used(WPATClassifier(pretrained=start)) == {}
-    frozen = weights_used(WPATClassifier(pretrained=FrozenEstimator(start.fit(X))))
-    assert list(frozen.values()) == ["FCMAEPretrainer, fitted before the split"]
-    pooled = weights_used(Pipeline([("embed", FCMAEPretrainer(extra_images=X))]))
-    assert pooled["embed"] == "FCMAEPretrainer, trained on the same 2 extra images in every fold"
+    options = {"backbone_options": {"width": 8}, "image_size": 32, "max_epochs": 0}
+    start = FCMAEPretrainer("resnet24", **options)
+    pooled = FCMAEPretrainer("resnet24", extra_images=X, **options)
+    used = weights(
+        *(
+            Pipeline([("embed", step), ("m", DummyClassifier())])
+            for step in (start, FrozenEstimator(clone(start).fit(X)), pooled)
+        )
+    )
+    assert used == {
+        "recipe 1": {"embed": "FCMAEPretrainer, fitted before the split"},
+        "recipe 2": {"embed": "FCMAEPretrainer, trained on the same 2 extra images in every fold"},
+    }
 
 
 def test_a_pool_beside_the_folds_is_flagged():

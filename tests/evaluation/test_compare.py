@@ -166,7 +166,7 @@ class Recorder(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.classes_[0])
 
 
-def test_a_failing_recipe_is_named_and_the_rest_goes_on(cells):
+def test_a_failing_recipe_is_named_and_the_rest_is_done(cells):
     X, y, groups = cells
     with pytest.warns(UserWarning, match="no memory left"):
         result = compare({"b": Breaks(), "ok": color()}, X, y, groups, cv=2, control=False)
@@ -243,7 +243,7 @@ def test_what_is_kept_is_what_was_computed(cells, tmp_path):
 
 
 class Swallows(DummyClassifier):
-    """Receives Ctrl-C while it is fitted and goes on, as training loops that stop early do."""
+    """Receives Ctrl-C while it is fitted and continues, as training loops that stop early do."""
 
     def fit(self, X, y):
         try:

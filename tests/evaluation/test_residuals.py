@@ -1,6 +1,7 @@
 """Where recipes err: residuals are 1 - p(true), and a planted weakness is found and named."""
 
 import re
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,6 @@ from sklearn.dummy import DummyClassifier
 from hemaest.datasets import make_cells
 from hemaest.deep import ImageClassifier
 from hemaest.evaluation import audit, compare
-from hemaest.evaluation._folds import shrunk
-from hemaest.evaluation._insight import look_into
-from hemaest.evaluation._residuals import SIZE, STRENGTH, in_words, measured, residuals
 from hemaest.recipes import make_recipe
 from hemaest.segmentation import CellSegmenter
 
@@ -59,19 +57,19 @@ def planted():
 
 
 def test_residuals_are_one_minus_the_probability_of_the_truth(planted):
-    table = residuals(planted, "oracle")
-    hard = table["image"] // 3 % 2
-    assert np.allclose(table["residual"], np.where(hard, 0.6, 0.1))
+    images = np.arange(90)
+    expected = pd.Series(np.where(images // 3 % 2, 0.6, 0.1)).groupby(images % 3).mean()
     by_type = planted.residuals()["type"].set_index("level")["residual"]
-    assert np.allclose(by_type, table.groupby("type")["residual"].mean()[by_type.index])
+    np.testing.assert_allclose(by_type[["blast", "lymphocyte", "monocyte"]], expected)
 
 
 def test_a_planted_weakness_is_named_and_nothing_else(planted):
-    tables = planted.residuals()
+    tables, page = planted.residuals(), planted.to_html()
     assert list(tables) == ["type", "stain", "cell_size", "patient"]
     assert tables["stain"]["level"].tolist() == ["pale", "dark"]
-    assert "clearly harder is pale (0.60) against dark (0.10)" in in_words("stain", tables["stain"])
-    assert "no level is clearly harder" in in_words("type", tables["type"])
+    assert "By stain: clearly harder is pale (0.60) against dark (0.10)" in page
+    assert "By type: no level is clearly harder" in page
+    assert page.count("clearly harder is") == 1
     assert tables["cell_size"]["level"].str.split(" ").str[0].astype(float).is_monotonic_increasing
     for table in tables.values():
         assert (table["low"] <= table["residual"] + 1e-9).all()
@@ -83,16 +81,20 @@ def test_covariates_need_one_row_an_image(planted):
         compare("color-knn", planted.images, np.arange(90) % 3, covariates={"stain": ["a", "b"]})
 
 
-def test_stain_and_size_are_measured_where_nobody_tells_them():
+def measured(X):
+    """Return stain and cell size as a comparison measures them where it is not given them."""
+    y, groups = np.arange(len(X)) % 2, np.arange(len(X))
+    return compare({"chance": DummyClassifier()}, X, y, groups, cv=2, control=False).factors
+
+
+def test_stain_and_size_are_measured_where_they_are_not_given():
     cells = make_cells(24, image_size=96, n_labs=1, n_patients=2, patient_effect=0, random_state=0)
     washed = (255 - (255 - cells.images.astype(int)) * 0.6).astype(np.uint8)
-    rows = np.arange(24)
-    table, paler = measured(cells.images, rows), measured(washed, rows)
-    assert (paler[STRENGTH] < table[STRENGTH]).all()
-    assert np.corrcoef(table[SIZE], cells.truth["cell_area"])[0, 1] > 0.8
+    table, paler = measured(cells.images), measured(washed)
+    assert (paler["stain_strength"] < table["stain_strength"]).all()
+    assert np.corrcoef(table["cell_size"], cells.truth["cell_area"])[0, 1] > 0.8
     with_maps = np.concatenate([cells.images, cells.masks[..., None]], axis=-1)
-    assert np.array_equal(measured(with_maps, rows)[SIZE], cells.truth["cell_area"])
-    assert measured(cells.images, rows[:3]).notna().any(axis=1).sum() == 3
+    assert np.array_equal(measured(with_maps)["cell_size"], cells.truth["cell_area"])
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,8 @@ def test_folds_keep_what_each_recipe_looked_at(compared):
     for name in ("net", "morphology"):
         for (_, test), fold in zip(result.design.folds, result.results[name], strict=True):
             assert fold.insight.images and set(fold.insight.images) <= set(test.tolist())
+    for fold in result.results["chance"]:
+        assert fold.insight.images == {} and fold.insight.curves is None
 
 
 def test_training_curves_are_those_of_the_folds(compared):
@@ -135,17 +139,35 @@ def test_training_curves_are_those_of_the_folds(compared):
     assert curves.groupby("fold")["epoch"].apply(list).tolist() == [[1, 2], [1, 2]]
 
 
-def test_smaller_training_sets_are_nested_and_tear_no_group(planted):
+class Records(Oracle):
+    """Keeps the numbers of the images that each fit was given."""
+
+    fits: ClassVar[list] = []
+
+    def fit(self, X, y):
+        Records.fits.append(set(X[:, 1, 0, 0].tolist()))
+        return super().fit(X, y)
+
+
+def test_smaller_training_sets_are_nested_and_split_no_group(planted):
     curve = planted.learning_curve
     assert curve.groupby("share").size().to_dict() == {0.25: 6, 0.5: 6, 1.0: 6}
     sizes = curve.groupby("share")["images"].mean()
     assert sizes.is_monotonic_increasing and sizes[1.0] == 60
-    train, groups = planted.design.folds[0][0], planted.design.groups
-    labels = planted.classes[planted.true]
-    half = shrunk(train, labels, groups, 0.5, 0)
-    assert set(shrunk(train, labels, groups, 0.25, 0)) < set(half) < set(train)
-    assert not set(groups[half]) & set(groups[np.setdiff1d(train, half)])
     assert "Score by the number of training images" in planted.to_html()
+    X = planted.images.copy()
+    X[:, 1, 0, 0] = np.arange(90)
+    groups, labels = np.arange(90) // 6, planted.classes[planted.true]
+    Records.fits.clear()
+    compare({"m": Records()}, X, labels, groups, cv=2, learning_curve=True, control=False, n_jobs=1)
+    assert len(Records.fits) == 6
+    whole = [fit for fit in Records.fits if not any(fit < other for other in Records.fits)]
+    assert len(whole) == 2 and not whole[0] & whole[1]
+    for fit in whole:
+        quarter, half = sorted((f for f in Records.fits if f < fit), key=len)
+        assert quarter < half
+        for part in (quarter, half):
+            assert not {n // 6 for n in part} & {n // 6 for n in fit - part}
 
 
 def test_the_page_shows_all_of_it_and_stays_small(compared):
@@ -159,8 +181,3 @@ def test_the_page_shows_all_of_it_and_stays_small(compared):
     images = re.findall(r"<img [^>]*>", page)
     assert images and all(re.search(r'alt="[^"]+"', image) for image in images)
     assert "not audited" in result.to_html()
-
-
-def test_a_model_without_a_map_draws_nothing():
-    found = look_into(DummyClassifier(), np.zeros((2, 8, 8, 3), np.uint8), np.arange(2))
-    assert found.kind == "" and found.images == {} and found.curves is None

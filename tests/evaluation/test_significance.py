@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.base import BaseEstimator, ClassifierMixin
 
-from hemaest.evaluation import corrected_ttest, paired_group_test
-from hemaest.evaluation._significance import holm, pairwise_tests
+from hemaest.evaluation import compare, corrected_ttest, paired_group_test
 
 
 def test_corrected_test_is_the_plain_one_where_training_is_endless():
@@ -64,12 +64,6 @@ def test_false_alarms_stay_below_the_level_where_the_naive_test_fails():
         naive += stats.ttest_rel(a, b).pvalue < 0.05
         corrected += corrected_ttest(a, b, n_train=80, n_test=20).pvalue < 0.05
     assert corrected / 400 <= 0.06 < naive / 400
-
-
-def test_holm():
-    assert holm([0.01, 0.02, 0.03]).tolist() == pytest.approx([0.03, 0.04, 0.04])
-    assert holm([0.9, np.nan, 0.6]).tolist()[:1] == [1.0] and np.isnan(holm([0.9, np.nan])[1])
-    assert holm([]).size == 0
 
 
 def test_the_difference_is_that_of_balanced_accuracy():
@@ -170,16 +164,39 @@ def test_patients_count_and_not_their_images():
     assert wrong / 200 > 0.15  # image by image the same data mislead
 
 
+class Written(ClassifierMixin, BaseEstimator):
+    """Predicts what is written in one channel of the first pixel."""
+
+    def __init__(self, channel=0):
+        self.channel = channel
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return self.classes_[X[:, 0, 0, self.channel]]
+
+
 def test_every_pair_has_its_sentence():
     rng = np.random.default_rng(0)
-    patients = np.arange(300) % 15
-    right = {
-        n: (rng.random(300) < p).astype(float) for n, p in (("a", 0.97), ("b", 0.7), ("c", 0.7))
-    }
-    table = pairwise_tests(
-        right, np.arange(300) % 2, patients, patients % 5, confidence_level=0.95
-    ).set_index(["recipe", "against"])
-    assert table.loc[("a", "b"), "verdict"] == "a is better"
-    assert "corrected for 3 pairs" in table.loc[("a", "b"), "explanation"]
-    assert table.loc[("b", "c"), "verdict"] == "no clear difference"
-    assert "the interval includes 0" in table.loc[("b", "c"), "explanation"]
+    y, patients = np.arange(300) % 2, np.arange(300) % 15
+    X = np.zeros((300, 4, 4, 3), np.uint8)
+    for channel, accuracy in enumerate((0.97, 0.7, 0.7)):
+        X[:, 0, 0, channel] = np.where(rng.random(300) < accuracy, y, 1 - y)
+    recipes = {name: Written(channel) for channel, name in enumerate("abc")}
+    result = compare(recipes, X, y, patients, cv=5, control=False)
+    table = result.tests.set_index(["recipe", "against"])
+    worse = [(against, row) for (recipe, against), row in table.iterrows() if recipe == "a"]
+    assert {against for against, _ in worse} == {"b", "c"}
+    for _, row in worse:
+        assert row["verdict"] == "a is better"
+        assert "corrected for 3 pairs" in row["explanation"]
+    (other,) = (row for (recipe, _), row in table.iterrows() if recipe != "a")
+    assert other["verdict"] == "no clear difference"
+    assert "the interval includes 0" in other["explanation"]
+    # Holm: the smallest p-value counts three times, and no later one comes out smaller
+    order = np.argsort(table["p_value"].to_numpy(), kind="stable")
+    p = table["p_value"].to_numpy()[order]
+    stepped = np.maximum.accumulate(np.minimum(p * [3, 2, 1], 1))
+    np.testing.assert_allclose(table["p_holm"].to_numpy()[order], stepped)

@@ -1,8 +1,8 @@
 """What compares real, synthetic and training images in the space of one encoder.
 
-``generative_report`` calls :class:`ImageSets`; below it stand the measures: how alike two sets of
-points are, how varied, and which synthetic cells are copies, that is, nearer to a training cell
-than unseen real cells come.
+``generative_report`` calls :class:`ImageSets`. The measures below it also take the embeddings of
+any other encoder: how alike two sets of points are, how varied, and which synthetic cells are
+copies, that is, nearer to a training cell than unseen real cells come.
 """
 
 from __future__ import annotations
@@ -17,6 +17,18 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from hemaest.balance._judges import NEAR, nearest
+
+__all__ = [
+    "ImageSets",
+    "copy_limit",
+    "frechet_distance",
+    "kernel_distance",
+    "nearness",
+    "pairs",
+    "perceptual_distance",
+    "structural_similarity",
+    "support",
+]
 
 NEIGHBORS = 5
 
@@ -72,7 +84,7 @@ class ImageSets:
         return np.arange(len(labels)) if label is ALL else np.flatnonzero(labels == label)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return the figures of each class, and of all together where there are several."""
+        """Return the values of each class, and of all together where there are several."""
         rows = [{"class": label} | self.row(label) for label in self.classes]
         if len(rows) == 1:
             return rows
@@ -80,7 +92,7 @@ class ImageSets:
         return [*rows, {"class": name} | self.row(ALL)]
 
     def row(self, label: Any) -> dict[str, Any]:
-        """Return the figures of one class."""
+        """Return the values of one class."""
         real, synthetic = self.rows(0, label), self.rows(1, label)
         found: dict[str, Any] = {
             "real": len(real),
@@ -90,12 +102,12 @@ class ImageSets:
             return found
         one, other = self.features[0][real], self.features[1][synthetic]
         kid = kernel_distance(one, other, self.seed)
-        found |= {"FID": frechet_distance(one, other)}
-        found |= dict(zip(("KID", "KID low", "KID high"), kid, strict=True))
+        found |= {"fid": frechet_distance(one, other)}
+        found |= dict(zip(("kid", "kid_low", "kid_high"), kid, strict=True))
         found |= support(one, other)
         found |= self._variety((real, synthetic))
         found["memorized"] = self._memorized(label)
-        found["memorized by chance"] = self.by_chance
+        found["memorized_by_chance"] = self.by_chance
         return found
 
     def _variety(self, rows: tuple[NDArray[np.intp], NDArray[np.intp]]) -> dict[str, float]:
@@ -105,8 +117,8 @@ class ImageSets:
             # labels may be sorted: the first rows may be those of one class
             images = self.sets[side][rng.permutation(rows[side])[:MOST_IMAGES]]
             chosen = pairs(len(images), rng)
-            found[f"SSIM {name}"] = structural_similarity(images, chosen)
-            found[f"distance {name}"] = perceptual_distance(self.encoder.maps(images), chosen)
+            found[f"ssim_{name}"] = structural_similarity(images, chosen)
+            found[f"distance_{name}"] = perceptual_distance(self.encoder.maps(images), chosen)
         return found
 
     def _nearness(self, label: Any) -> Nearness:
@@ -222,7 +234,16 @@ def support(real: Points, synthetic: Points, k: int = NEIGHBORS) -> dict[str, fl
 
 
 def pairs(n: int, rng: np.random.Generator, most: int = 200) -> NDArray[np.intp]:
-    """Return pairs of different rows."""
+    """Return pairs of different rows; none where there is one row.
+
+    Examples
+    --------
+    >>> chosen = pairs(5, np.random.default_rng(0))
+    >>> bool((chosen[:, 0] != chosen[:, 1]).all()), int(chosen.max())
+    (True, 4)
+    >>> len(pairs(1, np.random.default_rng(0)))
+    0
+    """
     if n < 2:
         return np.empty((0, 2), np.intp)
     first = rng.integers(n, size=most)

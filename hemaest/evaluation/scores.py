@@ -3,6 +3,20 @@
 Everything that can be read off a confusion matrix is computed on arrays of shape ``(..., k, k)``
 (true class first), so that a bootstrap of 2,000 draws is one call. Used by the comparison, the
 audit and the residuals.
+
+Examples
+--------
+The balanced accuracy of 10 patients, with its interval:
+
+>>> import numpy as np
+>>> from hemaest.evaluation import scores
+>>> rng = np.random.default_rng(0)
+>>> true, patients = rng.integers(0, 3, 200), rng.integers(0, 10, 200)
+>>> predicted = np.where(rng.random(200) < 0.9, true, 0)
+>>> draws = scores.GroupedBootstrap(patients, random_state=0)
+>>> low, high = draws.interval(scores.balanced_accuracy(draws.confusions(true, predicted, 3)))
+>>> low < scores.balanced_accuracy(scores.confusions(true, predicted, 3)) < high
+np.True_
 """
 
 from __future__ import annotations
