@@ -168,7 +168,7 @@ def from_scratch(size: Size) -> dict[str, Any]:
 
 def wpat(size: Size, start: Any, seed: int, how: dict[str, Any]) -> WPATClassifier:
     """Return the transformer, from a file or from scratch."""
-    options = {} if start else {"encoder_options": from_scratch(size)}
+    options = {} if start else {"convnet_options": from_scratch(size)}
     return WPATClassifier(
         pretrained=start or False,
         image_size=size.image,

@@ -85,9 +85,9 @@ SEEN = 1600  # images in all epochs together, however few there are
 
 def net(n_images, pretrained):
     return WPATClassifier(
-        encoder=None if pretrained else "resnet24",
+        convnet=None if pretrained else "resnet24",
         pretrained=FrozenEstimator(pretrainer) if pretrained else False,
-        backbone_options=WPAT if pretrained else {"encoder_options": ENCODER, **WPAT},
+        backbone_options=WPAT if pretrained else {"convnet_options": ENCODER, **WPAT},
         image_size=SIZE,
         max_epochs=max(3, SEEN // n_images),
         batch_size=16,
@@ -140,7 +140,7 @@ ax.legend(frameon=False, loc="lower right")
 # --------------
 # The weights of attention pooling over both scales of the network, for cells of other patients.
 
-display = AttentionMap.from_estimator(best, X[test][:8])
+display = AttentionMap.compute(best, X[test][:8])
 figure, axes = plt.subplots(2, 8, figsize=(8, 2.2), layout="constrained")
 for column, image, heat in zip(axes.T, display.images, display.maps, strict=True):
     column[0].imshow(image)

@@ -99,9 +99,10 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         Factor on the learning rate from one layer to the one before, for fine-tuning; ``"auto"``
         is 0.75 for pretrained weights and none for random ones.
     freeze_epochs : int or "auto", default=0
-        Epochs at the start of each fit (or stream) in which only the last layer is trained; around
-        an encoder, all but the encoder. ``"auto"``: a tenth of all epochs for pretrained weights,
-        but never all; none for random weights, and none where ``warm_start`` continues.
+        Epochs at the start of each fit (or stream) in which only the last layer is trained; of
+        ``"wpat"`` all but its convolutional network. ``"auto"``: a tenth of all epochs for
+        pretrained weights, but never all; none for random weights, and none where ``warm_start``
+        continues.
     warmup : float, default=0.05
         Proportion of the run in which the learning rate rises.
     clip_norm : float or None, default=1.0

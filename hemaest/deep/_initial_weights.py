@@ -56,13 +56,13 @@ class InitialWeights:
             given = {name: value for name, value in options.items() if value is not None}
             return {**self.options, **given}
         if backbone == "wpat":
-            if options.get("encoder") not in (None, self.backbone):
+            if options.get("convnet") not in (None, self.backbone):
                 raise ValueError(
-                    f"encoder={options['encoder']!r}, but the pretrained network is a "
-                    f"{self.backbone!r}; give encoder=None or that name."
+                    f"convnet={options['convnet']!r}, but the pretrained network is a "
+                    f"{self.backbone!r}; give convnet=None or that name."
                 )
-            inner = {**self.options, **(options.get("encoder_options") or {})}
-            return {**options, "encoder": self.backbone, "encoder_options": inner}
+            inner = {**self.options, **(options.get("convnet_options") or {})}
+            return {**options, "convnet": self.backbone, "convnet_options": inner}
         around = "" if self.backbone == "wpat" else ", or 'wpat' to put attention on top of it"
         raise ValueError(
             f"backbone={backbone!r}, but the pretrained network is a {self.backbone!r}; give "

@@ -177,23 +177,23 @@ class ViTClassifier(ImageClassifier):
 @fill_doc(ImageClassifier)
 @dataclass(eq=False, repr=False, match_args=False)
 class WPATClassifier(ImageClassifier):
-    """Classify images of cells with windowed attention over the maps of a convolutional encoder.
+    """Classify images of cells with windowed attention over the maps of a convolutional network.
 
     An :class:`ImageClassifier` with its own defaults. Maps of two scales are cut into windows of at
     most 7 x 7 places, in which each place attends to the others; every second block shifts the
     windows. A learned query weights the places (see :class:`hemaest.inspection.AttentionMap`), and
-    the result is concatenated with the average of the encoder's last map.
+    the result is concatenated with the average of the convolutional network's last map.
 
     With pretrained weights, the new layers are trained alone in the first tenth of the epochs, then
-    all layers, the lower layers of the encoder with a lower rate.
+    all layers, the lower ones of the convolutional network with a lower rate.
 
     Parameters
     ----------
     backbone : {"wpat"}, default="wpat"
-        The network; ``encoder`` names the network that it is built around.
+        The network; ``convnet`` names the network that it is built around.
     pretrained : bool, "synthetic", path, FCMAEPretrainer or FrozenEstimator, default=False
-        For the encoder: ``"synthetic"`` is the ``"cellnet"`` that ships with the package, an
-        unfitted :class:`FCMAEPretrainer` is first fitted on the training images,
+        For the convolutional network: ``"synthetic"`` is the ``"cellnet"`` that ships with the
+        package, an unfitted :class:`FCMAEPretrainer` is first fitted on the training images,
         ``FrozenEstimator(pretrainer)`` is fitted already, a path is what its ``save`` wrote.
     max_epochs : int, default=50
         Passes over the training images.
@@ -203,13 +203,13 @@ class WPATClassifier(ImageClassifier):
         Factor on the learning rate from one layer to the one before, for fine-tuning; ``"auto"``
         is 0.75 for pretrained weights and none for random ones.
     freeze_epochs : int or "auto", default="auto"
-        Epochs at the start of each fit in which the encoder is not trained. ``"auto"``: a tenth of
-        all epochs for pretrained weights, but never all; none for random weights, and none where
-        ``warm_start`` continues.
+        Epochs at the start of each fit in which the convolutional network is not trained.
+        ``"auto"``: a tenth of all epochs for pretrained weights, but never all; none for random
+        weights, and none where ``warm_start`` continues.
     warmup : float, default=0.1
         Proportion of the run in which the learning rate rises.
-    encoder : str or None, default=None
-        Name of the convolutional encoder: ``"cellnet"``, ``"resnet24"`` or a ConvNeXt of timm.
+    convnet : str or None, default=None
+        Name of the convolutional network: ``"cellnet"``, ``"resnet24"`` or a ConvNeXt of timm.
         None takes that of ``pretrained``, else ``"convnextv2_atto"``.
     window_size : int, default=7
         Largest side of a window; on small maps windows are smaller.
@@ -231,13 +231,13 @@ class WPATClassifier(ImageClassifier):
     layer_decay: float | Literal["auto"] | None = "auto"
     freeze_epochs: int | Literal["auto"] = "auto"
     warmup: float = 0.1
-    encoder: str | None = None
+    convnet: str | None = None
     window_size: int = 7
     depth: int = 2
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **ImageClassifier._parameter_constraints,
-        "encoder": [str, None],
+        "convnet": [str, None],
         "window_size": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 0, None, closed="left")],
     }
@@ -246,8 +246,8 @@ class WPATClassifier(ImageClassifier):
         if self.backbone != "wpat":
             raise ValueError(
                 f"backbone={self.backbone!r}, but the network of a {type(self).__name__} is always "
-                f"'wpat'; give encoder={self.backbone!r} to build it around that, or take "
+                f"'wpat'; give convnet={self.backbone!r} to build it around that, or take "
                 f"ImageClassifier({self.backbone!r})."
             )
-        own = {"encoder": self.encoder, "window_size": self.window_size, "depth": self.depth}
+        own = {"convnet": self.convnet, "window_size": self.window_size, "depth": self.depth}
         return {**own, **super()._network_options()}

@@ -21,7 +21,7 @@ from hemaest.nets.wpat import WPAT
 OWN_NETWORKS: dict[str, Callable[..., nn.Module]] = {"cellnet": CellEncoder, "resnet24": ResNet24}
 
 WPAT_NAME = "wpat"
-DEFAULT_ENCODER = "convnextv2_atto"
+DEFAULT_CONVNET = "convnextv2_atto"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -107,15 +107,15 @@ def build_net(
     pretrained : bool, path or dict of Tensors, default=False
         True downloads timm's weights from the hub. A ``.safetensors`` or ``.pth`` file needs no
         internet. A dict of tensors is loaded as it is. For ``"wpat"`` the weights may be those
-        of its encoder.
+        of its convolutional network.
     drop_path : float, default=0.0
         Stochastic depth.
     stride : int, optional
         Total stride of the last feature map, at most the network's own. For a ConvNeXt,
-        ``"resnet24"``, ``"cellnet"`` and the encoder of ``"wpat"``, whose default fits
+        ``"resnet24"``, ``"cellnet"`` and the ``convnet`` of ``"wpat"``, whose default fits
         ``image_size``.
     **options : dict
-        Passed to the network. For ``"wpat"`` also ``encoder``, a name, and ``encoder_options``.
+        Passed to the network. For ``"wpat"`` also ``convnet``, a name, and ``convnet_options``.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def build_net(
     if drop_path:
         options["drop_path_rate"] = drop_path
     if name == WPAT_NAME:
-        encoder = options.pop("encoder", None) or DEFAULT_ENCODER
+        encoder = options.pop("convnet", None) or DEFAULT_CONVNET
         stride = stride or default_stride(check_name(encoder), image_size)
         backbone, mean, std = _create_wpat(
             encoder, num_classes, pretrained is True, stride, options
@@ -171,11 +171,11 @@ def build_net(
 def _create_wpat(
     name: str, num_classes: int, pretrained: bool, stride: int | None, options: dict[str, Any]
 ) -> tuple[nn.Module, Any, Any]:
-    """Return the transformer around an encoder, with the mean and std of the encoder."""
-    inner = {"stride": stride, **(options.pop("encoder_options", None) or {})}
+    """Return the transformer around a convolutional network, with the mean and std of that."""
+    inner = {"stride": stride, **(options.pop("convnet_options", None) or {})}
     if name not in OWN_NETWORKS and "convnext" not in name:
         raise ValueError(
-            f"encoder={name!r}: windowed attention needs 'cellnet', 'resnet24' or a ConvNeXt of "
+            f"convnet={name!r}: windowed attention needs 'cellnet', 'resnet24' or a ConvNeXt of "
             "timm ('convnextv2_atto', 'convnext_tiny', ...)."
         )
     encoder, _ = build_net(

@@ -47,7 +47,7 @@ def test_a_round_cell_survives_any_turn():
     assert (turned - disc)[inside].abs().max() < 0.08
 
 
-def test_turning_shifts_and_scales_no_further_than_asked():
+def test_turning_shifts_and_scales_no_further_than_requested():
     image = torch.zeros(200, 3, 41, 41)
     image[:, :, 18:23, 18:23] = 1
     moved = move(image, Strength(shift=0.1, scale=0.2), seeded(4))[:, 0]

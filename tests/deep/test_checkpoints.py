@@ -136,7 +136,7 @@ def test_weights_count_by_what_their_file_holds(tmp_path):
     assert fingerprint_of_settings({"pretrained": "none"}) != name
 
 
-def test_frozen_estimators_count_by_what_they_learnt():
+def test_frozen_estimators_count_by_what_they_learned():
     X = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3)).astype(np.uint8)
     options = {"image_size": 32, "decoder_dim": 8, "backbone_options": {"width": 8}}
 

@@ -185,7 +185,7 @@ def test_partial_fit_learns_from_a_stream(cells):
         model.partial_fit(X[:2], ["other", "small"])
 
 
-def test_a_stream_weighs_classes_as_it_was_told(cells):
+def test_a_stream_weighs_classes_as_requested(cells):
     X, y = cells
 
     def chance(**changes):
@@ -274,7 +274,7 @@ def test_one_class_is_too_few(cells, labels):
     assert len(model.classes_) == 2
 
 
-def test_warm_start_goes_on(cells):
+def test_warm_start_continues(cells):
     X, y = cells
     model = small(warm_start=True, max_epochs=2)
     first = model.fit(X, y).history_["train_loss"].iloc[0]

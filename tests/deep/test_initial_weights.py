@@ -61,7 +61,7 @@ def test_the_net_is_built_as_it_was(data, trained):
     np.testing.assert_array_equal(model.fit(X, y).transform(X), trained.transform(X))
 
 
-def test_any_kind_of_net_can_be_begun_with(data):
+def test_any_kind_of_net_can_be_started_from(data):
     X, y = data
     pretrainer = FCMAEPretrainer(max_epochs=0, backbone_options=TINY, **HOW).fit(X)
     first = WPATClassifier(pretrained=FrozenEstimator(pretrainer), max_epochs=1, **HOW).fit(X, y)

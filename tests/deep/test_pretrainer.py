@@ -41,7 +41,7 @@ def small(**changes):
 
 def wpat(pretrained=False, **changes):
     params = {
-        "backbone_options": {**WINDOWS, **({} if pretrained else {"encoder_options": TINY})},
+        "backbone_options": {**WINDOWS, **({} if pretrained else {"convnet_options": TINY})},
         "image_size": 32,
         "max_epochs": 1,
         "batch_size": 8,
@@ -146,7 +146,7 @@ def test_in_a_pipeline_it_is_fitted_on_each_training_fold(data):
     assert seen == [30] * 4
 
 
-def test_an_outer_pool_is_learnt_from_too(data):
+def test_an_outer_pool_is_learned_from_too(data):
     X, _ = data
     whole = small().fit(X)
     for pool in (X[10:], to_object_array(list(X[10:])), list(X[10:])):
@@ -271,9 +271,9 @@ def test_what_does_not_go_together_is_answered(data, fitted):
     frozen = FrozenEstimator(fitted)
     with pytest.raises(ValueError, match="backbone='convnextv2_atto', or 'wpat'"):
         ImageClassifier("resnet24", pretrained=frozen, image_size=32).fit(X, y)
-    with pytest.raises(ValueError, match="give encoder=None"):
-        wpat(frozen, encoder="resnet24").fit(X, y)
-    with pytest.raises(ValueError, match=r"encoder='resnet24' .*ImageClassifier\('resnet24'\)"):
+    with pytest.raises(ValueError, match="give convnet=None"):
+        wpat(frozen, convnet="resnet24").fit(X, y)
+    with pytest.raises(ValueError, match=r"convnet='resnet24' .*ImageClassifier\('resnet24'\)"):
         WPATClassifier("resnet24", image_size=32).fit(X, y)
     with pytest.raises(ValueError, match="ConvNeXt V2"):
         small(backbone="resnet10t", backbone_options=None).fit(X)

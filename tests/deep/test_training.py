@@ -80,13 +80,13 @@ def weights(model):
     return joblib.hash({k: v.numpy() for k, v in model.net_.module_.state_dict().items()})
 
 
-def test_nothing_is_held_out_unasked(data):
+def test_nothing_is_held_out_unrequested(data):
     X, y, groups = data
     model = small(max_epochs=1).fit(X, y, groups)
     assert model.held_out_ is None and "valid_loss" not in model.history_
 
 
-def test_hold_out_tears_no_group_and_no_copies_apart(data):
+def test_hold_out_splits_no_group_and_no_copies(data):
     X, y, groups = data
     X = np.concatenate([X, X[:12]])
     y = np.r_[y, y[:12]]
@@ -200,7 +200,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(data, tmp_path
     assert len(list(tmp_path.glob("*.ckpt"))) == 3 and not list(tmp_path.glob("*.part"))
 
 
-def test_an_unseeded_run_goes_on_with_the_seed_it_began_with(data, tmp_path):
+def test_an_unseeded_run_continues_with_the_seed_it_began_with(data, tmp_path):
     X, y, _ = data
     first = small(random_state=None, checkpoint_dir=tmp_path).fit(X, y)
     assert weights(small(random_state=None, checkpoint_dir=tmp_path).fit(X, y)) == weights(first)
@@ -224,7 +224,7 @@ def test_functions_and_weights_that_changed_make_another_run(data, tmp_path):
     assert len(list(tmp_path.glob("runs/*.ckpt"))) == 4
 
 
-def test_a_killed_warm_fit_goes_on_and_spoils_nothing(data, tmp_path):
+def test_a_killed_warm_fit_continues_and_spoils_nothing(data, tmp_path):
     X, y, _ = data
 
     class Killed(BaseException):
@@ -412,7 +412,7 @@ def test_frozen_epochs_leave_the_backbone_alone(data, ema, early_stopping):
     assert {name for name in start if "running" in name} < changed(free, start) or early_stopping
 
 
-def test_what_is_learnt_over_frozen_epochs_is_what_predicts(data):
+def test_what_is_learned_over_frozen_epochs_is_what_predicts(data):
     """A microscope far from that of the frozen weights: loss in training and after agree."""
     X, y, _ = data
     start = FrozenEstimator(small(max_epochs=6).fit(X, y))
@@ -494,7 +494,7 @@ def test_after_a_long_training_batch_norm_knows_more_images():
     assert away[1] < 1e-5 < 1e-3 < away[0]
 
 
-def test_settings_change_what_is_learnt(data):
+def test_settings_change_what_is_learned(data):
     X, y, _ = data
     plain = small(max_epochs=2).fit(X, y).predict_proba(X)
     for change in ({"ema": False}, {"clip_norm": 1e-3}, {"cutmix": 1.0}, {"weight_decay": 5.0}):
@@ -515,7 +515,7 @@ def test_adapted_statistics_undo_a_change_of_color(data):
         group_norm.fit(X, y).adapt_batchnorm(X)
 
 
-def test_progress_bar_is_drawn_when_asked(data, capsys):
+def test_progress_bar_is_drawn_when_requested(data, capsys):
     X, y, groups = data
     small(max_epochs=2, verbose=True, early_stopping=True).fit(X, y, groups)
     first = capsys.readouterr()

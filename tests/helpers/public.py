@@ -42,7 +42,7 @@ QUICK: dict[str, dict] = {
         **_TINY,
         **_SHORT,
         "backbone": "wpat",
-        "backbone_options": {"encoder_options": _CONVNEXT, "dim": 16, "heads": 2},
+        "backbone_options": {"convnet_options": _CONVNEXT, "dim": 16, "heads": 2},
     },
     "FCMAEPretrainer": {
         **_TINY,

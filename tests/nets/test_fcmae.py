@@ -151,7 +151,7 @@ def test_batch_and_group_norm_measure_seen_places_only():
 
 
 @pytest.mark.parametrize(("ratio", "seen"), [(0.6, 26), (0.75, 16), (0.999, 1), (0.001, 63)])
-def test_the_asked_share_is_hidden_in_every_image(ratio, seen):
+def test_the_requested_share_is_hidden_in_every_image(ratio, seen):
     net = excited("convnext", mask_ratio=ratio)
     mask = net.draw_mask(40, 64, torch.Generator().manual_seed(0))
     assert (mask.sum((1, 2)) == seen).all()

@@ -121,7 +121,7 @@ def test_cutting_and_joining_windows_gives_the_map_back():
 
 def test_it_begins_as_pooling_of_two_scales_and_its_weights_sum_to_one():
     torch.manual_seed(0)
-    net, _ = build_net("wpat", 5, image_size=64, encoder_options=TINY, dim=16, heads=2)
+    net, _ = build_net("wpat", 5, image_size=64, convnet_options=TINY, dim=16, heads=2)
     backbone = net.eval().backbone
     x = torch.rand(2, 3, 64, 64)
     features = net.features(x)
@@ -146,7 +146,7 @@ def test_it_begins_as_pooling_of_two_scales_and_its_weights_sum_to_one():
     ("side", "grids"), [(24, [6, 3]), (32, [8, 4]), (64, [16, 8]), (96, [12, 6]), (224, [14, 7])]
 )
 def test_there_are_two_scales_at_every_size(side, grids):
-    net, _ = build_net("wpat", 2, image_size=side, encoder_options=TINY, dim=16, heads=2)
+    net, _ = build_net("wpat", 2, image_size=side, convnet_options=TINY, dim=16, heads=2)
     net.eval()
     features = net.features(torch.rand(1, 3, side, side))
     assert [tuple(found.shape[1:3]) for found in features[1:]] == [(n, n) for n in grids]
@@ -156,7 +156,7 @@ def test_there_are_two_scales_at_every_size(side, grids):
 
 def test_a_scale_that_is_missing_is_the_last_map_halved():
     torch.manual_seed(0)
-    net, _ = build_net("wpat", 2, image_size=32, encoder_options=TINY, dim=16, heads=2, scales=3)
+    net, _ = build_net("wpat", 2, image_size=32, convnet_options=TINY, dim=16, heads=2, scales=3)
     backbone = net.eval().backbone
     assert (backbone.levels, backbone.halved) == ([3, 3, 3], [0, 1, 2])
     last, *found = net.features(torch.rand(2, 3, 32, 32))
@@ -167,12 +167,12 @@ def test_a_scale_that_is_missing_is_the_last_map_halved():
 
 def test_what_attention_cannot_be_built_from_is_refused():
     with pytest.raises(ValueError, match="dim=16 .*heads=5; take a multiple, such as 20"):
-        build_net("wpat", 2, image_size=32, encoder_options=TINY, dim=16, heads=5)
-    for encoder in ("resnet50", "wpat", "vit_tiny_patch16_224"):
-        with pytest.raises(ValueError, match=f"encoder='{encoder}'.*'resnet24' or a ConvNeXt"):
-            build_net("wpat", 2, image_size=32, encoder=encoder)
+        build_net("wpat", 2, image_size=32, convnet_options=TINY, dim=16, heads=5)
+    for convnet in ("resnet50", "wpat", "vit_tiny_patch16_224"):
+        with pytest.raises(ValueError, match=f"convnet='{convnet}'.*'resnet24' or a ConvNeXt"):
+            build_net("wpat", 2, image_size=32, convnet=convnet)
     with pytest.raises(ValueError, match="Did you mean 'convnextv2_atto'"):
-        build_net("wpat", 2, image_size=32, encoder="convnextv2_ato")
+        build_net("wpat", 2, image_size=32, convnet="convnextv2_ato")
 
 
 @pytest.mark.parametrize("side", [32, 50, 64, 101])
@@ -181,12 +181,12 @@ def test_any_size_goes_through(side):
     assert net(torch.rand(1, 3, side, side)).shape == (1, 3)
 
 
-def test_layers_of_the_encoder_come_before_the_new_ones():
+def test_layers_of_the_convolutional_network_come_before_the_new_ones():
     from timm.optim import param_groups_layer_decay
 
-    for encoder in ("convnextv2_atto", "resnet24"):
-        options = TINY if encoder != "resnet24" else {"width": 8}
-        net, _ = build_net("wpat", 3, image_size=64, encoder=encoder, encoder_options=options)
+    for convnet in ("convnextv2_atto", "resnet24"):
+        options = TINY if convnet != "resnet24" else {"width": 8}
+        net, _ = build_net("wpat", 3, image_size=64, convnet=convnet, convnet_options=options)
         groups = param_groups_layer_decay(net.backbone, 0.05, layer_decay=0.5)
         scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
         of = {name: scale[id(p)] for name, p in net.backbone.named_parameters()}
