@@ -90,7 +90,7 @@ def test_same_seed_same_split_other_seed_other(patients):
 
 
 @pytest.mark.parametrize("sizes", [(0.8, 0.1, 0.1), (0.7, 0.1, 0.2), (0.5, 0.5)])
-def test_split_meets_its_sizes_and_tears_no_group(patients, sizes):
+def test_split_meets_its_sizes_and_splits_no_group(patients, sizes):
     y, groups = patients
     for g, slack in ((groups, 0.04), (None, 0.002)):
         parts = split(y, y, g, sizes=sizes, random_state=0)

@@ -78,7 +78,7 @@ def test_paths_become_references_in_whatever_holds_them(tmp_path, image):
         (lambda x: x[:0], r"no image"),
     ],
 )
-def test_dense_input_that_is_no_picture(image, change, message):
+def test_dense_input_that_is_no_image(image, change, message):
     with pytest.raises(ValueError, match=message):
         check_images(change(np.stack([image, image])))
 
@@ -109,7 +109,7 @@ def with_fourth(image, channel):
     return np.dstack([image, channel])[None]
 
 
-def test_alpha_is_told_from_a_cell_map(image, rng):
+def test_alpha_is_distinguished_from_a_cell_map(image, rng):
     height, width = image.shape[:2]
     ramp = np.broadcast_to(np.linspace(3, 200, width).astype(np.uint8), (height, width))
     noise = rng.integers(0, 255, (height, width)).astype(np.uint8)
@@ -265,7 +265,7 @@ def test_files_cut_short(tmp_path, rng, ending):
     refused(path, "broken|decoded|no image")
 
 
-def test_files_that_are_no_color_picture(tmp_path):
+def test_files_that_are_no_color_image(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     refused(tmp_path / "empty.png", "0 bytes")
     for ending in ("jpg", "tif"):

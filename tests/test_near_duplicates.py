@@ -67,7 +67,7 @@ def test_every_kind_of_copy_is_found_and_nothing_else(cells):
     assert len(np.unique(groups[: len(cells)])) == len(cells)
 
 
-def test_another_cell_on_the_same_background_is_another_picture(cells):
+def test_another_cell_on_the_same_background_is_another_image(cells):
     y, x = np.mgrid[:128, :128] - 63.5
     for radius in (30, 40):
         inside = (np.hypot(y, x) < radius)[..., None]

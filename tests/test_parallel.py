@@ -161,3 +161,27 @@ def test_results_come_in_order_and_files_are_read_in_the_workers(tmp_path):
     with pytest.raises(ValueError, match="one length"):
         map_items(pow, [1, 2], [1])
     assert map_items(pow, [], []) == []
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_opencv_starts_no_threads_while_images_are_shared_out(cells, n_jobs):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        inner = map_images(
+            lambda _: map_images(lambda _: cv2.getNumThreads(), cells[0][:2], n_jobs=n_jobs),
+            cells[0][:4],
+            n_jobs=n_jobs,
+        )
+        assert inner == [[1, 1]] * 4
+        with pytest.raises(ZeroDivisionError):
+            map_images(lambda _: 1 / 0, cells[0], n_jobs=n_jobs)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_second_arguments_go_along_with_their_images(cells):
+    assert map_images(lambda image, k: (image[0, 0, 0], k), cells[0], range(24), n_jobs=2) == [
+        (image[0, 0, 0], k) for k, image in enumerate(cells[0])
+    ]

@@ -95,13 +95,13 @@ class ACDBGAN(TakesGroups, ImageEstimator):
     encoder : classifier or None, default=None
         With ``transform`` and ``image_size``, such as an :class:`~hemaest.deep.ImageClassifier`:
         it measures recall and distances. Unfitted, it is fitted on each inner fold; one that was
-        fitted on other images goes in as ``FrozenEstimator``. By default a small net.
+        fitted on other images goes in as ``FrozenEstimator``. By default a small network.
     inner_folds : int, default=3
         Folds of the two above.
     min_images : int, default=8
         A class with fewer gets augmented copies instead, with a warning.
     checkpoint_dir : path or None, default=None
-        Where to leave the state of training; the same fit started again goes on from there.
+        Where to leave the state of training; the same fit started again continues from there.
     image_dir : path or None, default=None
         Where to leave grids of the same noise while it learns, one row for each class.
     report_every : int, default=250

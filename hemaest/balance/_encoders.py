@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENCODERS = ("auto", "inception", "fitted")
-# what has a net whose maps can be looked at
+# what has a network whose maps can be looked at
 OURS = (ImageClassifier, DeepEmbedding, FCMAEPretrainer)
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 # kinds of cells that are looked for where no labels are given
@@ -29,7 +29,7 @@ N_CLUSTERS = 8
 
 @dataclass
 class FittedEncoder:
-    """A fitted net of ours: its embedding, and its maps for fine likeness."""
+    """A fitted network of ours: its embedding, and its maps for fine likeness."""
 
     model: Any
     name: str
@@ -59,7 +59,7 @@ class FittedEncoder:
 
 
 def net_of(model: Any) -> Any:
-    """Return the normalized net inside a fitted estimator of ours."""
+    """Return the normalized network inside a fitted estimator of ours."""
     if isinstance(model, DeepEmbedding):
         return model.module_
     module = model.net_.module_
@@ -67,7 +67,7 @@ def net_of(model: Any) -> Any:
 
 
 def stage_maps(net: Any, x: "Tensor") -> "list[Tensor]":
-    """Return the map after each stage of a convolutional net, or after the blocks of another."""
+    """Return the map after each stage of a convolutional network, or each block of another."""
     if hasattr(net, "forward_intermediates"):
         return net.forward_intermediates(x, intermediates_only=True)
     net = getattr(net, "encoder", net)  # of a WPAT
@@ -103,7 +103,7 @@ class Inception:
         return points / np.linalg.norm(points, axis=1, keepdims=True)
 
     def maps(self, images: NDArray[Any]) -> None:
-        """Return nothing: the maps of this net are not those of any published likeness."""
+        """Return nothing: the maps of this network are not those of any published likeness."""
         return None
 
 
@@ -161,12 +161,12 @@ def make_encoder(
         random_state=random_state,
         verbose=False,
     )
-    name = f"a small net of hemaest at {image_size} px, fitted on {what}"
+    name = f"a small network of hemaest at {image_size} px, fitted on {what}"
     return FittedEncoder(model.fit(images, labels), name)
 
 
 def check_encoder(encoder: Any) -> Any:
-    """Return a given encoder, out of its freezer; raise where it is no fitted net of ours."""
+    """Return a given encoder, out of its freezer; raise where it is no fitted network of ours."""
     model = encoder.estimator if isinstance(encoder, FrozenEstimator) else encoder
     if not isinstance(model, OURS):
         allowed = ", ".join(kind.__name__ for kind in OURS)

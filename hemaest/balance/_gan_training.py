@@ -101,7 +101,7 @@ class Sources:
 
 @dataclass
 class Run:
-    """Two nets, their optimizers and the averaged generator, on one device.
+    """Two networks, their optimizers and the averaged generator, on one device.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ class Run:
         return {"source": dihedral_views(images, uniform(self.random, len(images), 3, images))}
 
     def learn(self, real: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Do one step of both nets on real images from -1 to 1."""
+        """Do one step of both networks on real images from -1 to 1."""
         factor = warmup_cosine(self.step, self.settings.max_steps, 0.02, 0.05)
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = self.settings.lr * factor
@@ -225,7 +225,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.average.module.load_state_dict(state["average"])
@@ -272,7 +272,7 @@ def train(
     target : int array
         Their classes, from 0.
     checkpoint : str, optional
-        A file that is replaced after each stretch of steps; a run goes on from it.
+        A file that is replaced after each stretch of steps; a run continues from it.
     watch : callable, optional
         Called after each stretch of steps; it draws sample images.
     show : bool, optional
@@ -359,6 +359,18 @@ def generate(
 
     Each is mirrored and turned at random: the discriminator looked at all eight views alike, so
     which of them the generator draws means nothing.
+
+    Examples
+    --------
+    >>> class OneFace(torch.nn.Module):
+    ...     latent_size = 4
+    ...     def forward(self, noise, label):
+    ...         return torch.linspace(-1, 1, 64).view(1, 1, 8, 8).expand(len(noise), 3, 8, 8)
+    >>> random, device = torch.Generator().manual_seed(0), torch.device("cpu")
+    >>> images = generate(OneFace(), np.zeros(200, int), random, device)
+    >>> views = {np.rot90(f, k).tobytes() for f in (images[0], images[0][::-1]) for k in range(4)}
+    >>> len(views), {image.tobytes() for image in images} == views
+    (8, True)
     """
     found = []
     net.eval()
@@ -386,7 +398,7 @@ def default_penalty(image_size: int) -> float:
 
 
 def make_run(gan: Any, n_classes: int, seed: int) -> Run:
-    """Return the untrained nets of an estimator, ready to be trained."""
+    """Return the untrained networks of an estimator, ready to be trained."""
     device = resolve_device(gan.device)
     # slopes of a discriminator gain nothing by half precision on a CPU, and overflow in float16
     precision = resolve_precision(gan.precision, device)

@@ -103,7 +103,14 @@ def _folds(X: NDArray[Any], y: NDArray[Any], groups: Any, n_folds: int, seed: in
 
 
 def seeded_clone(encoder: Any, seed: int) -> Any:
-    """Return an unfitted copy, seeded where it takes a seed and has none."""
+    """Return an unfitted copy, seeded where it takes a seed and has none.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> seeded_clone(DummyClassifier(), 5), seeded_clone(DummyClassifier(random_state=3), 5)
+    (DummyClassifier(random_state=5), DummyClassifier(random_state=3))
+    """
     copy = clone(encoder)
     params = copy.get_params(deep=False)
     return copy.set_params(random_state=seed) if params.get("random_state", 0) is None else copy

@@ -27,6 +27,13 @@ def need(recall: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
     --------
     >>> need([1.0, 0.9, 0.5, np.nan], [998, 998, 998, 10]).round(3)
     array([0.002, 0.202, 1.   , 1.   ])
+
+    It falls with the recall, and five hits of five are less sure than fifty of fifty:
+
+    >>> bool((np.diff(need(np.linspace(0.5, 1, 11), np.full(11, 20))) < 0).all())
+    True
+    >>> bool(need(1.0, 5) > need(1.0, 50))
+    True
     """
     counts, recall = np.asarray(counts, dtype=float), np.asarray(recall, dtype=float)
     known = np.where(np.isnan(recall), 0.5, recall)
@@ -53,6 +60,13 @@ def quotas(
     --------
     >>> quotas([100, 10, 10]), quotas([100, 10, 10], [0.9, 1.0, 0.2])
     (array([ 0, 90, 90]), array([ 0, 15, 90]))
+
+    What counts is the class's own recall, not that of the worst:
+
+    >>> quotas([100, 10], [1.0, 0.0]), quotas([100, 10, 10], [0.99, 0.4, np.nan])
+    (array([ 0, 90]), array([ 0, 90, 90]))
+    >>> bool(quotas([100, 10], [1.0, 1.0])[1] == quotas([100, 10, 10], [1, 1, 0])[1])
+    True
     """
     counts = np.asarray(counts)
     lacking = deficits(counts, target)

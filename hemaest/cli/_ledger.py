@@ -1,4 +1,4 @@
-"""What was done so far, on disk, so that an interrupted run goes on where it stopped."""
+"""What was done so far, on disk, so that an interrupted run continues where it stopped."""
 
 import json
 from pathlib import Path
@@ -15,12 +15,42 @@ class Ledger:
     csv : Path or None
         The table; the ledger is ``<csv>.part``. With None nothing is kept on disk.
     run : dict
-        What must be the same for a run to go on: the model and the options.
+        What must be the same for a run to continue: the model and the options.
 
     Attributes
     ----------
     rows : dict of str to list of dict
         The rows of each finished file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> files = [folder / name for name in "xyz"]
+    >>> for file in files:
+    ...     _ = file.write_text("1")
+    >>> ledger = Ledger(folder / "out.csv", {"model": "a"})
+    >>> for file in files:
+    ...     ledger.add(file, [{"label": file.name}])
+    >>> ledger.close()
+
+    A changed file is done again, and so is one whose line was cut, as when the power fails:
+
+    >>> part = folder / "out.csv.part"
+    >>> _ = part.write_text(part.read_text()[:-5]), files[0].write_text("changed")
+    >>> ledger = Ledger(folder / "out.csv", {"model": "a"})
+    >>> [ledger.has(file) for file in files]
+    [False, True, False]
+    >>> ledger.close()
+
+    Another model begins again. When the table is written, the ledger goes:
+
+    >>> ledger = Ledger(folder / "out.csv", {"model": "b"})
+    >>> ledger.rows
+    {}
+    >>> ledger.remove()
+    >>> part.exists()
+    False
     """
 
     def __init__(self, csv: Path | None, run: dict[str, Any]) -> None:

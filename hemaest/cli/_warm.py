@@ -36,8 +36,12 @@ def is_cold(package: Path) -> bool:
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> is_cold(folder)
-    True
+    >>> is_cold(folder), is_cold(folder / "absent")
+    (True, False)
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, NUMBA_CACHE_DIR="elsewhere"):
+    ...     is_cold(folder)
+    False
     >>> (folder / "__pycache__").mkdir()
     >>> (folder / "__pycache__" / "kernel.py311.nbi").touch()
     >>> is_cold(folder)
@@ -52,7 +56,12 @@ def is_cold(package: Path) -> bool:
 
 
 def compile_kernels() -> None:
-    """Compile all feature kernels on one small cell, the last to be needed first."""
+    """Compile all feature kernels on one small cell, the last to be needed first.
+
+    Examples
+    --------
+    >>> compile_kernels()
+    """
     import numpy as np
 
     cell = np.random.default_rng(0).integers(0, 255, (1, 48, 48, 4)).astype(np.uint8)

@@ -51,6 +51,23 @@ def build_cell(
 
     ``bias`` adds a patient's part to each trait's normal number, ``wide`` stretches the ranges of
     the recipe, ``sick`` draws the forms that disease, treatment and smearing give to the type.
+
+    Examples
+    --------
+    >>> from hemaest.datasets._recipes import load_recipes
+    >>> recipe, seeds = load_recipes()["neutrophil"], range(100)
+    >>> plain = [build_cell(recipe, np.random.default_rng(s)) for s in seeds]
+    >>> max(cell.n_lobes for cell in plain)
+    5
+    >>> rows = np.array([[cell.traits[t] for t in recipe.traits] for cell in plain])
+    >>> bool((rows >= recipe.low - 1e-9).all() and (rows <= recipe.high + 1e-9).all())
+    True
+    >>> sick = [build_cell(recipe, np.random.default_rng(s), wide=1.4, sick=True) for s in seeds]
+    >>> max(cell.n_lobes for cell in sick) > 5  # hypersegmented
+    True
+    >>> fewest = min(cell.traits["granules0.number"] for cell in sick)  # hypogranular
+    >>> fewest < 0.5 * min(cell.traits["granules0.number"] for cell in plain)
+    True
     """
     z = rng.standard_normal(64)
     traits = recipe.values(

@@ -36,6 +36,15 @@ class Recipe:
         """Turn standard normal numbers, one a trait, into trait values inside the ranges.
 
         Above 1, ``wide`` stretches every range about its middle: the cells of the sick.
+
+        Examples
+        --------
+        >>> recipe = load_recipes()["monocyte"]
+        >>> lowest, highest = recipe.values(np.full(64, -9.0)), recipe.values(np.full(64, 9.0))
+        >>> list(lowest.values()) == recipe.low.tolist()
+        True
+        >>> list(highest.values()) == recipe.high.tolist()
+        True
         """
         reach = 0.5 * wide
         share = np.clip(0.5 + 0.25 * wide * z[: len(self.traits)], 0.5 - reach, 0.5 + reach)
@@ -72,7 +81,13 @@ _SHARES = ("over", "cover", "hollow")
 
 
 def possible(traits: dict[str, float]) -> dict[str, float]:
-    """Return the traits, each brought back to what a cell can have."""
+    """Return the traits, each brought back to what a cell can have.
+
+    Examples
+    --------
+    >>> possible({"cell.stretch": 0.5, "nucleus.nc_ratio": 1.2, "vacuoles.number": -1.0})
+    {'cell.stretch': 1.0, 'nucleus.nc_ratio': 0.96, 'vacuoles.number': 0.0}
+    """
     return {
         name: min(
             max(value, _LEAST.get(name, 0.0)),
@@ -83,6 +98,19 @@ def possible(traits: dict[str, float]) -> dict[str, float]:
 
 
 def _parse(name: str, table: Mapping) -> Recipe:
+    """Return a type as it is written, or say what is wrong with it.
+
+    Examples
+    --------
+    >>> table = {"title": "x", "cell": {"diamter": [1, 2]}, "nucleus": {"lobes": {"1": 1}}}
+    >>> _parse("x", table)
+    Traceback (most recent call last):
+    ValueError: recipe 'x', cell: no such trait as ['diamter']; there are ['diameter', ...].
+    >>> parts = {"chromatin": {}, "cytoplasm": {}, "granules": [], "vacuoles": {}}
+    >>> _parse("x", table | parts | {"cell": {"diameter": [3, 2]}})
+    Traceback (most recent call last):
+    ValueError: recipe 'x': low is above high in ['cell.diameter']; swap the two numbers.
+    """
     nucleus = dict(table["nucleus"])
     lobes = {int(k): float(v) for k, v in nucleus.pop("lobes").items()}
     ranges: dict[str, list[float]] = {}

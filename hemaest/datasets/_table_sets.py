@@ -139,7 +139,7 @@ Hospital, Tehran, 224 x 224 pixels. Which patient a field is from was not releas
 them is at image level; some fields are near-duplicates of one another. Color alone separates the
 classes almost wholly: always read a score beside the color-only control. The download also holds
 the same fields as its authors segmented them, which are not loaded beside the originals. License:
-not stated in the download; the authors ask to be cited, and can tell you more.
+not stated in the download; the authors ask to be cited, and know more.
 
 Aria M. et al. (2021), Acute lymphoblastic leukemia (ALL) image dataset, doi
 10.34740/KAGGLE/DSV/2175623. Ghaderzadeh M. et al. (2022), A fast and efficient CNN model for B-ALL

@@ -52,6 +52,8 @@ def rows_kept(sampler: Any, before: Any, after: Any) -> NDArray[np.intp]:
     --------
     >>> rows_kept(None, np.array([[1.0], [2.0]]), np.array([[2.0], [1.5], [1.0]]))
     array([ 1, -1,  0])
+    >>> rows_kept(None, np.array([[1.0], [np.nan]]), np.array([[np.nan], [2.0], [1.0], [1.0]]))
+    array([ 1, -1,  0,  0])
     """
     indices = getattr(sampler, "sample_indices_", None)
     if indices is not None:
@@ -72,6 +74,8 @@ def regroup(groups: Any, kept: NDArray[np.intp]) -> NDArray[Any]:
     --------
     >>> regroup(["ann", "bob"], np.array([0, 1, 1, -1])).tolist()
     [0, 1, 1, 2]
+    >>> regroup(["b", "a", "b"], np.array([1, -1, 0, 0])).tolist()
+    [0, 2, 1, 1]
     """
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     return np.where(kept == SYNTHETIC, len(names), codes[kept])

@@ -50,7 +50,7 @@ class FieldResult:
     owners : int array (k,)
         The number in the map of each of them.
     red_cell_places, platelet_places : float array (n, 2)
-        Row and column of each; none where they were not asked for.
+        Row and column of each; none where they were not requested.
     red_cell_radius : float
         Of a typical red cell; NaN where none was seen.
     um_per_pixel : float

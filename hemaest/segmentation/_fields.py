@@ -52,7 +52,7 @@ class Scale:
     Attributes
     ----------
     um_per_pixel : float
-        NaN where nobody knows.
+        NaN where it is not known.
     source : {"given", "red cells", "network", "none"}
         Red cells are a good measure where there are enough of them; elsewhere the network reads
         the scale from the look of all that is there.
@@ -100,7 +100,7 @@ def find_field(
     if not np.isfinite(um):
         um = UNIT * max(1.0, max(image.shape[:2]) / LARGEST)
     if working_zoom(um) * max(image.shape[:2]) > LARGEST:
-        return find_tiled(image, net, um, others=others), scale
+        return find_tiled(image, net, um, TILE, others=others), scale
     return find_in_view(image, net, um, others=others), scale
 
 
@@ -189,7 +189,7 @@ def find_tiled(
     image: NDArray[np.uint8],
     net: Any,
     um_per_pixel: float,
-    side: float = TILE,
+    side: float,
     *,
     others: bool = True,
 ) -> FieldResult:
@@ -263,6 +263,14 @@ def tiles(size: tuple[int, int], side: float, overlap: float) -> Iterator[tuple[
     ...     print(core[1].start, core[1].stop, view[1].start, view[1].stop)
     0 75 0 85
     75 150 65 150
+
+    Every pixel lies in one core:
+
+    >>> seen = np.zeros((257, 1000), int)
+    >>> for core, view in tiles(seen.shape, 90, 7):
+    ...     seen[core] += 1
+    >>> int(seen.min()), int(seen.max())
+    (1, 1)
     """
     rows, columns = (
         np.linspace(0, n, max(1, int(np.ceil(n / side))) + 1).round().astype(int) for n in size

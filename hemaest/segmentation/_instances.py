@@ -104,7 +104,7 @@ def split_at_necks(mask: Mask, radius: float) -> NDArray[np.int32]:
     import cv2
 
     rim = int(np.ceil(radius)) + 2
-    # a cell that the image cuts goes on beyond its edge
+    # a cell that the image cuts continues beyond its edge
     padded = np.pad(mask, rim, mode="edge").astype(np.uint8)
     depth = cv2.distanceTransform(np.pad(padded, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     n, whole = cv2.connectedComponents(padded, connectivity=4)

@@ -104,7 +104,16 @@ def fine_tune(
 
 
 def follows_convention(pairs: list[Pair]) -> bool:
-    """Return whether masks mean by nucleus and cell what the network that ships means."""
+    """Return whether masks mean by nucleus and cell what the network that ships means.
+
+    Examples
+    --------
+    >>> cells = make_cells(8, stain="mixed", n_labs=6, image_size=96, random_state=3)
+    >>> follows_convention([pair(i, m) for i, m in zip(cells.images, cells.masks)])
+    True
+    >>> follows_convention([pair(i, 2 * (m > 0)) for i, m in zip(cells.images, cells.masks)])
+    False
+    """
     overlaps = []
     for x, kind in pairs:
         found = class_probabilities(

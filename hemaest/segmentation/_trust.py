@@ -44,7 +44,7 @@ def quality_of_field(
     if familiarity < UNFAMILIAR:
         wrong.append("unlike the films that the network knows")
     if scale.source == "none":
-        wrong.append("no cell that would tell the scale")
+        wrong.append("no cell that shows the scale")
     elif not SCALES[0] <= scale.um_per_pixel <= SCALES[1]:
         wrong.append(f"implausible scale of {scale.um_per_pixel:.3g} um per pixel")
     elif np.isfinite(radius) and not RED_CELL_RADII[0] <= radius <= RED_CELL_RADII[1]:

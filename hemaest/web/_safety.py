@@ -160,8 +160,11 @@ def safe_name(name: str | None, longest: int = 120) -> str:
     Examples
     --------
     >>> from hemaest.web._safety import safe_name
-    >>> safe_name("../../etc/pass\x00wd.png")
-    'passwd.png'
+    >>> names = ["../../etc/pass\x00wd", "C:\\temp\\a.png", "", "..", "a\x00b\n.png"]
+    >>> [safe_name(name) for name in names]
+    ['passwd', 'a.png', 'unnamed', 'unnamed', 'ab.png']
+    >>> len(safe_name("x" * 500))
+    120
     """
     last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
     clean = "".join(c for c in last if c.isprintable() and c not in '<>:"|?*').strip(" .")

@@ -5,8 +5,9 @@ from imblearn.over_sampling import SMOTE
 from scipy.spatial.distance import cdist
 
 from hemaest.balance import FeatureSampler
-from hemaest.balance._samplers import METHODS
 from hemaest.recipes import ImagePipeline, make_recipe
+
+METHODS = ("oversample", "smote", "borderline-smote", "adasyn", "smote-tomek")
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_rows_with_nan_stay_and_nothing_is_made_from_them(rows, method):
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_too_few_rows_are_told_with_class_number_and_way_out(rows, method):
+def test_too_few_rows_are_refused_with_class_number_and_way_out(rows, method):
     X, y = rows
     keep = np.r_[:64, 69:89]
     words = rf"class 'basophil' has 4 rows here, and {method} with n_neighbors=5 needs 6: set n_ne"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from hemaest.cli._app import app
+from hemaest.cli import app
 from hemaest.datasets import make_cells
 from hemaest.persistence import save
 from hemaest.recipes import make_recipe

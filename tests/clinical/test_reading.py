@@ -50,7 +50,7 @@ def test_a_field_is_read_by_itself_at_its_own_magnification(model):
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
-def test_fields_and_cells_are_told_apart_at_any_size(side):
+def test_fields_and_cells_are_distinguished_at_any_size(side):
     cells = make_cells(6, image_size=side, random_state=1).images
     fields = [make_smear(side * 3, random_state=seed).image for seed in range(2)]
     assert sum(map(looks_like_field, cells)) <= 1
@@ -58,7 +58,7 @@ def test_fields_and_cells_are_told_apart_at_any_size(side):
 
 
 @pytest.mark.parametrize("scale", [0.08, 0.2])
-def test_a_field_is_told_from_a_crop_at_any_magnification(scale):
+def test_a_field_is_distinguished_from_a_crop_at_any_magnification(scale):
     """At 0.08 micrometers a pixel a field is no wider than ten red cells."""
     fields = [
         make_smear((480, 640), n_cells=2, micrometres_per_pixel=scale, random_state=i).image

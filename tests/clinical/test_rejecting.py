@@ -10,7 +10,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 from hemaest.clinical import RejectingClassifier, RiskCoverageDisplay
-from hemaest.clinical._rejecting import risk_pvalue
 from hemaest.features import ColorFeatures
 from hemaest.recipes import ImagePipeline
 
@@ -100,14 +99,6 @@ def test_few_patients_promise_nothing():
     assert np.isinf(model.threshold_)
 
 
-def test_the_p_value_is_that_of_a_binomial_test_for_independent_cells():
-    rng = np.random.default_rng(0)
-    p = [risk_pvalue(rng.binomial(40, 0.05, 60), np.full(60, 40), 0.05) for _ in range(2000)]
-    for level in (0.05, 0.1, 0.5):
-        assert np.mean(np.array(p) <= level) == pytest.approx(level, abs=0.025)
-    assert risk_pvalue(np.zeros(1), np.ones(1), 0.05) == 1
-
-
 def test_it_is_fitted_across_patients_and_travels():
     X, y, groups = draw(np.random.default_rng(3), 30, differ=0.1)
     model = RejectingClassifier(LogisticRegression()).fit(X, y, groups)
@@ -149,7 +140,7 @@ def test_the_curve_and_its_area(model):
     np.testing.assert_allclose(display.risk, [0, 0.25, 1 / 3, 0.25])
     assert display.aurc_ == pytest.approx(np.mean([0, 0.25, 1 / 3, 0.25]))
     X, y, _ = draw(np.random.default_rng(9), 20)
-    shown = RiskCoverageDisplay.from_estimator(model, X, y).plot()
+    shown = RiskCoverageDisplay.from_estimator(model, X, y)
     assert shown.chosen[1] < 0.05 < shown.risk[-1]
     assert len(shown.ax_.lines) == 3
     with pytest.raises(ValueError, match="confidence"):

@@ -114,7 +114,7 @@ def test_sizes_and_parts_are_named(tmp_path):
         fetch_bloodmnist(subset="validation", data_home=tmp_path)
 
 
-def test_a_download_cut_off_without_a_length_is_told_from_a_wrong_file(server, tmp_path):
+def test_a_download_cut_off_without_a_length_is_distinguished_from_a_wrong_file(server, tmp_path):
     server.cut, server.tells_length = 99, False
     with pytest.raises(ValueError, match="the transfer was cut off, so try again; or .* md5="):
         fetch_bloodmnist(source=address(server), md5=MD5, data_home=tmp_path)

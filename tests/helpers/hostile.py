@@ -30,10 +30,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from hemaest.clinical import DifferentialCounter
-from hemaest.persistence import info, save
-from hemaest.persistence._container import pack
-from hemaest.persistence._data import encode_entries
-from hemaest.persistence._registry import Registry
+from hemaest.nets import SmallUNet
+from hemaest.persistence import info, save, save_data
 from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
 from hemaest.stain import MacenkoNormalizer, ReinhardNormalizer, VahadaneNormalizer
 
@@ -51,14 +49,24 @@ class Reduced:
         return self.call
 
 
+def entries_of(path):
+    """Return the content of each entry of a file."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def packed(entries):
+    """Return a file of these entries as save writes it: the zip, and the checksum behind it."""
+    return zipped(entries.items())
+
+
 class File:
     """The entries of a saved model, to be changed and written with a right checksum."""
 
     def __init__(self, model, folder):
         path = save(model, folder / "sound.hemaest")
         self.card = {k: v for k, v in info(path).items() if k != "checksum"}
-        with zipfile.ZipFile(path) as archive:
-            self.entries = {name: archive.read(name) for name in archive.namelist()}
+        self.entries = entries_of(path)
         self.content = json.loads(self.entries["estimator.json"])
         self.nodes = self.content["nodes"]
         self.arrays = read_arrays(self.entries["arrays.safetensors"])
@@ -111,7 +119,7 @@ class File:
             "estimator.json": json.dumps(self.content).encode(),
             "arrays.safetensors": write_arrays(self.arrays),
         }
-        return pack({**self.entries, **changed})
+        return packed({**self.entries, **changed})
 
 
 def _arrays_for_kernels(folder):
@@ -163,9 +171,8 @@ def _crafted(model, folder, **attributes):
     """Return the file of a model with other attributes, which save itself would refuse."""
     changed = copy.deepcopy(model)
     vars(changed).update(attributes)
-    registry = Registry(())
-    entries, _ = encode_entries(changed, registry)
-    return pack({**File(model, folder).entries, **entries})
+    entries = entries_of(save_data(changed, folder / "changed"))
+    return packed({**File(model, folder).entries, **entries})
 
 
 def of_nodes(*nodes, root=None, n_arrays=0, arrays=None, **more):
@@ -196,7 +203,7 @@ def card():
 
 
 def with_entries(entries):
-    return pack({"card.json": json.dumps(card()).encode(), **entries})
+    return packed({"card.json": json.dumps(card()).encode(), **entries})
 
 
 def sealed(archive):
@@ -236,7 +243,7 @@ def pickles(canary):
     for name, content in {"a call": call, "the chain of eval": chain}.items():
         yield (
             f"pickle, {name}, format 1",
-            pack(
+            packed(
                 {
                     "card.json": json.dumps({**card(), "format": 1}).encode(),
                     "estimator.pickle": content,
@@ -518,7 +525,7 @@ def encodings(folder):
         entry = text.encode("utf-8", "surrogatepass")
         arrays = write_arrays({})
         yield f"JSON, {name}", with_entries({"estimator.json": entry, "arrays.safetensors": arrays})
-        yield f"card, {name}", pack({"card.json": entry, "estimator.json": raw.encode()})
+        yield f"card, {name}", packed({"card.json": entry, "estimator.json": raw.encode()})
     for name, content in {
         "a list": [],
         "no versions": {"format": 2},
@@ -528,7 +535,7 @@ def encodings(folder):
         "a claim of no facts": {**card(), "claim": {"facts": []}},
         "a later format": {"format": 10**6, "versions": {}},
     }.items():
-        yield f"card is {name}", pack({"card.json": json.dumps(content).encode()})
+        yield f"card is {name}", packed({"card.json": json.dumps(content).encode()})
     header = json.dumps({"0": {"dtype": "F64", "shape": [10**12], "data_offsets": [0, 8]}}).encode()
     overlap = json.dumps(
         {n: {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]} for n in "01"}
@@ -582,9 +589,7 @@ def networks(folder, canary):
         "network that trains elsewhere",
         file.set("ImageClassifier", "checkpoint_dir", str(folder)).bytes(),
     )
-    from hemaest.persistence._registry import Registry
-
-    net = Registry().network_of("SmallUNet")(3, 3, (4, 4))
+    net = SmallUNet(3, 3, (4, 4))
     weights = {k: v.numpy() for k, v in net.state_dict().items()}
     names = [[n, "C", list(v.shape)] for n, v in weights.items()]
     flat = {n: np.ascontiguousarray(v) for n, v in weights.items()}

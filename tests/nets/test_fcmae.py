@@ -246,7 +246,7 @@ def test_the_cellnet_keeps_the_stride_that_its_weights_were_trained_with():
     net = build_fcmae("cellnet", image_size=96)
     assert net.stride == net.patch_size == 32
     assert net.draw_mask(2, 96, torch.Generator().manual_seed(0)).shape == (2, 3, 3)
-    around, _ = build_net("wpat", 3, image_size=96, encoder="cellnet")
+    around, _ = build_net("wpat", 3, image_size=96, convnet="cellnet")
     assert around.backbone.encoder.feature_info[-1]["reduction"] == 32
     assert around(torch.rand(2, 3, 96, 96)).shape == (2, 3)
 

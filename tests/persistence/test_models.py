@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from hostile import entries_of, packed
 from public import QUICK, estimator_classes, make
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -30,10 +31,7 @@ from sklearn.svm import SVC
 from hemaest.balance import ImageSampler
 from hemaest.clinical import CellTaxonomy, DifferentialCounter
 from hemaest.features import ColorFeatures
-from hemaest.persistence import UnsafeFileError, info, load, save
-from hemaest.persistence._container import pack
-from hemaest.persistence._data import decode_entries, encode_entries
-from hemaest.persistence._registry import Registry
+from hemaest.persistence import UnsafeFileError, info, load, load_data, save, save_data
 from hemaest.preprocessing import Resize
 from hemaest.recipes import ImagePipeline, make_recipe
 from hemaest.stain import MacenkoNormalizer, StainAugmenter
@@ -180,7 +178,7 @@ def test_a_cut_file_is_refused(saved, share):
         load(saved)
 
 
-def test_a_joblib_file_is_told_apart(cells, tmp_path):
+def test_a_joblib_file_is_distinguished(cells, tmp_path):
     import joblib
 
     joblib.dump(fitted(LogisticRegression(), cells), tmp_path / "model.joblib")
@@ -283,10 +281,9 @@ def test_a_path_that_cannot_be_written_is_named(cells, tmp_path):
 
 def rewritten(path, **changes):
     """Change entries of a file; its checksum is right."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries = entries_of(path)
     card = json.loads(entries["card.json"])
-    path.write_bytes(pack({**entries, "card.json": json.dumps({**card, **changes}).encode()}))
+    path.write_bytes(packed({**entries, "card.json": json.dumps({**card, **changes}).encode()}))
 
 
 def test_another_version_is_named(saved):
@@ -363,9 +360,9 @@ def test_a_taxonomy_of_ones_own_is_the_same_after_loading(tmp_path):
     ],
     ids=str,
 )
-def test_a_file_with_a_broken_taxonomy_is_refused(row):
+def test_a_file_with_a_broken_taxonomy_is_refused(row, tmp_path):
     counter = DifferentialCounter(taxonomy=own_taxonomy())
     counter.taxonomy._table["monocyte"] = row
-    entries, _ = encode_entries(counter, Registry())
+    path = save_data(counter, tmp_path / "counter")
     with pytest.raises(UnsafeFileError, match="no type|ancestors|another type|unknown fields"):
-        decode_entries(entries, Registry())
+        load_data(path)

@@ -103,7 +103,7 @@ def test_what_is_one_object_stays_one(tmp_path):
     assert b["again"] is a
 
 
-def test_random_states_go_on_as_they_would_have(tmp_path):
+def test_random_states_continue_as_they_would_have(tmp_path):
     old, new = np.random.RandomState(3), np.random.default_rng(3)
     old.normal(), new.normal()
     again_old, again_new = round_trip([old, new], tmp_path)

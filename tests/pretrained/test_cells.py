@@ -38,7 +38,7 @@ def test_probabilities_are_those_of_the_answers(model, cells):
     np.testing.assert_array_equal(model.predict(cells.images), model.classes_[p.argmax(axis=1)])
 
 
-def test_common_types_of_rendered_cells_are_told_apart(model):
+def test_common_types_of_rendered_cells_are_distinguished(model):
     names = {"eosinophil": "eosinophil", "lymphocyte": "lymphocyte", "monocyte": "monocyte",
              "neutrophil": "segmented neutrophil"}  # fmt: skip
     drawn = make_cells(80, classes=list(names), image_size=128, random_state=11)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hemaest.datasets._recipes import load_recipes
+from hemaest.datasets import list_cell_types
 from hemaest.datasets.crops import NOTHING
 from hemaest.nets.cards import read_card
 from hemaest.pretrained import train_cells
@@ -21,7 +21,7 @@ TINY = replace(
 
 def test_every_recipe_is_drawn_for_exactly_one_type():
     drawn = [recipe for shares in CLASSES.values() for recipe in shares]
-    assert sorted(drawn) == sorted([*load_recipes(), NOTHING])
+    assert sorted(drawn) == sorted([*list_cell_types(), NOTHING])
 
 
 def test_the_card_has_the_settings_of_the_script():
@@ -32,7 +32,7 @@ def test_the_card_has_the_settings_of_the_script():
     assert f"--steps {card.settings['steps']}" in card.command
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+def test_a_stopped_run_continues_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(train_cells, "calibrated", lambda *_: ({}, {}))
     whole = train(TINY, tmp_path / "whole", checkpoint_every=2)
     real = train_cells.keep

@@ -134,7 +134,7 @@ def test_too_few_groups_turn_early_stopping_off(data):
     assert trees.early_stopping_.startswith("off: a class has 3 groups")
 
 
-def test_inner_folds_tear_no_group(data):
+def test_inner_folds_split_no_group(data):
     X, y, groups = data
     search = InnerFolds(GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}), random_state=0)
     search.fit(X, y, groups=groups)

@@ -27,7 +27,6 @@ from hemaest.features import ColorFeatures
 from hemaest.images import to_object_array
 from hemaest.preprocessing import Resize
 from hemaest.recipes import ImagePipeline, InnerFolds, make_recipe
-from hemaest.recipes._pipeline import regroup, rows_kept
 
 FORMS = ("dense", "ragged", "files", "list")
 
@@ -146,7 +145,7 @@ def test_a_search_of_compare_hands_groups_on_by_itself(cells, heard):
     assert len(heard) > 3 and all(len(given) == n for given, n in heard)
 
 
-def test_inner_folds_of_a_stack_tear_no_group_in_a_search_and_in_cross_validate(cells):
+def test_inner_folds_of_a_stack_split_no_group_in_a_search_and_in_cross_validate(cells):
     X, y, groups = cells
     stack = InnerFolds(
         StackingClassifier([("svm", SVC())], LogisticRegression()), n_folds=2, random_state=0
@@ -369,13 +368,6 @@ def test_two_samplers_in_a_row_name_the_first_rows(cells):
     assert (~real).sum() == 2
     original = ColorFeatures().fit_transform(X[keep])
     np.testing.assert_array_equal(seen.X_[real], original[seen.sample_indices_[real]])
-
-
-def test_regroup_and_rows_kept():
-    before, after = np.array([[1.0], [np.nan], [3.0]]), np.array([[np.nan], [2.0], [1.0], [1.0]])
-    kept = rows_kept(None, before, after)
-    assert kept.tolist() == [1, -1, 0, 0]
-    assert regroup(["b", "a", "b"], kept).tolist() == [0, 2, 1, 1]
 
 
 def test_a_memory_given_after_the_fit_confuses_no_two_pipelines(cells, tmp_path):

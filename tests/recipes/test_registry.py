@@ -5,8 +5,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from hemaest.base import ImageEstimator
-from hemaest.recipes import ImagePipeline, list_recipes, make_recipe
-from hemaest.recipes._registry import all_recipes
+from hemaest.recipes import ImagePipeline, get_recipe, list_recipes, make_recipe
 from hemaest.segmentation import CellSegmenter
 
 
@@ -15,7 +14,7 @@ def test_every_recipe_is_a_pipeline_whose_grid_fits(name):
     recipe = make_recipe(name, random_state=0)
     assert isinstance(recipe, ImagePipeline)
     clone(recipe)
-    grid = all_recipes()[name].param_grid
+    grid = get_recipe(name).param_grid
     for parameter, values in grid.items():
         for value in values:
             clone(recipe).set_params(**{parameter: value})
@@ -23,7 +22,7 @@ def test_every_recipe_is_a_pipeline_whose_grid_fits(name):
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_threads_reach_every_step_that_has_them(name):
-    accepted = all_recipes()[name].accepts
+    accepted = get_recipe(name).accepts
     stains = ["reinhard", "macenko", "vahadane"] if "stain" in accepted else [None]
     for stain in stains:
         parts = make_recipe(name, stain=stain, n_jobs=2, random_state=0).get_params().values()
@@ -48,7 +47,7 @@ def test_misspelt_options_are_answered():
         make_recipe("handcrafted-forest", balance="smot")
 
 
-def test_whose_a_way_of_balancing_is_is_told():
+def test_whose_a_way_of_balancing_is_is_said():
     with pytest.raises(ValueError, match="That is for recipes of nets"):
         make_recipe("ensemble-voting", balance="acdbgan")
     with pytest.raises(ValueError, match=r"or a sampler\.$"):

@@ -89,7 +89,7 @@ def broken_manifest(folder, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_every_failure_is_listed_and_the_rest_goes_on(model, folder, tmp_path, suffix):
+def test_every_failure_is_listed_and_the_rest_is_done(model, folder, tmp_path, suffix):
     manifest, bad = broken_manifest(folder, tmp_path)
     if suffix == "parquet":
         table = pd.read_csv(manifest)

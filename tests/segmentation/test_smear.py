@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from boxes import iou, n_matched
 from skimage.transform import resize
 
 from hemaest.datasets import make_smear
 from hemaest.datasets.crops import draw_unrelated
 from hemaest.segmentation import SmearDetector
-from hemaest.segmentation._smear import iou, match_boxes
 
 PLASMA, CYTOPLASM, NUCLEUS, RED_CELL = (
     (245, 228, 208),
@@ -44,7 +44,7 @@ def draw_field(
 def test_all_leukocytes_are_found_where_they_are():
     field, truth = draw_field()
     (boxes,) = SmearDetector().fit([field]).predict([field])
-    assert boxes.shape == (2, 5) and len(match_boxes(boxes, truth, 0.8)) == 2
+    assert boxes.shape == (2, 5) and n_matched(boxes, truth, 0.8) == 2
     assert (np.diff(boxes[:, 4]) <= 0).all() and (boxes[:, 4] > 0.5).all()
 
 
@@ -54,14 +54,14 @@ def test_red_cells_of_any_colour_are_no_leukocytes(red):
     empty, _ = draw_field(cells=(), red=red)
     detector = SmearDetector().fit([field])
     found, none = detector.predict([field, empty])
-    assert len(found) == 2 and len(match_boxes(found, truth)) == 2
+    assert len(found) == 2 and n_matched(found, truth) == 2
     assert none.shape == (0, 5)
 
 
 def test_touching_leukocytes_are_two():
     field, truth = draw_field(cells=((120, 130), (120, 186)))
     (boxes,) = SmearDetector().fit([field]).predict([field])
-    assert len(boxes) == 2 and len(match_boxes(boxes, truth, 0.7)) == 2
+    assert len(boxes) == 2 and n_matched(boxes, truth, 0.7) == 2
 
 
 def test_a_leukocyte_cut_by_the_border():
@@ -76,7 +76,7 @@ def test_the_magnification_does_not_matter(scale):
     size = (round(240 * scale), round(320 * scale))
     other = (255 * resize(field, size, anti_aliasing=True)).astype(np.uint8)
     (boxes,) = SmearDetector().fit([other]).predict([other])
-    assert len(boxes) == 2 and len(match_boxes(boxes, scale * truth, 0.7)) == 2
+    assert len(boxes) == 2 and n_matched(boxes, scale * truth, 0.7) == 2
 
 
 @pytest.mark.parametrize("stain", ["wright", "leishman", "may-gruenwald-giemsa"])
@@ -132,7 +132,7 @@ def test_any_input_has_an_answer(size):
     assert len(detector.transform(X)) == 3
 
 
-def test_boxes_teach_the_edges():
+def test_boxes_train_the_edges():
     fields, truths = zip(*[draw_field(seed=s) for s in range(3)], strict=True)
     wider = [t + [-6, -6, 6, 6] for t in truths]
     plain = SmearDetector().fit(fields).predict(fields)
@@ -160,7 +160,7 @@ def test_a_given_scale_is_obeyed():
     field, truth = draw_field()
     for known in ({"um_per_pixel": 0.2}, {"red_cell_radius": 18}):
         (boxes,) = SmearDetector(**known).fit([field]).predict([field])
-        assert len(match_boxes(boxes, truth, 0.7)) == len(boxes) == 2
+        assert n_matched(boxes, truth, 0.7) == len(boxes) == 2
     table = SmearDetector(um_per_pixel=1.0).fit([field]).quality([field])
     assert table.loc[0, "scale_source"] == "given" and table.loc[0, "um_per_pixel"] == 1.0
     assert "implausible radius of red cells" in table.loc[0, "warning"]
@@ -189,7 +189,7 @@ def test_quality_names_uneven_light_and_a_field_of_nothing():
     empty = np.full_like(field, 240)
     table = SmearDetector().fit([field]).quality([dark, empty])
     assert "uneven light" in table.loc[0, "warning"]
-    assert "no cell that would tell the scale" in table.loc[1, "warning"]
+    assert "no cell that shows the scale" in table.loc[1, "warning"]
 
 
 def test_every_laboratory():
@@ -201,5 +201,5 @@ def test_every_laboratory():
         )
         (boxes,) = SmearDetector().fit([smear.image]).predict([smear.image])
         found, true = found + len(boxes), true + len(smear.boxes)
-        hits += len(match_boxes(boxes, smear.boxes.astype(float)))
+        hits += n_matched(boxes, smear.boxes.astype(float))
     assert hits / true > 0.8 and hits / max(found, 1) > 0.8

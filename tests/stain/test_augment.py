@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from stained import draw_stained
 
-from hemaest._color import from_optical_density, optical_density
+from hemaest._color import from_optical_density, optical_density, stain_basis
 from hemaest.images import ImageRef, to_object_array
 from hemaest.stain import StainAugmenter
 
@@ -42,8 +42,6 @@ def test_white_stays_white_without_background_jitter():
 def test_gains_are_those_of_the_stains():
     """A change of concentration alone takes each pure stain to a multiple of itself."""
     augmenter = StainAugmenter(basis_angle=0, background=0, random_state=0)
-    from hemaest._color import stain_basis
-
     basis = stain_basis("giemsa")
     for matrix in augmenter.draw(5)[0]:
         for k in range(3):

@@ -142,7 +142,7 @@ def test_a_slide_without_stain_gives_no_correction(normalizer, target):
     np.testing.assert_array_equal(whole.transform(image), image)
 
 
-def test_what_cannot_be_learnt_leaves_what_was_learnt(target):
+def test_what_cannot_be_learned_leaves_what_was_learned(target):
     blanks = np.full((3, 8, 8, 3), 255, np.uint8)
     new, fitted = (ReinhardNormalizer(on_degenerate="raise") for _ in range(2))
     before = fitted.fit(target).to_dict()

@@ -5,9 +5,7 @@ import pytest
 import reference_kernels
 
 from hemaest._color import OPTICAL_DENSITY, lightness, optical_density
-from hemaest.stain import _kernels
-from hemaest.stain._optical_density import quantiles
-from hemaest.stain._pixels import LIMITS, Pixels, flatten
+from hemaest.stain import _kernels, _optical_density, _pixels
 
 MODULES = [_kernels, reference_kernels]
 EYE, STILL = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
@@ -23,7 +21,7 @@ def colors():
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("name", ["apply_density", "apply_lab"])
 def test_the_identity_returns_every_color(module, name, colors):
-    flat, step, _ = flatten(colors).where
+    flat, step, _ = _pixels.flatten(colors).where
     out = np.empty_like(flat)
     getattr(module, name)(flat, step, EYE, STILL, OFF, OFF, out)
     np.testing.assert_array_equal(out, flat)
@@ -34,7 +32,7 @@ def test_the_identity_returns_every_color(module, name, colors):
 def test_compiled_and_plain_write_the_same_within_a_level(name, limits, colors):
     matrix = np.float32([[0.9, 0.1, -0.05], [0.02, 1.15, -0.1], [-0.03, 0.05, 0.95]])
     move = np.float32([0.03, -0.02, 0.01])
-    flat, step, _ = flatten(colors).where
+    flat, step, _ = _pixels.flatten(colors).where
     results = []
     for module in MODULES:
         results.append(np.empty_like(flat))
@@ -46,12 +44,12 @@ def test_compiled_and_plain_write_the_same_within_a_level(name, limits, colors):
 def test_measures_agree(step, tiles):
     image = tiles["giemsa"]
     image = np.dstack([image, np.zeros(image.shape[:2], np.uint8)])[..., :step]
-    whole = flatten(image)
-    found = [m.foreground(*whole.where, *LIMITS["od"]) for m in MODULES]
+    whole = _pixels.flatten(image)
+    found = [m.foreground(*whole.where, *_pixels.LIMITS["od"]) for m in MODULES]
     expected = image[..., :3][optical_density(image[..., :3]).mean(axis=-1) >= 0.15]
     frame = np.float32([[0.5, 0.8, 0.3], [0.8, -0.5, 0.1], [0, 0, 0]])
     for module, (kept, n) in zip(MODULES, found, strict=True):
-        chosen = Pixels(kept, 4, n)
+        chosen = _pixels.Pixels(kept, 4, n)
         assert n == len(expected)
         np.testing.assert_array_equal(kept[: 4 * n].reshape(n, 4)[:, :3], expected)
         x = OPTICAL_DENSITY[expected]
@@ -62,7 +60,7 @@ def test_measures_agree(step, tiles):
         angles = np.arctan2(x @ frame[1], x @ frame[0])
         counts = module.angle_counts(*chosen.where, frame, STILL, 1 << 12)
         assert counts.sum() == n
-        (place, _), _ = quantiles(counts, n, np.array([0.5]))
+        (place, _), _ = _optical_density.quantiles(counts, n, np.array([0.5]))
         t = (place + 0.5) * 4 / (1 << 12) - 2
         assert abs(np.arctan2(t, 1 - abs(t)) - np.median(angles)) < 2e-3
     moments = [m.lab_moments(*whole.where) for m in MODULES]
@@ -79,7 +77,7 @@ def test_measures_agree(step, tiles):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_luminosity_keeps_what_is_darker_than_lightness_80(module, colors):
-    kept, n = module.foreground(*flatten(colors).where, *LIMITS["luminosity"])
+    kept, n = module.foreground(*_pixels.flatten(colors).where, *_pixels.LIMITS["luminosity"])
     grade = lightness(colors[0])
     clear = np.abs(grade - 80) > 0.01
     inside = {tuple(c) for c in kept[: 4 * n].reshape(n, 4)[:, :3].tolist()}
@@ -91,7 +89,7 @@ def test_luminosity_keeps_what_is_darker_than_lightness_80(module, colors):
 @pytest.mark.parametrize("stride", [1, 3])
 def test_bright_levels_are_order_statistics(module, stride, tiles):
     image = tiles["giemsa"]
-    flat, step, _ = flatten(image).where
+    flat, step, _ = _pixels.flatten(image).where
     some = np.sort(image[::stride, ::stride].reshape(-1, 3), axis=0)
     found = module.bright_levels(flat, step, image.shape[1], stride, 50)
     np.testing.assert_array_equal(found, some[len(some) - 1 - len(some) // 50])
@@ -122,7 +120,7 @@ def test_quantiles_are_those_of_numpy():
     for n in (3, 4, 50, 999):
         values = np.sort(rng.integers(0, 500, n))
         counts = np.bincount(values, minlength=500)
-        (low, high), share = quantiles(counts, n, np.array([0.01, 0.5, 0.99]))
+        (low, high), share = _optical_density.quantiles(counts, n, np.array([0.01, 0.5, 0.99]))
         np.testing.assert_allclose(low + share * (high - low), np.percentile(values, [1, 50, 99]))
 
 

@@ -70,16 +70,63 @@ def field_file(path, size=(96, 128), seed=0):
     return path
 
 
-def analyzed(review, folder, kinds=("lymphocyte", "monocyte", "blast"), name="smear"):
-    """Return a session with one analyzed field of these cells."""
+def analyzed(review, folder, kinds=("lymphocyte", "monocyte", "blast"), name="smear", **values):
+    """Return a session with one analyzed field of cells; a value may be a function of the kind."""
     store = review.store
     session = store.new_session(name)
     path = field_file(folder / f"{session}.png")
     store.add_field(session, "field one.png", path)
     job = store.next_job()
-    cells = [some_cell(kind, x0=4.0 + 26 * (i % 4)) for i, kind in enumerate(kinds)]
+    cells = []
+    for i, kind in enumerate(kinds):
+        own = {name: v(kind) if callable(v) else v for name, v in values.items()}
+        cells.append(some_cell(kind, x0=4.0 + 26 * (i % 4), **own))
     store.finish(job["id"], {"width": 128, "height": 96, "warnings": ["dim light"], "cells": cells})
     return session
+
+
+def open_store(state):
+    """Return the memory of a state folder, which a server may have open too."""
+    return create_app(Settings(state=state)).state.review.store
+
+
+class Smear:
+    """A session over the HTTP API."""
+
+    def __init__(self, client, session):
+        self.client = client
+        self.at = f"/api/sessions/{session}"
+
+    def get(self, what, observer="A", **params):
+        answer = self.client.get(f"{self.at}/{what}", params={"observer": observer, **params})
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def post(self, what, observer="A", status=200, **body):
+        answer = self.client.post(f"{self.at}/{what}", json={"observer": observer, **body})
+        assert answer.status_code == status, answer.text
+        return answer.json() if answer.content else None
+
+    def label(self, cells, kind, observer="A", **how):
+        return self.post("labels", observer, cells=list(cells), type=kind, **how)
+
+    def cells(self, observer="A"):
+        return self.get("cells", observer).json()["cells"]
+
+    def numbers(self, observer="A"):
+        return [c["id"] for c in self.cells(observer)]
+
+    def labels(self, observer="A"):
+        return [c["label"] for c in self.cells(observer)]
+
+    def differential(self, observer="A"):
+        return self.get("differential", observer).json()
+
+    def field(self):
+        return self.client.get(self.at).json()["fields"][0]["id"]
+
+    def log(self):
+        return self.client.get(f"{self.at}/log").json()
 
 
 @pytest.fixture
@@ -87,6 +134,16 @@ def app(tmp_path):
     app = create_app(Settings(state=tmp_path / "state"))
     yield app
     app.state.review.store.close()
+
+
+@pytest.fixture
+def new_smear(app, client, tmp_path):
+    """Return a function that opens a session with one analyzed field of these cells."""
+
+    def make(*kinds, **values):
+        return Smear(client, analyzed(app.state.review, tmp_path, kinds, **values))
+
+    return make
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import cv2
 import pytest
 
 from hemaest.datasets import make_smear
-from hemaest.web._store import Store
 
-from .conftest import field_file, some_cell
+from .conftest import field_file, open_store, some_cell
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -68,7 +67,7 @@ def keep(page, name):
 
 def prepared(state, kinds, name="smear"):
     """Write a session with an analyzed field of these cells; return its name."""
-    store = Store(state / "review.sqlite")
+    store = open_store(state)
     session = store.new_session(name)
     path = field_file(state / f"{session}.png", (400, 600))
     with closing(sqlite3.connect(state / "review.sqlite")) as file:
@@ -89,7 +88,7 @@ def prepared(state, kinds, name="smear"):
 
 
 def labels(state, session, observer):
-    store = Store(state / "review.sqlite")
+    store = open_store(state)
     found = [c["label"] for c in store.cells(session, observer)]
     store.close()
     return found
@@ -104,7 +103,7 @@ def test_from_upload_to_signed_pdf_with_a_reload_and_a_killed_server(server, new
         cv2.imwrite(str(fields[-1]), make_smear((420, 520), random_state=i).image[..., ::-1])
     notes = tmp_path / "notes.png"
     notes.write_text("no image")
-    store = Store(server.state / "review.sqlite")
+    store = open_store(server.state)
     session = store.new_session("ward 3")
     page = new_page(f"{server.address}#{session}/start", "Dr. Ada")
     keep(page, "1-empty")
@@ -186,7 +185,7 @@ def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page):
                 page.keyboard.press("Home")
     page.click("#tab-sign")
     page.wait_for_selector("#sign-content h2")
-    store = Store(server.state / "review.sqlite")
+    store = open_store(server.state)
     assert {c["id"]: c["label"] for c in store.cells(session, "Dr. Keys")} == wanted
     assert sum(e["event"] == "labeled" for e in store.log(session)) == len(kinds)
     store.close()

@@ -1,29 +1,20 @@
 """Whole slides on the page: what is found, the tiles, and which files are slides."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from boxes import iou
 from fastapi.testclient import TestClient
 
 from hemaest.datasets import make_smear
 from hemaest.web import Settings, create_app
-from hemaest.web._analysis import FieldAnalyzer
-from hemaest.web._safety import examine
-from hemaest.web._slides import analyze_slide
 
-from .conftest import some_cell
+from .conftest import analyzed, some_cell
 
 WHO = {"observer": "A"}
-
-
-def iou(a, b):
-    """Return intersection over union of two sets of boxes."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared)
 
 
 def write_slide(path, image, levels=(2, 4), tile=128, um=0.2):
@@ -46,20 +37,40 @@ def slide(tmp_path_factory, smear):
     return write_slide(tmp_path_factory.mktemp("slide") / "slide.tif", smear.image)
 
 
-def test_what_is_a_slide(tmp_path, slide, smear):
-    settings = Settings(max_pixels=100_000)
-    assert examine(slide, settings) == ("slide", None)
+@pytest.fixture
+def upload(tmp_path):
+    """Return a function that uploads a file: what it is taken for, or why it is refused."""
+    opened = []
+
+    def send(path, **settings):
+        app = create_app(Settings(state=tmp_path / f"state {len(opened)}", **settings))
+        opened.append(app.state.review)
+        client = TestClient(app, base_url="http://localhost:8000", headers={"X-Hemaest": "1"})
+        session = client.post("/api/sessions", json={"name": "x"}).json()["id"]
+        files = [("files", (path.name, path.read_bytes(), "x/y"))]
+        answer = client.post(f"/api/sessions/{session}/fields", files=files).json()
+        client.close()
+        if "detail" in answer:
+            return answer["detail"]["refused"][0]["reason"]
+        return answer["accepted"][0]["kind"]
+
+    yield send
+    for review in opened:
+        review.slides.close()
+        review.store.close()
+
+
+def test_what_is_a_slide(tmp_path, slide, smear, upload):
+    assert upload(slide, max_pixels=100_000) == "slide"
     plain = tmp_path / "plain.tif"
     tifffile.imwrite(plain, smear.image[:200, :200], photometric="rgb")
-    assert examine(plain, settings) == ("image", None)
+    assert upload(plain, max_pixels=100_000) == "image"
     flat = write_slide(tmp_path / "flat.tif", smear.image, levels=())
-    kind, problem = examine(flat, settings)
-    assert kind == "slide" and "pyramid" in problem
-    kind, problem = examine(slide, Settings(max_pixels=100_000, max_slide_pixels=1000))
-    assert kind == "slide" and "pixels" in problem
+    assert "pyramid" in upload(flat, max_pixels=100_000)
+    assert "pixels" in upload(slide, max_pixels=100_000, max_slide_pixels=1000)
 
 
-def test_a_slide_with_huge_tiles_is_refused(tmp_path):
+def test_a_slide_with_huge_tiles_is_refused(tmp_path, upload):
     path = tmp_path / "tiles.tif"
     image = np.zeros((64, 64, 3), np.uint8)
     with tifffile.TiffWriter(path) as file:
@@ -71,22 +82,30 @@ def test_a_slide_with_huge_tiles_is_refused(tmp_path):
     for place in places:  # both tags hold 16 bits
         content[place : place + 2] = (60_000).to_bytes(2, "little")
     path.write_bytes(bytes(content))
-    assert "60000 x 60000" in examine(path, Settings())[1]
+    assert "60000 x 60000" in upload(path)
 
 
 @pytest.mark.slow
-def test_the_cells_of_a_slide_have_outlines_in_its_pixels(slide, smear):
-    reported = []
-    result = analyze_slide(FieldAnalyzer(), slide, reported.append)
-    assert (result["width"], result["height"]) == (560, 420)
-    assert reported and len(result["cells"]) >= 4
+def test_the_cells_of_a_slide_have_outlines_in_its_pixels(slide, smear, tmp_path):
+    app = create_app(Settings(state=tmp_path / "state", paths=(slide,)))
+    store = app.state.review.store
+    with TestClient(app, base_url="http://localhost:8000") as client:  # starts its processes
+        (session,) = (s["id"] for s in client.get("/api/sessions").json())
+        end = time.monotonic() + 240
+        while (field := store.fields(session)[0])["state"] in {"queued", "working"}:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert (field["width"], field["height"]) == (560, 420)
+        assert client.get(f"/api/sessions/{session}").json()["fields"][0]["tiles_done"] > 0
+        cells = [store.cell(session, c["id"]) for c in store.cells(session, "A")]
+    assert len(cells) >= 4
     centers = (smear.boxes[:, :2] + smear.boxes[:, 2:4]) / 2
-    for cell in result["cells"]:
+    for cell in cells:
         middle = (cell["x0"] + cell["x1"]) / 2, (cell["y0"] + cell["y1"]) / 2
         assert np.hypot(*(centers - middle).T).min() < 12
         assert cell["type"] in cell["probabilities"] and cell["crop"].startswith(b"\xff\xd8")
-    outlined = [c for c in result["cells"] if c["outline"]]
-    assert len(outlined) >= len(result["cells"]) - 1
+    outlined = [c for c in cells if c["outline"]]
+    assert len(outlined) >= len(cells) - 1
     for cell in outlined:
         x, y = np.array(cell["outline"]).T
         box = np.array([[cell["x0"], cell["y0"], cell["x1"], cell["y1"]]])
@@ -133,8 +152,6 @@ def test_a_slide_is_uploaded_and_shown_in_tiles(slide, smear, tmp_path):
 
 
 def test_a_field_has_no_tiles(client, app, tmp_path):
-    from .conftest import analyzed
-
     session = analyzed(app.state.review, tmp_path)
     field = client.get(f"/api/sessions/{session}").json()["fields"][0]["id"]
     assert client.get(f"/api/sessions/{session}/fields/{field}/tiles/0/0/0").status_code == 404

@@ -11,8 +11,7 @@ import pytest
 from hemaest.datasets import make_cells, make_smear
 from hemaest.persistence import save
 from hemaest.recipes import make_recipe
-from hemaest.web._store import Store
-from hemaest.web._workers import WorkerPool
+from hemaest.web import Settings, create_app
 
 pytestmark = pytest.mark.slow
 
@@ -51,62 +50,67 @@ def wait_for(what, seconds=240.0):
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "review.sqlite")
-    yield store
-    store.close()
+def open_review(tmp_path):
+    """Return a function that opens a review with a model; its processes are not started yet."""
+    opened = []
+
+    def make(model):
+        opened.append(create_app(Settings(state=tmp_path / "state", model=model)).state.review)
+        return opened[-1].store, opened[-1].pool
+
+    yield make
+    for review in opened:
+        review.pool.stop()
+        review.store.close()
 
 
-def test_a_dead_process_is_replaced_and_its_field_tried_once_more(store, model, field, large_field):
+def test_a_dead_process_is_replaced_and_its_field_tried_once_more(
+    open_review, model, field, large_field
+):
+    store, pool = open_review(model)
     session = store.new_session("x")
     first = store.add_field(session, "field.png", field)
-    pool = WorkerPool(store, model=model)
     pool.start()
-    try:
-        state = lambda n: store.field(session, n)["state"]  # noqa: E731
-        wait_for(lambda: state(first) == "done")
-        cells = store.cells(session, "A", outlines=True)
-        assert cells and {c["type"] for c in cells} <= {"lymphocyte", "neutrophil"}
-        assert all(len(c["outline"]) > 4 and 0 < c["nc_ratio"] <= 1 for c in cells)
+    state = lambda n: store.field(session, n)["state"]  # noqa: E731
+    wait_for(lambda: state(first) == "done")
+    cells = store.cells(session, "A", outlines=True)
+    assert cells and {c["type"] for c in cells} <= {"lymphocyte", "neutrophil"}
+    assert all(len(c["outline"]) > 4 and 0 < c["nc_ratio"] <= 1 for c in cells)
 
-        def kill_at_work(number):
-            wait_for(lambda: state(number) == "working")
-            (process,) = pool.process_ids
-            os.kill(process, signal.SIGKILL)
-            wait_for(lambda: pool.process_ids != [process])
-            return process
+    def kill_at_work(number):
+        wait_for(lambda: state(number) == "working")
+        (process,) = pool.process_ids
+        os.kill(process, signal.SIGKILL)
+        wait_for(lambda: pool.process_ids != [process])
+        return process
 
-        again = store.add_field(session, "again.png", large_field)
-        pool.wake()
-        old = kill_at_work(again)
-        wait_for(lambda: state(again) == "done")
-        assert pool.process_ids != [old]
-        found = store.cells(session, "A", again)
-        assert len({(c["x0"], c["y0"]) for c in found}) == len(found) > 0
+    again = store.add_field(session, "again.png", large_field)
+    pool.wake()
+    old = kill_at_work(again)
+    wait_for(lambda: state(again) == "done")
+    assert pool.process_ids != [old]
+    found = store.cells(session, "A", again)
+    assert len({(c["x0"], c["y0"]) for c in found}) == len(found) > 0
 
-        lost = store.add_field(session, "lost.png", large_field)
-        pool.wake()
-        for _ in range(2):
-            kill_at_work(lost)
-        wait_for(lambda: state(lost) == "failed")
-        assert "ended 2 times" in store.field(session, lost)["reason"]
-    finally:
-        pool.stop()
+    lost = store.add_field(session, "lost.png", large_field)
+    pool.wake()
+    for _ in range(2):
+        kill_at_work(lost)
+    wait_for(lambda: state(lost) == "failed")
+    assert "ended 2 times" in store.field(session, lost)["reason"]
 
 
-def test_a_model_that_cannot_be_loaded_is_named(store, field, tmp_path):
+def test_a_model_that_cannot_be_loaded_is_named(open_review, field, tmp_path):
+    store, pool = open_review(tmp_path / "none.hemaest")
     session = store.new_session("x")
     number = store.add_field(session, "field.png", field)
-    pool = WorkerPool(store, model=tmp_path / "none.hemaest")
     pool.start()
-    try:
-        wait_for(lambda: store.field(session, number)["state"] == "failed")
-        assert "none.hemaest" in store.field(session, number)["reason"]
-    finally:
-        pool.stop()
+    wait_for(lambda: store.field(session, number)["state"] == "failed")
+    assert "none.hemaest" in store.field(session, number)["reason"]
 
 
-def test_a_broken_file_fails_alone(store, model, field, tmp_path):
+def test_a_broken_file_fails_alone(open_review, model, field, tmp_path):
+    store, pool = open_review(model)
     session = store.new_session("x")
     broken = tmp_path / "broken.png"
     broken.write_bytes(field.read_bytes()[:200])
@@ -114,11 +118,7 @@ def test_a_broken_file_fails_alone(store, model, field, tmp_path):
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.full((120, 120, 3), 240, np.uint8))
     good = store.add_field(session, "blank.png", blank)
-    pool = WorkerPool(store, model=model)
     pool.start()
-    try:
-        wait_for(lambda: store.field(session, good)["state"] == "done")
-        assert store.field(session, bad)["state"] == "failed"
-        assert store.cells(session, "A", good) == []
-    finally:
-        pool.stop()
+    wait_for(lambda: store.field(session, good)["state"] == "done")
+    assert store.field(session, bad)["state"] == "failed"
+    assert store.cells(session, "A", good) == []

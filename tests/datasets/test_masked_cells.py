@@ -170,6 +170,6 @@ def test_what_is_missing_is_described(plain):
         load_segmentation_wbc(plain, subset="dataset2")
 
 
-def test_the_license_is_told_as_far_as_it_is_known(plain):
+def test_the_license_is_stated_as_far_as_it_is_known(plain):
     descr = load_segmentation_wbc(plain).DESCR
     assert "License: not known" in descr and "Jiangxi Tecom Science Corporation" in descr

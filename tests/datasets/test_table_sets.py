@@ -1,9 +1,10 @@
-"""C-NMC 2019 in the layouts of TCIA and Kaggle, with its table of the preliminary phase."""
+"""Sets with a table: C-NMC 2019 in the layouts of TCIA and Kaggle, PBC and Taleqani."""
 
+import pandas as pd
 import pytest
-from images_on_disk import write_image
+from images_on_disk import assert_common, write_image
 
-from hemaest.datasets import load_cnmc
+from hemaest.datasets import load_cnmc, load_pbc, load_taleqani
 from hemaest.images import check_images
 
 HEADER = "Patient_ID,new_names,labels\n"
@@ -101,3 +102,74 @@ def test_a_file_without_a_subject_is_a_group_of_its_own(tmp_path):
     write_image(tmp_path / "fold_0" / "all" / "UID_1_2_1_all - Copy.bmp")
     with pytest.warns(UserWarning, match="Copy"):
         assert len(set(load_cnmc(tmp_path).groups)) == 3
+
+
+def test_pbc_without_a_table(tmp_path):
+    write_image(tmp_path / "ig" / "MMY_1.jpg")
+    write_image(tmp_path / "ig" / "PMY_7.jpg")
+    write_image(tmp_path / "neutrophil" / "SNE_3.jpg")
+    write_image(tmp_path / "neutrophil" / ".DS_1169461.jpg")
+    types = load_pbc(tmp_path)
+    assert_common(types)
+    assert types.target.tolist() == ["ig", "ig", "neutrophil"]
+    assert types.class_names["ig"] == "immature granulocyte"
+    fine = load_pbc(tmp_path, level="subtype")
+    assert fine.target.tolist() == ["MMY", "PMY", "SNE"]
+    assert fine.class_names["SNE"] == "segmented neutrophil"
+    assert fine.group_source == "none" and len(set(fine.groups)) == 3
+
+
+def test_pbc_with_a_table(tmp_path):
+    names = ["basophil/BA_1.jpg", "basophil/BA_2.jpg", "ig/MY_3.jpg"]
+    for name in names:
+        write_image(tmp_path / name)
+    pd.DataFrame(
+        {
+            "file": names,
+            "label": ["basophil", "basophil", "ig"],
+            "subtype": ["BA", "BA", "MY"],
+            "dup_group": ["5", "5", ""],
+        }
+    ).to_csv(tmp_path / "labels.csv", index=False)
+    bunch = load_pbc(tmp_path)
+    assert_common(bunch)
+    assert bunch.groups[0] == bunch.groups[1] != bunch.groups[2]
+    assert bunch.group_source == "near-duplicate"
+
+
+def test_pbc_refuses_what_it_does_not_know(tmp_path):
+    with pytest.raises(ValueError, match="'type'.*'subtype'"):
+        load_pbc(tmp_path, level="fine")
+    with pytest.raises(FileNotFoundError, match="Found: nothing"):
+        load_pbc(tmp_path)
+    write_image(tmp_path / "ig" / "XYZ_1.jpg")
+    with pytest.raises(ValueError, match=r"ig.XYZ_1\.jpg has the label 'XYZ'"):
+        load_pbc(tmp_path, level="subtype")
+    pd.DataFrame({"file": ["a"]}).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(ValueError, match=r"labels\.csv lacks the column\(s\) label"):
+        load_pbc(tmp_path)
+
+
+# Taleqani
+
+
+@pytest.mark.parametrize("with_table", [True, False])
+def test_taleqani(tmp_path, with_table):
+    names = ["Benign/WBC-Benign-1.jpg", "Pre/WBC-Malignant-Pre-1.jpg"]
+    for name in names:
+        write_image(tmp_path / name)
+    if with_table:
+        table = pd.DataFrame({"file": names, "label": ["Benign", "Pre"], "dup_group": ["", ""]})
+        table.to_csv(tmp_path / "labels.csv", index=False)
+    bunch = load_taleqani(tmp_path)
+    assert_common(bunch)
+    assert bunch.target.tolist() == ["Benign", "Pre"]
+    assert len(set(bunch.groups)) == 2 and bunch.group_source == "none"
+
+
+def test_a_table_that_names_an_absent_file_is_an_error(tmp_path):
+    write_image(tmp_path / "Pre" / "a.jpg")
+    table = pd.DataFrame({"file": ["Pre/a.jpg", "Pre/b.jpg"], "label": "Pre", "dup_group": ""})
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
+        load_taleqani(tmp_path)

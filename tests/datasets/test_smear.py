@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hemaest.datasets import _film, make_smear
+from hemaest.datasets import make_smear
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_same_seed_same_bytes(smear, n_jobs):
 
 def test_tiles_leave_no_seam(smear, monkeypatch):
     """Drawn in small tiles the map is the same, and colors differ by sensor noise alone."""
-    monkeypatch.setattr(_film, "TILE", 96)
+    monkeypatch.setattr("hemaest.datasets._film.TILE", 96)
     tiled = make_smear((300, 420), n_cells=12, random_state=3)
     np.testing.assert_array_equal(tiled.cell_map, smear.cell_map)
     change = np.abs(tiled.image.astype(float) - smear.image).mean(axis=2)[:, 96:]
@@ -143,7 +143,7 @@ def test_severe_tiles_leave_no_seam(monkeypatch):
     for seed in (2, 4, 9):
         whole = make_smear((192, 288), severity=1.0, random_state=seed)
         with monkeypatch.context() as patch:
-            patch.setattr(_film, "TILE", 96)
+            patch.setattr("hemaest.datasets._film.TILE", 96)
             tiled = make_smear((192, 288), severity=1.0, random_state=seed)
         for name in ("cell_map", "red_cell_map", "platelet_map"):
             np.testing.assert_array_equal(tiled[name], whole[name])

@@ -59,7 +59,7 @@ def spoil(root, broken, gone):
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:rule='(kaggle|raabin|auto)' puts all")
-def test_every_loader_lists_broken_files_and_goes_on(tmp_path, load, good, broken, gone):
+def test_every_loader_lists_broken_files_and_continues(tmp_path, load, good, broken, gone):
     spoil(put(tmp_path, good), broken, gone)
     with pytest.raises(FileNotFoundError, match=rf"{gone} cannot be read.*verify=True"):
         load(tmp_path)
@@ -151,7 +151,7 @@ def test_a_misspelt_class_is_named_and_full_words_are_understood(tmp_path):
     assert load_pbc(tmp_path / "p").target.tolist() == ["ig"]
 
 
-def test_classes_that_were_not_asked_for_are_no_strangers(tmp_path):
+def test_classes_that_were_not_requested_are_no_strangers(tmp_path):
     put(tmp_path, "BLA/1.jpg", "HAC/1.jpg")
     assert load_bone_marrow(tmp_path, classes="14").target.tolist() == ["BLA"]
 
@@ -236,7 +236,7 @@ def test_every_description_tells_license_and_citation(tmp_path, load):
     assert np.any([word in words for word in ("et al.", "citation")])
 
 
-def test_images_that_no_row_names_are_told(tmp_path):
+def test_images_that_no_row_names_are_reported(tmp_path):
     put(tmp_path, "Pre/a.jpg", "Pre/b.jpg")
     (tmp_path / "labels.csv").write_text("file,label,dup_group\nPre/a.jpg,Pre,\n")
     with pytest.warns(UserWarning, match=r"1 image\(s\) .* in no row of labels\.csv.*Pre/b\.jpg"):

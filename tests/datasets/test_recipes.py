@@ -3,13 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from renderer_data import CELL_TYPES, STAINS
 
-from hemaest.datasets import _recipes, make_cells
-from hemaest.datasets._anatomy import build_cell
-from hemaest.datasets._recipes import load_recipes
-from hemaest.datasets._stains import load_stains, shift, shift_size
-
-RECIPES = load_recipes()
+from hemaest.datasets import list_cell_types, make_cells
 
 
 def lobes_by_flooding(nucleus, neck=0.7, least=0.3):
@@ -46,35 +42,26 @@ def test_lobes_can_be_counted_in_the_map():
     assert cells.truth.n_lobes[cells.target == "neutrophil"].min() >= 2
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", list_cell_types())
 def test_every_type_can_be_drawn(name):
     cells = make_cells(3, classes=[name], image_size=64, field=24.0, random_state=0)
     assert (cells.truth.cell_area > 0).all()
-    has_nucleus = RECIPES[name].lobes[0][0] > 0
+    has_nucleus = min(map(int, CELL_TYPES[name]["nucleus"]["lobes"])) > 0
     assert (cells.truth.nucleus_area > 0).all() == has_nucleus
 
 
 @pytest.mark.parametrize("name", ["neutrophil", "lymphocyte", "monocyte", "eosinophil"])
 def test_traits_stay_in_their_written_ranges(name):
-    recipe = RECIPES[name]
-    low = dict(zip(recipe.traits, recipe.low, strict=True))
-    high = dict(zip(recipe.traits, recipe.high, strict=True))
+    (narrow, wide), nucleus = CELL_TYPES[name]["cell"]["diameter"], CELL_TYPES[name]["nucleus"]
+    low, high = nucleus["nc_ratio"]
     cells = make_cells(40, classes=[name], image_size=256, field=30.0, random_state=1)
     unit = 30.0 / 256
     diameter = 2 * np.sqrt(cells.truth.cell_area / np.pi) * unit
-    assert diameter.between(low["cell.diameter"] * 0.98, high["cell.diameter"] * 1.02).all()
+    assert diameter.between(narrow * 0.98, wide * 1.02).all()
     # a rough nuclear edge, and the membrane that cuts it, move the ratio a little
     ratio = cells.truth.nc_ratio
-    assert ratio.between(low["nucleus.nc_ratio"] - 0.07, high["nucleus.nc_ratio"] + 0.07).all()
-    assert set(cells.truth.n_lobes) <= {number for number, _ in recipe.lobes}
-
-
-def test_trait_values_are_clipped_to_the_range():
-    recipe = RECIPES["monocyte"]
-    extremes = recipe.values(np.full(64, 9.0)), recipe.values(np.full(64, -9.0))
-    for k, trait in enumerate(recipe.traits):
-        assert extremes[0][trait] == pytest.approx(recipe.high[k])
-        assert extremes[1][trait] == pytest.approx(recipe.low[k])
+    assert ratio.between(low - 0.07, high + 0.07).all()
+    assert set(cells.truth.n_lobes) <= set(map(int, nucleus["lobes"]))
 
 
 def test_a_cell_is_the_same_at_every_magnification():
@@ -141,7 +128,7 @@ def test_labs_take_the_stains_in_turn():
     used = cells.truth.groupby("lab").stain.unique()
     assert [used[f"lab{k}"].tolist() for k in range(4)] == [["wright"], ["quick"]] * 2
     mixed = make_cells(24, n_labs=6, stain="mixed", image_size=32, random_state=0)
-    assert set(mixed.truth.stain) == set(load_stains())
+    assert set(mixed.truth.stain) == set(STAINS)
 
 
 def test_neighbors_are_cell_two():
@@ -151,29 +138,10 @@ def test_neighbors_are_cell_two():
     assert set(np.unique(alone.masks)) == {0, 1, 2}
 
 
-def test_a_shift_of_strength_zero_is_none():
-    stain = load_stains()["wright"]
-    same = shift(stain, np.random.default_rng(0), 0.0)
-    assert shift_size(stain, same) == 0
-    weak, strong = (shift(stain, np.random.default_rng(0), s) for s in (0.5, 1.0))
-    assert 0 < shift_size(stain, weak) < shift_size(stain, strong)
-
-
-def test_a_wrong_recipe_says_where():
-    table = {
-        "title": "x", "cell": {"diamter": [1, 2]}, "nucleus": {"lobes": {"1": 1}},
-        "chromatin": {}, "cytoplasm": {}, "granules": [], "vacuoles": {},
-    }  # fmt: skip
-    with pytest.raises(ValueError, match=r"'x', cell: no such trait as \['diamter'\]"):
-        _recipes._parse("x", table)
-    table["cell"] = {"diameter": [3, 2]}
-    with pytest.raises(ValueError, match="low is above high"):
-        _recipes._parse("x", table)
-
-
-def test_patient_bias_keeps_the_seed():
-    """With a bias the cell's own numbers still come from its own stream."""
-    first = build_cell(RECIPES["monocyte"], np.random.default_rng(0))
-    again = build_cell(RECIPES["monocyte"], np.random.default_rng(0))
-    np.testing.assert_array_equal(first.outline, again.outline)
-    np.testing.assert_array_equal(first.spine, again.spine)
+def test_a_stronger_effect_shifts_every_laboratory_more():
+    weak, strong = (
+        make_cells(12, n_labs=4, image_size=32, lab_effect=effect, random_state=0).truth
+        for effect in (0.5, 1.0)
+    )
+    assert (weak.lab == strong.lab).all()
+    assert ((0 < weak.lab_shift) & (weak.lab_shift < strong.lab_shift)).all()

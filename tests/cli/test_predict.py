@@ -8,9 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hemaest.cli._app import app
-from hemaest.cli._ledger import Ledger
-from hemaest.cli._outputs import file_name
+from hemaest.cli import app
 from hemaest.clinical import RejectingClassifier, name_cells
 from hemaest.datasets import make_smear
 from hemaest.persistence import load, save
@@ -78,7 +76,7 @@ def test_predictions_are_those_of_the_model(model, folder, place):
     assert not csv.with_name("cells.csv.part").exists()
 
 
-def test_broken_files_are_told_once_and_the_rest_goes_on(model, folder, tmp_path):
+def test_broken_files_are_listed_once_and_the_rest_is_done(model, folder, tmp_path):
     good = next(folder.rglob("*.png"))
     for i in range(30):
         (tmp_path / f"broken{i}.png").write_bytes(b"junk")
@@ -214,27 +212,6 @@ def test_an_audit_finds_the_copy_across_two_folders(folder, place):
     assert "Report" in hemaest("audit", folder, "--report", place / "audit.html").stderr
 
 
-def test_a_ledger_goes_on_where_it_was_cut(tmp_path):
-    csv, run = tmp_path / "p.csv", {"model": "a"}
-    files = [tmp_path / name for name in "xyz"]
-    for file in files:
-        file.write_text("1")
-    first = Ledger(csv, run)
-    for file in files:
-        first.add(file, [{"label": file.name}])
-    first.close()
-    part = tmp_path / "p.csv.part"
-    part.write_text(part.read_text()[:-5])  # as when the power fails
-    files[0].write_text("changed")
-    second = Ledger(csv, run)
-    assert [second.has(file) for file in files] == [False, True, False]
-    second.close()
-    other = Ledger(csv, {"model": "b"})
-    assert not other.rows
-    other.remove()
-    assert not part.exists()
-
-
 def test_a_field_is_read_by_itself_unless_one_microscope_is_declared(model, fields, place):
     alone, together = place / "alone.csv", place / "together.csv"
     (file, *_) = sorted(fields.iterdir())
@@ -282,26 +259,6 @@ def test_drawings_of_one_name_do_not_meet_and_odd_names_stop_nothing(model, fold
         "a/x/1.png.png",
         "b/x/1.png",
     ]
-
-
-def test_different_texts_have_different_file_names():
-    texts = [
-        "Ph+",
-        "Ph?",
-        "Ph*",
-        "Ph/",
-        "Ph%3F",
-        "..",
-        ".",
-        "",
-        "x" * 300,
-        "x" * 301,
-        "\udcff",
-        "é",
-    ]
-    names = [file_name(text) for text in texts]
-    assert len(set(names)) == len(texts)
-    assert all("/" not in name and name not in (".", "..") for name in names)
 
 
 def test_what_has_no_shape_to_be_drawn_is_listed_and_its_result_kept(model, tmp_path):

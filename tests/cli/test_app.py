@@ -13,9 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import hemaest
-from hemaest.cli._app import app
-from hemaest.cli._checks import complete_recipes
-from hemaest.cli._shared import resumable
+from hemaest.cli import app
 from hemaest.recipes import list_recipes
 
 COMMANDS = sorted(typer.main.get_command(app).commands)
@@ -135,7 +133,7 @@ def test_wrong_usage_ends_with_2(tmp_path, arguments, code, message):
         (["compare", "--groups", "(("], "--groups: '((' is neither 'infer', 'image' nor"),
     ],
 )
-def test_what_cannot_be_written_or_meant_is_told_before_the_work(tmp_path, arguments, message):
+def test_what_cannot_be_written_or_meant_is_refused_before_the_work(tmp_path, arguments, message):
     (tmp_path / "here").mkdir()
     (tmp_path / "file").write_text("kept")
     done = hemaest_command(*arguments, cwd=tmp_path)
@@ -171,18 +169,28 @@ def test_nothing_done_ends_with_1(tmp_path):
 
 
 @pytest.mark.parametrize("cache", [None, "folds"])
-def test_who_interrupts_is_told_how_to_go_on(cache, capsys):
-    with pytest.raises(typer.Exit) as ended, resumable(cache):
+def test_an_interrupted_comparison_says_how_to_continue(cache, folder, tmp_path, monkeypatch):
+    def stopped(*_, **__):
         raise KeyboardInterrupt
-    assert ended.value.exit_code == 130
-    printed = capsys.readouterr().err
-    assert ("run the same command to go on" in printed) == (cache is not None)
-    assert "--cache DIR" in printed or cache in printed
+
+    monkeypatch.setattr(hemaest.evaluation, "compare", stopped)
+    kept = [] if cache is None else ["--cache", cache]
+    done = hemaest_command("compare", folder, *kept, cwd=tmp_path)
+    assert done.exit_code == 130, done.stderr
+    assert ("run the same command to continue" in done.stderr) == (cache is not None)
+    assert "--cache DIR" in done.stderr or cache in done.stderr
 
 
-def test_a_shell_completes_recipes(tmp_path):
-    assert complete_recipes("color-k") == ["color-knn"]
-    assert complete_recipes("vit,") == [f"vit,{name}" for name in list_recipes()]
+def test_a_shell_completes_recipes():
+    command = typer.main.get_command(app)
+    names = next(p for p in command.commands["compare"].params if "--recipes" in p.opts)
+    context = command.make_context("hemaest", ["compare"], resilient_parsing=True)
+
+    def offered(text):
+        return [item.value for item in names.shell_complete(context, text)]
+
+    assert offered("color-k") == ["color-knn"]
+    assert offered("vit,") == [f"vit,{name}" for name in list_recipes()]
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+"""Texture features against scikit-image, SciPy and their definitions."""
+
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
@@ -5,8 +7,10 @@ from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 from skimage.filters import threshold_otsu
 from skimage.morphology import dilation, erosion, footprint_rectangle
 
-from hemaest.features import _chromatin, _glcm, _lobes, _patterns
+from hemaest.features import ChromatinTexture, PatternHistogram
 
+DISTANCES = (1, 3, 5)
+PROPERTIES = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "entropy")
 ANGLES = np.arange(4) * np.pi / 4
 CROSS = ndi.generate_binary_structure(2, 1).astype(np.uint8)
 
@@ -21,16 +25,20 @@ def regions(seed, size=64):
     return np.digitize(noise, np.quantile(noise, [0.3, 0.6])).astype(np.uint8)
 
 
-def glcm(gray, region):
-    out = np.empty((2, _glcm.SIZE))
-    _glcm.measure_glcm(gray, region, *_glcm.TABLES, out)
-    return [dict(zip(_glcm.definitions(), row, strict=True)) for row in out]
+def measured(gray, region):
+    """Return the texture of cytoplasm (1) and nucleus (2) of a gray image, without their names."""
+    image = np.dstack([gray, gray, gray, region])[None]
+    row = ChromatinTexture().fit(image).table(image).iloc[0]
+    return [
+        {name.removeprefix(part): v for name, v in row.items() if name.startswith(part)}
+        for part in ("cytoplasm_", "nucleus_")
+    ]
 
 
 def matrices(gray, inside):
     """Return the normalized matrices of the pairs inside a mask, by scikit-image."""
     levels = np.where(inside, gray >> 3, 32).astype(np.uint8)
-    counts = graycomatrix(levels, _glcm.DISTANCES, ANGLES, levels=33, symmetric=True)
+    counts = graycomatrix(levels, DISTANCES, ANGLES, levels=33, symmetric=True)
     counts = counts[:32, :32].astype(float)
     return counts / counts.sum((0, 1))
 
@@ -38,10 +46,10 @@ def matrices(gray, inside):
 @pytest.mark.parametrize("seed", range(4))
 def test_co_occurrence_agrees_with_scikit_image(seed):
     gray, region = grain(seed, seed), regions(seed)
-    for k, got in enumerate(glcm(gray, region), start=1):
+    for k, got in enumerate(measured(gray, region), start=1):
         want = matrices(gray, region == k)
-        for name in _glcm._PROPERTIES:
-            for values, d in zip(graycoprops(want, name), _glcm.DISTANCES, strict=True):
+        for name in PROPERTIES:
+            for values, d in zip(graycoprops(want, name), DISTANCES, strict=True):
                 assert got[f"glcm_{name}_d{d}_mean"] == pytest.approx(values.mean(), abs=1e-9)
                 assert got[f"glcm_{name}_d{d}_range"] == pytest.approx(np.ptp(values), abs=1e-9)
 
@@ -80,7 +88,7 @@ def haralick(p):
 @pytest.mark.parametrize("seed", range(3))
 def test_haralick_by_definition(seed):
     gray, region = grain(seed, 1 + seed), regions(seed)
-    for k, got in enumerate(glcm(gray, region), start=1):
+    for k, got in enumerate(measured(gray, region), start=1):
         want = matrices(gray, region == k)[:, :, 0]
         rows = [haralick(want[:, :, angle]) for angle in range(4)]
         for name in rows[0]:
@@ -90,7 +98,7 @@ def test_haralick_by_definition(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_bounds_of_co_occurrence(seed):
-    for got in glcm(grain(seed, 2), regions(seed)):
+    for got in measured(grain(seed, 2), regions(seed)):
         for name, value in got.items():
             if "entropy" in name:
                 assert value >= 0
@@ -100,18 +108,17 @@ def test_bounds_of_co_occurrence(seed):
                 assert -1 <= value <= 1
 
 
-@pytest.mark.parametrize(("points", "radius"), _patterns.CIRCLES)
 @pytest.mark.parametrize("smooth", [0, 2, 8])
-def test_binary_patterns_agree_with_scikit_image(points, radius, smooth):
+def test_binary_patterns_agree_with_scikit_image(smooth):
     gray = grain(9, smooth) if smooth < 8 else np.full((30, 30), 77, np.uint8)
-    corners, weights, bins = dict(zip(_patterns.CIRCLES, _patterns.LBP_TABLES, strict=True))[
-        points, radius
-    ]
-    framed = np.pad(gray, _patterns.PAD).astype(float)
-    codes = _patterns.patterns(framed, corners, weights)[3:-3, 3:-3]
-    want = local_binary_pattern(gray, points, radius, "uniform")
-    inside = np.s_[2:-2, 2:-2]
-    np.testing.assert_array_equal(bins[codes][inside], want[inside])
+    image = np.dstack([gray] * 3)[None]
+    got = PatternHistogram().fit(image).transform(image)[0]
+    framed = np.pad(gray, 3, mode="edge")
+    want = []
+    for points, radius in ((8, 1), (16, 2)):
+        codes = local_binary_pattern(framed, points, radius, "uniform")[3:-3, 3:-3]
+        want.append(np.bincount(codes.ravel().astype(int), minlength=points + 2) / codes.size)
+    np.testing.assert_allclose(got, np.concatenate(want), atol=1e-12)
 
 
 def masked_opening(gray, mask, radius):
@@ -128,10 +135,9 @@ def masked_opening(gray, mask, radius):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_granularity_against_plain_openings(seed):
-    gray, mask = np.pad(grain(seed, 1), 1), np.pad(regions(seed) == 2, 1)
-    out = np.empty(_patterns.N_GRANULARITY)
-    _patterns.measure_granularity(gray, mask.astype(np.uint8), out)
-    got = dict(zip(_patterns.GRANULARITY_DEFINITIONS, out, strict=True))
+    gray, region = grain(seed, 1), regions(seed)
+    _, got = measured(gray, region)
+    gray, mask = np.pad(gray, 1), np.pad(region == 2, 1)
     for kind, image in (("dark", 255 - gray), ("light", gray)):
         volumes = [int(image[mask].sum())]
         volumes += [int(masked_opening(image, mask, r)[mask].sum()) for r in range(1, 5)]
@@ -142,11 +148,7 @@ def test_granularity_against_plain_openings(seed):
 
 def test_fractal_dimension_grows_with_roughness():
     def dimension(gray):
-        out = np.empty(_patterns.N_GRANULARITY)
-        mask = np.zeros(gray.shape, np.uint8)
-        mask[1:-1, 1:-1] = 1
-        _patterns.measure_granularity(gray, mask, out)
-        return out[-1]
+        return measured(gray, np.full(gray.shape, 2, np.uint8))[1]["fractal_dimension"]
 
     flat = dimension(np.full((40, 40), 9, np.uint8))
     smooth, rough, noise = (dimension(grain(0, s)) for s in (4, 1.5, 0))
@@ -154,24 +156,40 @@ def test_fractal_dimension_grows_with_roughness():
     assert 1.9 <= smooth < rough < noise <= 3
 
 
-def test_parts_are_those_of_scipy():
-    mask = np.pad(grain(3, 1) > 140, 1)
-    labels, areas = _lobes.parts(mask.astype(np.uint8))
-    want, n = ndi.label(mask, np.ones((3, 3)))
-    assert len(areas) == n + 1
-    np.testing.assert_array_equal(labels, want)
-    np.testing.assert_array_equal(areas[1:], np.bincount(want.ravel())[1:])
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_otsu_is_that_of_scikit_image(seed):
-    gray = grain(seed, 3)
-    counts = np.bincount(gray.ravel(), minlength=256)
-    threshold, dark, light, between = _chromatin.otsu(counts)
-    assert threshold == threshold_otsu(gray)
-    assert dark == pytest.approx(gray[gray <= threshold].mean())
-    assert light == pytest.approx(gray[gray > threshold].mean())
-    within = sum(
-        part.var() * part.size for part in (gray[gray <= threshold], gray[gray > threshold])
-    )
-    assert between + within / gray.size == pytest.approx(gray.var())
+def test_dark_chromatin_is_that_of_otsu_and_its_clumps_those_of_scipy(seed):
+    gray, region = grain(seed, 3), regions(seed)
+    values = gray[region == 2].astype(float)
+    _, got = measured(gray, region)
+    dark = (gray <= threshold_otsu(gray[region == 2])) & (region == 2)
+    low, high = gray[dark].astype(float), gray[~dark & (region == 2)].astype(float)
+    assert got["heterochromatin_fraction"] == pytest.approx(len(low) / len(values))
+    assert got["heterochromatin_contrast"] == pytest.approx(high.mean() - low.mean())
+    within = sum(part.var() * part.size for part in (low, high)) / len(values)
+    separability = 1 - within / values.var()
+    assert got["heterochromatin_separability"] == pytest.approx(separability)
+    labels, _ = ndi.label(dark, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel())[1:]
+    clumps = areas[areas >= 4]
+    assert got["clump_count"] == len(clumps)
+    assert got["clump_size"] == pytest.approx(clumps.mean() / len(values))
+    assert got["clump_largest"] == pytest.approx(clumps.max() / len(values))
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (7, 9), (7, 10)])
+def test_halving_is_symmetric_and_keeps_the_mean(shape):
+    gray = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    region = np.full(shape, 2, np.uint8)
+
+    def coarse(gray, region):
+        nucleus = measured(gray, region)[1]
+        return {name: v for name, v in nucleus.items() if name.startswith(("half", "quarter"))}
+
+    want = coarse(gray, region)
+    assert len(want) > 100
+    for turn in (np.flipud, np.fliplr, np.transpose):
+        turned = coarse(turn(gray), turn(region))
+        np.testing.assert_allclose(list(turned.values()), list(want.values()), atol=1e-9)
+    flat = measured(np.full(shape, 90, np.uint8), region)[1]
+    sums = {v for name, v in flat.items() if name.endswith("sum_average")}
+    assert sums == {2 * (90 // 8)}
