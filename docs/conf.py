@@ -52,7 +52,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib",),
 }
 
-# every room with public names, by task, as in the user guide; one that does not exist is left out
+# every subpackage with public names, by task, as in the user guide; what does not exist is left out
 SUBPACKAGES = {
     "images": "The image type, the input check, and reading files",
     "cellmap": "Read and write cell maps",

@@ -60,7 +60,7 @@ class Drawings:
         return self.folder.joinpath(*parts[:-1], f"{parts[-1]}.png")
 
     def draw_field(self, file: Path, reading: Any) -> None:
-        """Draw a field with what was found; a failure is kept and the next one goes on."""
+        """Draw a field with what was found; a failure is kept and the next one is drawn."""
         if self.folder is not None:
             high, wide = reading.field.shape[:2]
             self._save(file, (high, wide), reading.display, self.path_of(file))
@@ -131,6 +131,10 @@ def file_name(text: str) -> str:
     --------
     >>> file_name("Ph+"), file_name("Ph?"), file_name("a$\\frac$b")
     ('Ph+', 'Ph%3F', 'a%24%5Cfrac%24b')
+    >>> texts = ["Ph*", "Ph/", "Ph%3F", "..", ".", "", "x" * 300, "x" * 301, "\udcff", "\u00e9"]
+    >>> names = {file_name(text) for text in ["Ph+", "Ph?", *texts]}
+    >>> len(names), any("/" in name or name in {".", ".."} for name in names)
+    (12, False)
     """
     kept = "".join(
         c if c.isprintable() and c not in FORBIDDEN else _escaped(c) for c in text

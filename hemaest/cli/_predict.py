@@ -88,7 +88,9 @@ def run(options: PredictOptions) -> None:
             ledger.close()
             csv = options.csv
             hint = (
-                "Run the same command to go on from here." if csv else "--csv FILE would keep them."
+                "Run the same command to continue from here."
+                if csv
+                else "--csv FILE would keep them."
             )
             stop(
                 f"\nInterrupted after {len(ledger.rows)} of {len(files)} files. {hint}", INTERRUPTED

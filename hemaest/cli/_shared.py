@@ -56,11 +56,11 @@ def noted() -> Iterator[None]:
 
 @contextmanager
 def resumable(cache: Path | None) -> Iterator[None]:
-    """Say how to go on when a person stops long work."""
+    """Say how to continue when a person stops long work."""
     try:
         yield
     except KeyboardInterrupt:
-        kept = f"Finished folds are in {cache}: run the same command to go on from there."
+        kept = f"Finished folds are in {cache}: run the same command to continue from there."
         said = kept if cache else "--cache DIR would keep finished folds."
         stop(f"\nInterrupted. {said}", INTERRUPTED)
 

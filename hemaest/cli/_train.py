@@ -69,7 +69,7 @@ def run(options: TrainOptions) -> None:
 
 
 def saved(fitted: Any, path: Path, data: Cells, claim: Any, about: dict[str, Any]) -> None:
-    """Save a model; where there is no room any more, save it elsewhere rather than lose it."""
+    """Save a model; where the disk is full, save it elsewhere rather than lose it."""
     import tempfile
 
     facts = {"data_hash": evaluation.hash_images(data.images), "claim": claim, "trained_on": about}

@@ -302,7 +302,7 @@ class DifferentialCounter(TakesGroups, BaseEstimator):
         return table
 
     def _say_unknown(self, table: pd.DataFrame, smear: Smear, rows: list[list[int]]) -> None:
-        """Begin at 0 where no calibration tells how a type is named and no reviewer saw one."""
+        """Begin at 0 where no calibration shows how a type is named and no reviewer saw one."""
         known = set(np.flatnonzero(self._confusion.known))
         seen = set(smear.names[smear.reviewed].tolist())
         for at, row in enumerate(rows):

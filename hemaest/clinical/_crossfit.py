@@ -73,7 +73,7 @@ def out_of_fold(
     cv : int
         Number of folds; fewer where there are fewer patients.
     seed : int
-        Deals the folds.
+        Of the folds.
     """
     if isinstance(classifier, FrozenEstimator):
         classes = np.unique(classifier.classes_)

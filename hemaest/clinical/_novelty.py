@@ -1,7 +1,7 @@
 """Is this image like what a model was trained on? Another stain, another scanner, no cell at all.
 
-Written by hand: pytorch-ood scores logits of torch networks and knows no patients; what is asked
-here is of any model, before it answers.
+Written by hand: pytorch-ood scores logits of torch networks and knows no patients; the question
+here concerns any model, before it predicts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a smear is made of, given what a classifier says of its cells; used by DifferentialCounter.
 
-The calibration set tells how cells of each type are named and how sure the classifier is (the
+The calibration set shows how cells of each type are named and how sure the classifier is (the
 *columns*: sure and unsure cells of each name), and how much both differ from patient to patient. A
 new patient's own shares come from Dirichlet distributions around those, the smear's composition is
 unknown, and the posterior of the true type of every cell is sampled with both integrated out. So
@@ -31,7 +31,7 @@ PRIOR_CELLS = 1.0
 # each type's share beforehand, in cells
 PRIOR_SHARE = 0.3
 # confidence differs between patients in ways that no correlation describes (a shift moves all types
-# at once), so what it tells is taken for little, until cells are reviewed
+# at once), so what it says counts for little, until cells are reviewed
 LEAST_DOUBT_CORRELATION = 0.4
 
 

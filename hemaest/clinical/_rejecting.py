@@ -268,6 +268,15 @@ def risk_pvalue(wrong: Array, given: Array, risk: float) -> float:
     True
     >>> risk_pvalue(np.full(20, 3.0), np.full(20, 50.0), 0.05) > 0.5
     True
+    >>> risk_pvalue(np.zeros(1), np.ones(1), 0.05)
+    1.0
+
+    For independent cells at just that risk it is as uniform as the p-value of a binomial test:
+
+    >>> draws = np.random.default_rng(0).binomial(40, 0.05, (2000, 60))
+    >>> p = np.array([risk_pvalue(wrong, np.full(60, 40.0), 0.05) for wrong in draws])
+    >>> [bool(abs((p <= level).mean() - level) < 0.025) for level in (0.05, 0.1, 0.5)]
+    [True, True, True]
     """
     answered = given > 0
     n = int(answered.sum())

@@ -1,6 +1,6 @@
 """Reviewed cells: what a person's words mean, and which cells to review next.
 
-For DifferentialCounter, and for whoever shows cells to a person.
+For DifferentialCounter, and for programs that show cells to a person.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
             return [NamedCell(str(label)) for label in labels]
         best = probabilities.max(axis=1)
         return [NamedCell(str(label), float(p)) for label, p in zip(labels, best, strict=True)]
-    except Exception as error:  # whatever a step raises, the other images go on
+    except Exception as error:  # whatever a step raises, the other images are read
         raise_if_interrupted(error)
         if len(images) == 1:
             return [NamedCell("", None, f"{type(error).__name__}: {error}")]

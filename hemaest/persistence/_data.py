@@ -1,6 +1,6 @@
 """Values as the entries of a container, and files of data such as cached folds.
 
-Called by ``save`` and ``load``, and by whoever keeps results that a later run reads again.
+Called by ``save`` and ``load``, and by what keeps results for a later run.
 """
 
 import json

@@ -35,7 +35,7 @@ __all__ = ["Objects"]
 # they concern the machine or the run, not the model; a file that sets them could make a loaded
 # model read from, or write to, any path
 NOT_SAVED = frozenset({"memory", "callbacks", "checkpoint_dir", "extra_images", "image_dir"})
-# rebuilt when they are needed, or of use only while fitting goes on
+# rebuilt when they are needed, or of use during fitting only
 DROPPED = frozenset({"_optimizer", "_loss_function_", "_rng", "_sklearn_version", "f_"})
 METHODS = frozenset({"auto", "predict", "predict_proba", "decision_function"})
 OUTPUTS = frozenset({"default", "pandas", "polars", None})

@@ -24,7 +24,7 @@ from hemaest.persistence._values import UnsafeFileError, describe
 __all__ = ["Registry", "parameters_of"]
 
 # the subpackages whose public estimators and dataclasses may be in a file
-ROOMS = (
+SUBPACKAGES = (
     *("groups", "preprocessing", "stain", "segmentation", "features", "deep", "balance"),
     *("nets", "pretrained", "recipes", "evaluation", "clinical", "scale"),
 )
@@ -175,10 +175,10 @@ def parameters_of(cls: type) -> frozenset[str]:
 def _own_class(key: str) -> type | None:
     """Return a class of hemaest, None where the key names none that may be saved."""
     module, _, name = key.partition(":")
-    package, _, room = module.partition(".")
-    if package != "hemaest" or room not in ROOMS or not name.isidentifier():
+    package, _, subpackage = module.partition(".")
+    if package != "hemaest" or subpackage not in SUBPACKAGES or not name.isidentifier():
         return None
-    found = _find(room, name)
+    found = _find(subpackage, name)
     saved = isinstance(found, type) and (
         issubclass(found, BaseEstimator)
         or dataclasses.is_dataclass(found)
@@ -189,10 +189,10 @@ def _own_class(key: str) -> type | None:
 
 
 @cache
-def _find(room: str, name: str) -> type | None:
+def _find(subpackage: str, name: str) -> type | None:
     """Return a class that is public in a subpackage or in a public module of it, or unlisted."""
     try:
-        package = import_module(f"hemaest.{room}")
+        package = import_module(f"hemaest.{subpackage}")
     except ImportError:
         return None
     inside = [info.name for info in iter_modules(getattr(package, "__path__", ()))]

@@ -72,7 +72,7 @@ def handcrafted_vote(options: Options) -> VotingClassifier:
 
 @register(
     "ensemble-mixed",
-    "a small net on the cut-out cell and the handcrafted ensemble, voting",
+    "a small network on the cut-out cell and the handcrafted ensemble, voting",
     accepts=("stain", "segmenter", "image_size", "max_epochs"),
     param_grid={"classify__weights": [(1, 1), (2, 1)]},
 )
@@ -82,12 +82,12 @@ def _ensemble_mixed(options: Options) -> Steps:
 
 
 def cell_net(options: Options) -> Pipeline:
-    """Return a small net that sees the cut-out cell of an outlined image."""
+    """Return a small network that sees the cut-out cell of an outlined image."""
     return Pipeline([("crop", cropper(options.n_jobs)), ("net", small_net(options))])
 
 
 def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
-    """Return a net that sees the cell alone, and models that read its measures.
+    """Return a network that sees the cell alone, and models that read its measures.
 
     What is balanced are the rows of measures.
     """
@@ -99,7 +99,7 @@ def mixed_vote(options: Options, features: Steps) -> VotingClassifier:
 
 @register(
     "ensemble-views",
-    "two small nets, one on the whole image and one on the cut-out cell, voting",
+    "two small networks, one on the whole image and one on the cut-out cell, voting",
     accepts=("stain", "segmenter", "image_size", "max_epochs"),
     param_grid={"classify__weights": [(1, 1), (2, 1)]},
 )
@@ -156,7 +156,7 @@ def _r0(options: Options) -> Steps:
 
 @register(
     "r1-detect-segment-classify",
-    "types from smear fields: find the leukocyte, outline it, let a net and its measures vote",
+    "types from smear fields: find the leukocyte, outline it, let a network and its measures vote",
     accepts=("stain", "segmenter", "balance", "image_size", "max_epochs"),
     param_grid={"classify__weights": [(1, 1), (2, 1)]},
 )
@@ -206,7 +206,7 @@ def _r2_vit(options: Options) -> Steps:
 
 @register(
     "r3-resnet24",
-    "four types: the residual net of 24 layers, drawn from every class as often",
+    "four types: the residual network of 24 layers, drawn from every class as often",
     accepts=("stain", "image_size", "max_epochs"),
     param_grid={"classify__lr": [5e-4, 1e-3]},
 )

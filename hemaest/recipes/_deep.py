@@ -22,7 +22,7 @@ CONVOLUTIONAL: dict[str, list[Any]] = {
 
 
 def requested(options: Options, net: type | None = None, **defaults: Any) -> dict[str, Any]:
-    """Return the parameters of a net: the recipe's own, then what the user requested.
+    """Return the parameters of a network: the recipe's own, then what the user requested.
 
     The class of the net says for which size a GAN makes images, where nothing else does.
     """
@@ -41,7 +41,7 @@ def requested(options: Options, net: type | None = None, **defaults: Any) -> dic
 
 
 def with_net(options: Options, net: Any) -> Steps:
-    """Return a net, which sees the cell cut out where a segmenter was given."""
+    """Return a network, which sees the cell cut out where a segmenter was given."""
     return [*cut_out(options), ("classify", net)]
 
 
@@ -79,7 +79,9 @@ def _deep_small(options: Options) -> Steps:
     return with_net(options, small_net(options))
 
 
-@register("resnet24", "the residual net of 24 layers", accepts=ACCEPTS, param_grid=CONVOLUTIONAL)
+@register(
+    "resnet24", "the residual network of 24 layers", accepts=ACCEPTS, param_grid=CONVOLUTIONAL
+)
 def _resnet24(options: Options) -> Steps:
     return with_net(options, deep.ResNet24Classifier(**requested(options, deep.ResNet24Classifier)))
 

@@ -313,7 +313,7 @@ def class_weight(options: Options) -> str | None:
 
 
 def net_parameters(options: Options, image_size: int = 64) -> dict[str, Any]:
-    """Return how a net balances classes itself, after it held out what it validates on.
+    """Return how a network balances classes itself, after it held out what it validates on.
 
     Examples
     --------
@@ -342,7 +342,7 @@ def net_parameters(options: Options, image_size: int = 64) -> dict[str, Any]:
 
 
 def gan_size(image_size: int) -> int:
-    """Return the largest side that the GAN can make for a net of some size.
+    """Return the largest side that the GAN can make for a network of some size.
 
     Examples
     --------

@@ -85,7 +85,7 @@ def _synthetic_finetune(options: Options) -> Steps:
 
 
 def default_recipe(y: ArrayLike) -> str:
-    """Return the recipe to train with when nobody names one.
+    """Return the recipe to train with where none is named.
 
     Parameters
     ----------

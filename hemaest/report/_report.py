@@ -460,7 +460,7 @@ def _svg(figure: Any) -> str:
 
 
 def _picture(image: NDArray[np.uint8], size: int) -> str:
-    """Return an image as text; a photograph takes a tenth of the room as JPEG."""
+    """Return an image as text; as JPEG a photograph takes a tenth of the space."""
     from PIL import Image
 
     thumbnail = Image.fromarray(np.ascontiguousarray(image[..., :3]))

@@ -99,7 +99,7 @@ def describe_cell(
     corner: tuple[float, float],
     factor: float = 1.0,
 ) -> dict[str, Any]:
-    """Return box, outlines, N:C ratio and picture of a cell.
+    """Return box, outlines, N:C ratio and image of a cell.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def field_warnings(detector: SmearDetector, fields: NDArray[Any]) -> list[str]:
 
 
 def _familiar(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which cells are like those that the model was trained on, where the model tells."""
+    """Return which cells are like those that the model was trained on, where the model says so."""
     if not (hasattr(classifier, "embed") and hasattr(classifier, "score_samples")):
         return np.ones(len(images), bool)
     return np.asarray(classifier.score_samples(images)) >= 0

@@ -171,7 +171,7 @@ def _add_errors(app: Any) -> None:
 
 
 def _protect(app: Any, settings: Settings) -> None:
-    """Let nobody in who should not be, and send the protecting headers with every answer."""
+    """Refuse who may not enter, and send the protecting headers with every answer."""
     from fastapi.responses import JSONResponse
 
     @app.middleware("http")

@@ -204,8 +204,8 @@ def write(kind: str, summary: Mapping[str, Any], fields: Rows, cells: Rows) -> b
 def labeled_folder(fields: Rows, cells: Rows, crop: Callable[[Mapping[str, Any]], bytes]) -> bytes:
     """Return an archive with one folder for each type, as ``hemaest train`` takes it.
 
-    Cells that nobody identified are left out: they would teach nothing. Names start with the
-    field, so that cells of one field stay on one side of a split.
+    Cells that were not identified are left out: a classifier learns nothing from them. Names start
+    with the field, so that cells of one field stay on one side of a split.
     """
     stems = _unique_stems(fields)
     folders: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The report as PDF: differential, flags, pictures of the cells, who signed and when.
+"""The report as PDF: differential, flags, images of the cells, who signed and when.
 
 Drawn with matplotlib, which is there anyway. Called by the routes.
 """

@@ -139,7 +139,7 @@ def make_router(review: Review) -> APIRouter:
 
     @api.get("/references/{name}", tags=["cells"], response_class=Response)
     def reference(name: Name) -> Response:
-        """Return the picture of a reference cell."""
+        """Return the image of a reference cell."""
         return _jpeg(store.reference(name)["crop"])
 
     return api
@@ -254,14 +254,14 @@ def _add_fields(api: APIRouter, review: Review) -> None:
         return {"accepted": accepted, "refused": refused}
 
     @api.get("/sessions/{session}/fields/{number}/image", tags=["fields"], response_class=Response)
-    def picture(
+    def field_image(
         session: Name, number: Number, side: Annotated[int | None, Query(ge=16, le=20000)] = None
     ) -> Response:
         """Return the image of a field as JPEG, in full or reduced to a longest side.
 
         A slide is always reduced; its tiles show it in full.
         """
-        return _jpeg(jpeg(review.picture(session, number, side), side, quality=92))
+        return _jpeg(jpeg(review.image(session, number, side), side, quality=92))
 
     @api.get(
         "/sessions/{session}/fields/{number}/tiles/{level}/{column}/{row}",
@@ -322,7 +322,7 @@ def _add_review(api: APIRouter, review: Review) -> None:
 
     @api.get("/sessions/{session}/cells/{number}/image", tags=["cells"], response_class=Response)
     def cell_image(session: Name, number: Number, full: bool = False) -> Response:
-        """Return the picture of a cell: as in the gallery, or in full resolution."""
+        """Return the image of a cell: as in the gallery, or in full resolution."""
         cell = store.cell(session, number)
         return _jpeg(review.crop(session, cell) if full else cell["crop"])
 
@@ -336,8 +336,8 @@ def _add_review(api: APIRouter, review: Review) -> None:
         cell = store.cell(session, number)
         if not cell["probabilities"] or cell["type"] not in cell["probabilities"]:
             raise HTTPException(409, "the model has not named this cell.")
-        picture, fall = review.explainer.why(review.cut(session, cell), cell["type"])
-        response = _jpeg(picture)
+        heated, fall = review.explainer.why(review.cut(session, cell), cell["type"])
+        response = _jpeg(heated)
         response.headers["Hemaest-Largest-Fall"] = f"{fall:.4f}"
         return response
 

@@ -76,7 +76,7 @@ class Review:
             raise HTTPException(422, f"{name!r} is no type of this page; allowed: {names}.")
         return name
 
-    def picture(self, session: str, number: int, side: int | None) -> Any:
+    def image(self, session: str, number: int, side: int | None) -> Any:
         """Return the pixels of a field, reduced to a longest side; of a slide always reduced."""
         found = self.store.field(session, number)
         if found["kind"] == "slide":
@@ -113,7 +113,7 @@ class Review:
         return self._pixels(found["path"])[y0:y1, x0:x1]
 
     def crop(self, session: str, cell: Mapping[str, Any], suffix: str = ".jpg") -> bytes:
-        """Return the picture of a cell in full resolution, with a little around it."""
+        """Return the image of a cell in full resolution, with a little around it."""
         import cv2
 
         part = self.cut(session, cell)

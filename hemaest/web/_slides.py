@@ -157,7 +157,7 @@ def _warnings(analyzer: FieldAnalyzer, slide: Slide, found: SlideCount) -> list[
 
 
 class OpenSlides:
-    """The slides that the page shows: a few stay open, since each picture needs many tiles.
+    """The slides that the page shows: a few stay open, since each view needs many tiles.
 
     Examples
     --------

@@ -178,7 +178,7 @@ class WorkerPool:
         return None
 
     def _do(self, job: dict[str, Any], pipe: Connection) -> bool:
-        """Analyze one field; return whether the process can go on."""
+        """Analyze one field; return whether the process can continue."""
         try:
             pipe.send((job["path"], job["kind"]))
             kind, value = self._answer(pipe, self._timeout)

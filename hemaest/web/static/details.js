@@ -45,7 +45,7 @@ async function why(cell, box) {
   } catch (error) { box.replaceChildren(h("p", { class: "hint", role: "status" }, error.message)); }
 }
 
-// whoever walks through the gallery needs the small picture only
+// whoever walks through the gallery needs the small image only
 function portrait(cell) {
   const img = h("img", { class: "cell", alt: "", src: `/api${path(`/cells/${cell.id}/image`)}` });
   setTimeout(() => { if (img.isConnected) img.src = `/api${path(`/cells/${cell.id}/image?full=true`)}`; }, 250);

@@ -74,7 +74,7 @@ function draw() {
   steps();
 }
 
-// pictures are fetched when their tile comes near; the browser's own lazy loading begins far too early
+// images are fetched when their tile comes near; the browser's own lazy loading begins far too early
 const near = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
@@ -209,7 +209,7 @@ function neighbor(tile, name) {
   return best?.tile ?? null;
 }
 
-// label the selection, or the current cell; then go on with the cell that followed
+// label the selection, or the current cell; then continue with the cell that followed
 function act(name) {
   const ids = state.selected.size ? [...state.selected] : state.current === null ? [] : [state.current];
   if (!ids.length || state.signed) { label([], name); return; }

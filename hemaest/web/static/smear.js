@@ -61,7 +61,7 @@ export function show(field) {
 
 const keyOf = (field) => `${field} ${state.observer}`;
 
-// picture and outlines are much to carry: they come when they are looked at
+// image and outlines are much to carry: they come when they are looked at
 function load() {
   if (view.field === null || view.loaded === keyOf(view.field) || byId("smear").hidden) return;
   view.loaded = keyOf(view.field);
