@@ -33,25 +33,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock, local
 from typing import Any
 
 from joblib import cpu_count, effective_n_jobs
 from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from hemaest._dask import active_client, in_worker, iterate_on_workers
+from hemaest._library_threads import enter_pool, in_pool, library_threads, process_wide
 from hemaest.images import as_array
 
 __all__ = [
     "available_threads",
     "free_threads",
     "iterate_items",
-    "library_threads",
     "map_images",
     "map_items",
-    "one_blas_thread",
     "pool_size",
     "process_count",
     "send",
@@ -68,11 +65,6 @@ WORTH_SENDING, LARGEST_TASK = 8, 32
 # bytes that a process with torch needs while it fits a recipe on a few thousand images
 MEMORY_OF_A_PROCESS = 1.5 * 2**30
 
-# how to get and how to set a number of threads
-Switch = tuple[Callable[[], int], Callable[[int], None]]
-
-_here = local()
-
 
 # ---------------------------------------------------------------------------- how many threads
 
@@ -88,7 +80,7 @@ def available_threads() -> int:
     >>> available_threads() >= 1
     True
     """
-    if getattr(_here, "in_pool", False) or in_worker():
+    if in_pool() or in_worker():
         return 1
     limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     cores = min(cpu_count(), int(limit)) if limit.isdigit() and int(limit) else cpu_count()
@@ -338,7 +330,7 @@ def thread_pool(
     # a thread that never used torch takes over what any other thread has set last
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0
-    with _process_wide(1), ThreadPoolExecutor(size, initializer=_start_worker) as pool:
+    with process_wide(1), ThreadPoolExecutor(size, initializer=enter_pool) as pool:
         try:
             yield pool
         except BaseException:
@@ -347,115 +339,3 @@ def thread_pool(
         finally:
             if torch:
                 torch.set_num_threads(before)
-
-
-def _start_worker() -> None:
-    """Mark a thread as one of a pool, and bring what is counted for each thread to one."""
-    _here.in_pool = True
-    for _, put in _of_thread():
-        put(1)
-
-
-# --------------------------------------------------------------------------- one large piece
-
-
-@contextmanager
-def library_threads(n: int) -> Iterator[None]:
-    """Let torch, OpenMP, BLAS and OpenCV use ``n`` threads, where they are loaded, for a while.
-
-    What torch and OpenMP use counts for the thread that calls this; of what BLAS and OpenCV use the
-    least of all open blocks counts. What the user had set is put back at the end. Inside a pool
-    ``n`` is 1.
-
-    Parameters
-    ----------
-    n : int
-        How many threads, as in ``library_threads(free_threads())``.
-
-    Examples
-    --------
-    >>> import cv2
-    >>> with library_threads(1):
-    ...     cv2.getNumThreads()
-    1
-    """
-    n = 1 if getattr(_here, "in_pool", False) else n
-    before = [(put, get()) for get, put in _of_thread()]
-    with _process_wide(n):
-        for put, _ in before:
-            put(n)
-        try:
-            yield
-        finally:
-            for put, value in before:
-                put(value)
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let BLAS use one thread for a while: its sums have one order, and the same last digits.
-
-    torch and OpenMP keep their numbers of threads.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> with one_blas_thread():
-    ...     float(np.ones(3) @ np.ones(3))
-    3.0
-    """
-    with _process_wide(1):
-        yield
-
-
-_lock = Lock()
-_wanted: list[int] = []
-_outside: list[tuple[Callable[[int], None], int]] = []
-
-
-@contextmanager
-def _process_wide(n: int) -> Iterator[None]:
-    """Set what is one number for the whole process: BLAS and OpenCV."""
-    with _lock:
-        if not _wanted:
-            _outside[:] = [(put, get()) for get, put in _of_process()]
-        _wanted.append(n)
-        for put, _ in _outside:
-            put(min(_wanted))
-    try:
-        yield
-    finally:
-        with _lock:
-            _wanted.remove(n)
-            for put, value in _outside:
-                put(min(_wanted, default=value))
-
-
-def _of_thread() -> list[Switch]:
-    switches: list[Switch] = [
-        (library.get_num_threads, library.set_num_threads) for library in _libraries("openmp")
-    ]
-    if torch := sys.modules.get("torch"):
-        switches.append((torch.get_num_threads, torch.set_num_threads))
-    return switches
-
-
-def _of_process() -> list[Switch]:
-    switches: list[Switch] = [
-        (library.get_num_threads, library.set_num_threads) for library in _libraries("blas")
-    ]
-    if cv2 := sys.modules.get("cv2"):
-        switches.append((cv2.getNumThreads, cv2.setNumThreads))
-    return switches
-
-
-def _libraries(kind: str) -> list[Any]:
-    """Return the loaded libraries of a kind that have a number of threads."""
-    loaded = tuple(name in sys.modules for name in ("torch", "xgboost", "sklearn", "scipy.linalg"))
-    return [found for found in _controller(loaded).lib_controllers if found.user_api == kind]
-
-
-@lru_cache(maxsize=1)
-def _controller(_loaded: tuple[bool, ...]) -> ThreadpoolController:
-    """Return a handle of the loaded libraries; it takes milliseconds to look for them."""
-    return ThreadpoolController()

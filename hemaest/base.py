@@ -27,7 +27,8 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from hemaest._parallel import map_images, one_blas_thread
+from hemaest._library_threads import one_blas_thread
+from hemaest._parallel import map_images
 from hemaest.images import Channels, check_images, pack
 
 __all__ = [

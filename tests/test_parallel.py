@@ -12,10 +12,10 @@ import torch
 from joblib import Parallel, cpu_count, delayed
 from threadpoolctl import threadpool_info
 
+from hemaest._library_threads import library_threads
 from hemaest._parallel import (
     available_threads,
     free_threads,
-    library_threads,
     map_images,
     map_items,
     pool_size,

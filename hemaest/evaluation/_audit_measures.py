@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,12 @@ class ImageFacts:
 
 def color_statistics(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the color features that the control recipe uses as well."""
-    return ColorFeatures().fit_transform(image[None])[0]
+    return _color_features().transform(image[None])[0]
+
+
+@cache
+def _color_features() -> ColorFeatures:
+    return ColorFeatures(n_jobs=1).fit(np.zeros((1, 2, 2, 3), np.uint8))
 
 
 def border_pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

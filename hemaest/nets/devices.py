@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from hemaest._parallel import free_threads, library_threads
+from hemaest._library_threads import library_threads
+from hemaest._parallel import free_threads
 
 # networks reduce the side 32 times; two pixels are left
 SMALLEST_IN_BFLOAT16 = 64

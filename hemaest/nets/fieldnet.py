@@ -45,7 +45,7 @@ class FieldMaps:
     Attributes
     ----------
     shares : float32 array (height, width, 5)
-        Probability of each of ``CLASSES``.
+        Probability of each of ``CLASSES``; one class after the other in memory.
     kind : int64 array (height, width)
         Place in ``CLASSES`` of the likeliest.
     certainty : float
@@ -185,7 +185,7 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         out = net(x)[0, :, :height, :width]
         shares = out[: len(CLASSES)].softmax(0)
         top, kind = (found.numpy() for found in shares.max(0))
-        shares = shares.permute(1, 2, 0).contiguous().numpy()
+        shares = shares.permute(1, 2, 0).numpy()
         depth = out[len(CLASSES)].sigmoid().numpy()
         octaves = out[len(CLASSES) + 1].numpy()
     object_ = depth > 0.4

@@ -61,8 +61,8 @@ class SmallUNet(nn.Module):
             skips.append(down(skips[-1]))
         y = skips.pop()
         for lateral, up in zip(reversed(self.lateral), reversed(self.up), strict=True):
-            y = F.interpolate(lateral(y), scale_factor=2, mode="bilinear") + skips.pop()
-            y = up(y)
+            y = F.interpolate(lateral(y), scale_factor=2, mode="bilinear")
+            y = up(y.add_(skips.pop()))  # in place: new memory costs as much as the sum
         return self.head(y)
 
 

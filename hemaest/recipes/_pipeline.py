@@ -17,7 +17,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_memory
 
-from hemaest._parallel import one_blas_thread
+from hemaest._library_threads import one_blas_thread
 from hemaest.base import TakesGroups
 from hemaest.groups import check_groups, check_labels
 

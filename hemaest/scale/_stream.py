@@ -80,7 +80,7 @@ def predict_stream(
     out: str | os.PathLike[str],
     *,
     kind: Kind = "predict",
-    batch_size: int = 64,
+    batch_size: int = 32,
     part_size: int = 2048,
     n_jobs: int | None = None,
 ) -> StreamResult:
@@ -101,7 +101,7 @@ def predict_stream(
     kind : {"predict", "transform"}, default="predict"
         What is written: ``label``, ``confidence`` and the probability of each class, or the
         columns of ``transform``.
-    batch_size : int, default=64
+    batch_size : int, default=32
         Images that are read by one thread, and go through the estimator together.
     part_size : int, default=2048
         Files in one Parquet file.

@@ -69,8 +69,8 @@ def measures(image: NDArray[np.uint8], field: FieldResult, scale: Scale) -> dict
     zoom = min(working_zoom(um), 1.5 * GLANCE / max(image.shape[:2]))
     first = look_at_field(net, resized(image, zoom))
     second = look_at_field(net, resized(image, SMALLER * zoom))
-    a = first.shares.argmax(axis=2)
-    b = _as_large(second.shares.argmax(axis=2), a.shape)
+    a = first.kind
+    b = _as_large(second.kind, a.shape)
     either = (a > 0) | (b > 0)
     # the share of what is an object in either look that is the same in both
     agreement = float((a == b)[either].mean()) if either.any() else 1.0
