@@ -278,6 +278,7 @@ def _look(traits: dict[str, float], spine: np.ndarray, rng: np.random.Generator)
     values += [traits[f"cytoplasm.{t}"] for t in tint.split()]
     values += [hof[0], hof[1], 0.3 * traits["cell.diameter"] / 2]
     values += [traits["nucleus.roughness"], 0.1, traits["cytoplasm.hemoglobin"]]
+    values += [traits.get("chromatin.sap", 0.0), traits.get("chromatin.holes", 0.0)]
     return np.array(values, np.float32)
 
 

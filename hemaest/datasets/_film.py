@@ -134,7 +134,7 @@ def lay_out(
         scale=scale,
         leukocytes=leukocytes,
         red_cells=red_cells,
-        platelets=_platelets(area, width, height, glass, rng),
+        platelets=_platelets(area, width, height, scale, glass, rng),
         grains=place_precipitate(height, width, scale, rng, glass),
         parasites=_parasites(red_cells, scale, glass, dirt),
         marks=draw_marks(height, width, scale, dirt, severity),
@@ -222,11 +222,17 @@ def _settle_leukocytes(
 
 
 def _platelets(
-    area: float, width: int, height: int, glass: Glass, rng: np.random.Generator
+    area: float, width: int, height: int, scale: float, glass: Glass, rng: np.random.Generator
 ) -> np.ndarray:
     n = int(rng.poisson(glass.platelets * area / AREA_PER_PLATELET))
     size = np.where(rng.random(n) < glass.giant, rng.uniform(1.3, 2.4, n), 1.0)
-    return np.column_stack([rng.uniform(0, 1, (n, 2)) * [width, height], size])
+    rows = [np.column_stack([rng.uniform(0, 1, (n, 2)) * [width, height], size])]
+    for _ in range(rng.poisson(glass.packs * area / 4000) if glass.packs > 0 else 0):
+        many = int(np.exp(rng.uniform(np.log(4), np.log(60))))
+        wide = 0.9 * np.sqrt(many) * rng.uniform(0.8, 1.6) * scale
+        at = rng.uniform(0, 1, 2) * [width, height] + wide * rng.standard_normal((many, 2))
+        rows.append(np.column_stack([at, np.ones(many)]))
+    return np.concatenate(rows)
 
 
 def _parasites(

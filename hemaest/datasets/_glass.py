@@ -59,6 +59,8 @@ class Glass:
         Share of red cells with a small ring or dot of nuclear dye inside.
     crowd : float
         Share of leukocytes that touch another.
+    packs : float
+        Clumps of platelets, for each 4,000 square micrometers.
     """
 
     cover: float
@@ -79,6 +81,7 @@ class Glass:
     clumps: float = 0.0
     parasites: float = 0.0
     crowd: float = 0.0
+    packs: float = 0.0
 
 
 def draw_glass(rng: np.random.Generator, severity: float = 0.0) -> Glass:
@@ -106,17 +109,23 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
     cover = good.cover
     if some(0.4):  # from hardly any red cell to several layers
         cover = float(np.exp(rng.uniform(np.log(0.02), np.log(1.5))))
+    flat = bool(some(0.25))  # sheets of red cells without a pale middle, side by side
+    if flat:
+        cover = max(cover, float(rng.uniform(0.4, 1.1)))
     return Glass(
         cover=cover,
         size=float(np.clip(good.size * np.exp(0.1 * severity * rng.standard_normal()), 2.3, 4.6)),
-        clumping=float(np.clip(good.clumping + some(0.3) * rng.uniform(0, 0.6), 0, 1)),
-        overlap=float(rng.uniform(0.3, 0.7)),
+        clumping=1.0
+        if flat
+        else float(np.clip(good.clumping + some(0.3) * rng.uniform(0, 0.6), 0, 1)),
+        overlap=float(rng.uniform(0.75, 0.97) if flat else rng.uniform(0.3, 0.7)),
         rolls=good.rolls,
         holes=min(some(0.25) * float(rng.uniform(0.2, 0.8)), 0.8),
         crenated=max(good.crenated, min(some(0.2) * float(rng.uniform(0.1, 1.0)), 1.0)),
         spikes=float(rng.uniform(0.04, 0.16)),
         odd=some(0.5) * float(rng.exponential(0.35)),
-        pallor=float(np.clip(good.pallor + some(0.3) * rng.normal(0, 0.4), 0, 1.25)),
+        pallor=float(np.clip(good.pallor + some(0.3) * rng.normal(0, 0.4), 0, 1.25))
+        * (float(rng.uniform(0, 0.4)) if flat else 1.0),
         depth=good.depth * float(np.exp(0.15 * severity * rng.standard_normal())),
         refractile=some(0.2) * float(rng.uniform(0.05, 0.8)),
         platelets=float(np.exp(0.8 * severity * rng.standard_normal())),
@@ -125,6 +134,7 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
         clumps=some(0.35) * float(rng.exponential(1.2)),
         parasites=some(0.15) * float(rng.uniform(0.01, 0.25)),
         crowd=min(some(0.6) * float(rng.uniform(0.1, 1.0)), 0.9),
+        packs=some(0.3) * float(rng.exponential(0.7)),
     )
 
 

@@ -121,7 +121,8 @@ def paint_leukocyte(canvas, cell_map, codes, cx, cy, scale, outline, spine, nucl
 
     ``look`` holds, in this order: nucleus density, chromatin contrast, chromatin grain (um),
     membrane, cytoplasm nucleus-dye, azure, eosin, texture, texture grain (um), rim, hof
-    strength, hof x, hof y, hof radius (um), nuclear roughness (um), softness (um), hemoglobin.
+    strength, hof x, hof y, hof radius (um), nuclear roughness (um), softness (um), hemoglobin,
+    how pale the sap between clumps of chromatin is, and where it lies (0 lines, 0.6 holes).
     """
     height, width = cell_map.shape
     reach = 0.0
@@ -131,7 +132,7 @@ def paint_leukocyte(canvas, cell_map, codes, cx, cy, scale, outline, spine, nucl
     density, contrast, grain, membrane = look[0], look[1], look[2], look[3]
     texture, texture_grain, rim = look[7], look[8], look[9]
     hof, hof_x, hof_y, hof_r = look[10], look[11], look[12], look[13]
-    rough, soft = look[14], look[15]
+    rough, soft, sap, level = look[14], look[15], look[17], look[18]
     edge = 1.0 / max(soft, 1.0 / scale)
     for row in range(max(int(cy - reach), 0), min(int(cy + reach) + 2, height)):
         y = (row - cy) / scale
@@ -158,8 +159,11 @@ def paint_leukocyte(canvas, cell_map, codes, cx, cy, scale, outline, spine, nucl
             h = look[16] * (0.5 + 0.5 * tone)
             if inside > 0.0:
                 clump = fractal_noise(x / grain, y / grain, seed + 7)
+                seam = (clump - level) / 0.16
                 clump = 2.0 * _smooth(0.5 + 0.9 * clump) - 1.0
                 chroma = density * (1.0 + contrast * clump)
+                if sap > 0.0:
+                    chroma *= 1.0 - sap * math.exp(-seam * seam)
                 chroma *= 1.0 + membrane * math.exp(-max(depth, 0.0) / 0.3)
                 na = 0.0
                 for k in range(nucleoli.shape[0]):

@@ -52,6 +52,9 @@ class Microscope:
     eyepiece : (float, float, float, float) or None
         A round view in a black frame: center (x, y) and radius in shares of half the shorter
         side, and the softness of its edge.
+    tube : (float, float, float, float, float)
+        What is seen of the tube around a round view: light in R, G, B at its brightest place, the
+        direction of that place, and how far it reaches in shares of the radius.
     """
 
     blur: float
@@ -74,6 +77,7 @@ class Microscope:
     fringe: float = 0.0
     median: bool = False
     eyepiece: tuple[float, float, float, float] | None = None
+    tube: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 1.0)
 
     def reach(self, scale: float, focus: float = 1.0) -> int:
         """Return how many pixels beyond a tile must be drawn, a multiple of a block of JPEG."""
@@ -111,7 +115,8 @@ def _worse(good: Microscope, rng: np.random.Generator, severity: float) -> Micro
     mix = saturation * np.eye(3) + (1 - saturation) / 3 + some(0.7) * 0.1 * normal(3, 3)
     mix /= mix.sum(axis=1, keepdims=True)
     angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(-1.2, 1.2)
-    round_view = rng.random() < 0.22 * severity
+    round_view = rng.random() < 0.3 * severity
+    glow = rng.uniform(0, 110) * rng.random() * rng.uniform(0.4, 1.0, 3)
     return Microscope(
         blur=good.blur + some(0.5) * 0.25 * abs(float(rng.standard_normal())),
         blur_pixels=some(0.7) * float(rng.uniform(0.2, 1.2)),
@@ -140,6 +145,7 @@ def _worse(good: Microscope, rng: np.random.Generator, severity: float) -> Micro
         )
         if round_view
         else None,
+        tube=(*glow.tolist(), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.02, 0.4))),
     )
 
 
@@ -203,6 +209,8 @@ def photograph(
             x, y, radius, soft = m.eyepiece
             eyepiece = (x, y, radius + wider * soft, soft)
             light[..., channel] *= view(replace(m, eyepiece=eyepiece), light.shape, window)
+        if max(m.tube[:3]) > 0:
+            light += _tube(m, light.shape, window)
     if m.mix is not None and m.gain is not None:
         haze = m.haze * stain.light * m.gain
         light = respond(light, (1 - m.haze) * m.gain, haze.astype(np.float32), m.mix, _curves(m))
@@ -225,19 +233,36 @@ def photograph(
     return image[margin:-margin, margin:-margin] if margin else image
 
 
+def _tube(m: Microscope, shape: tuple[int, ...], window: tuple[int, int, int, int]) -> np.ndarray:
+    """Return the light that the tube around the round view reflects."""
+    red, green, blue, way, reach = m.tube
+    gap, rows, columns = _beyond(m, shape, window)
+    side = 0.5 + 0.5 * np.cos(np.arctan2(rows, columns) - way)
+    glow = np.where(gap < 0, np.exp(np.minimum(gap, 0) / reach) * side, 0.0)
+    return glow[..., None] * np.array([red, green, blue], np.float32)
+
+
 def view(
     microscope: Microscope, shape: tuple[int, ...], window: tuple[int, int, int, int]
 ) -> np.ndarray:
     """Return how much of the light of each pixel passes the eyepiece, float32 from 0 to 1."""
     if microscope.eyepiece is None:
         return np.ones(shape[:2], np.float32)
-    x, y, radius, soft = microscope.eyepiece
+    gap, _, _ = _beyond(microscope, shape, window)
+    soft = max(microscope.eyepiece[3], 2 / min(window[2:]))
+    return np.clip(gap / soft + 0.5, 0.015, 1.0)
+
+
+def _beyond(
+    m: Microscope, shape: tuple[int, ...], window: tuple[int, int, int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far inside the round view each pixel lies, and where it is from the center."""
+    x, y, radius, _ = m.eyepiece or (0.0, 0.0, np.inf, 0.0)
     top, left, height, width = window
     half = min(height, width) / 2
     rows = (np.arange(shape[0], dtype=np.float32)[:, None] + top - height / 2) / half - y
     columns = (np.arange(shape[1], dtype=np.float32)[None] + left - width / 2) / half - x
-    gap = radius - np.sqrt(rows**2 + columns**2)
-    return np.clip(gap / max(soft, 1 / half) + 0.5, 0.015, 1.0)
+    return radius - np.sqrt(rows**2 + columns**2), rows, columns
 
 
 def _through_lens(

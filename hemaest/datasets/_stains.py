@@ -101,7 +101,7 @@ def restain(stain: Stain, rng: np.random.Generator, severity: float) -> Stain:
     turn = 0.3 * severity * rng.standard_normal()
     density[0] *= np.exp([-turn, 0.0, turn])
     density[0] *= np.exp(0.3 * severity * rng.standard_normal())
-    density[0] *= max(1.0, 1.7 * density[3, :2].mean() / density[0, :2].mean())
+    density[0] *= max(1.0, rng.uniform(1.45, 1.8) * density[3, :2].mean() / density[0, :2].mean())
     ring = stain.ring * np.exp(0.5 * severity * rng.standard_normal())
     if density[3].mean() < 0.15:  # clear red cells are seen by their edge alone
         ring = max(ring, rng.uniform(0.5, 2.5))

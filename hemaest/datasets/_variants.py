@@ -68,8 +68,12 @@ def _both(*changes: Change) -> Change:
 
 
 # what no recipe has: the number of lobes, how far they lie apart (below 0: over one another), the
-# folds of a nucleus, the fringe of a cell
-_MORE = ("n_lobes", "nucleus.apart", "chromatin.folds", "cell.ruffle")
+# folds of a nucleus, the sap between clumps of chromatin (how pale; lines or holes), the fringe of
+# a cell
+_MORE = (
+    "n_lobes", "nucleus.apart", "chromatin.folds", "chromatin.sap", "chromatin.holes",
+    "cell.ruffle",
+)  # fmt: skip
 
 _OVERLAPPING = _both(
     _to(nucleus__apart=(-1.2, 0.1)), _times(nucleus__bend=(0.9, 1.5), nucleus__length=(0.7, 1.3))
@@ -84,16 +88,51 @@ _LOOSE_LOBES = _both(
     ),
     _times(nucleus__nc_ratio=(0.65, 1.0)),
 )
+# broad lobes that lie over one another, as a folded or brain-shaped nucleus shows them
+_FOLDED_OVER = _to(
+    n_lobes=(2, 2.9), nucleus__waist=(0.5, 0.9), nucleus__apart=(-1.6, -0.6),
+    nucleus__length=(0.4, 1.0), nucleus__bend=(60, 240), nucleus__nc_ratio=(0.45, 0.7),
+)  # fmt: skip
+_HORSESHOE = _to(
+    nucleus__length=(0.9, 2.0), nucleus__bend=(110, 260), nucleus__waist=(0.75, 1.0),
+    nucleus__nc_ratio=(0.42, 0.65), chromatin__sap=(0.05, 0.4), chromatin__holes=(0.0, 0.3),
+)  # fmt: skip
 # a narrow ribbon, bent to a horseshoe, a ring or an S
 _RIBBON = _both(
     _to(nucleus__length=(2.6, 5.5), nucleus__bend=(120, 340), nucleus__waist=(0.7, 1.0)),
     _times(nucleus__nc_ratio=(0.7, 1.0)),
+)
+# lobes with a smooth edge, side by side; the thread between them is too thin to see
+_SMOOTH_LOBES = _both(
+    _times(nucleus__roughness=(0.1, 0.5), nucleus__length=(0.5, 1.0)),
+    _to(nucleus__waist=(0.02, 0.2)),
 )
 _COARSE_GRANULES = _to(
     granules0__hollow=(0.3, 0.95),
     granules0__diameter=(0.45, 0.95),
     granules0__cover=(0.6, 1.0),
     granules0__number=(140, 380),
+)
+# granules side by side and over one another, orange to brick red: no cytoplasm is left to see
+_PACKED_GRANULES = _both(
+    _to(
+        granules0__number=(220, 460),
+        granules0__diameter=(0.5, 1.0),
+        granules0__cover=(0.55, 1.0),
+        granules0__eosin=(0.9, 2.1),
+        granules0__hollow=(0.0, 0.7),
+    ),
+    _times(cytoplasm__eosin=(1.0, 3.0)),
+)
+# many fine granules and a pink ground: at low resolution an even lilac or salmon
+_EVEN_CYTOPLASM = _both(
+    _to(
+        granules0__number=(180, 420),
+        granules0__diameter=(0.18, 0.36),
+        granules0__eosin=(0.2, 0.6),
+        granules0__cover=(0.25, 0.6),
+        cytoplasm__eosin=(0.12, 0.45),
+    ),
 )
 _TOXIC = _both(
     _times(granules0__violet=(1.2, 2.2), granules0__diameter=(1.0, 1.5)),
@@ -104,11 +143,16 @@ _MARKED_GRANULES = _times(
 )
 # thick or badly rinsed films: cytoplasm that should be clear takes the stain
 _DARK_CYTOPLASM = _to(
-    cytoplasm__eosin=(0.15, 0.7),
+    cytoplasm__eosin=(0.15, 0.5),
     cytoplasm__azure=(0.1, 0.5),
     cytoplasm__violet=(0.05, 0.3),
     cytoplasm__texture=(0.2, 0.6),
 )
+# the same, in patches, with a dark border: pink to tan
+_MOTTLED = _to(
+    cytoplasm__eosin=(0.1, 0.45), cytoplasm__azure=(0.05, 0.4), cytoplasm__violet=(0.03, 0.25),
+    cytoplasm__texture=(0.4, 0.9), cytoplasm__grain=(0.5, 1.3), cytoplasm__rim=(0.2, 2.0),
+)  # fmt: skip
 _HYPOGRANULAR = _times(granules0__number=(0, 0.35), cytoplasm__texture=(0.2, 0.7))
 _VACUOLATED = _to(vacuoles__number=(3, 16), vacuoles__diameter=(0.5, 1.7))
 _CLEFT = _to(
@@ -131,7 +175,14 @@ _BLAST: tuple[tuple[float, Change], ...] = (
     (0.1, _DENSE),
 )
 
+# smeared out: an angular outline, a pale nucleus without structure that fades into the granules
+_RAGGED = _to(
+    cell__roughness=(0.06, 0.16), cell__squeeze=(0.6, 1.2), nucleus__roughness=(0.4, 1.2),
+    chromatin__contrast=(0.03, 0.15), chromatin__density=(0.5, 0.8), chromatin__membrane=(0, 0.08),
+    cytoplasm__violet=(0.1, 0.4),
+)  # fmt: skip
 _RIPENING: tuple[tuple[float, Change], ...] = (
+    (0.12, _RAGGED),
     (0.3, _MARKED_GRANULES),
     (0.15, _HYPOGRANULAR),
     (0.15, _TOXIC),
@@ -141,8 +192,12 @@ _RIPENING: tuple[tuple[float, Change], ...] = (
 _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "neutrophil": (
         (0.35, _MARKED_GRANULES),
-        (0.4, _DARK_CYTOPLASM),
-        (0.2, _to(granules0__eosin=(0.4, 1.0))),
+        (0.5, _EVEN_CYTOPLASM),
+        (0.3, _DARK_CYTOPLASM),
+        (0.3, _MOTTLED),
+        (0.1, _to(granules0__eosin=(0.4, 1.0))),
+        (0.3, _times(nucleus__roughness=(0.1, 0.5))),
+        (0.3, _times(chromatin__density=(1.1, 1.5))),
         (0.35, _OVERLAPPING),
         (0.45, _LOOSE_LOBES),
         (0.15, _TOXIC),
@@ -152,8 +207,12 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     ),
     "band_neutrophil": (
         (0.35, _MARKED_GRANULES),
-        (0.4, _DARK_CYTOPLASM),
-        (0.2, _to(granules0__eosin=(0.4, 1.0))),
+        (0.5, _EVEN_CYTOPLASM),
+        (0.3, _DARK_CYTOPLASM),
+        (0.3, _MOTTLED),
+        (0.1, _to(granules0__eosin=(0.4, 1.0))),
+        (0.3, _times(nucleus__roughness=(0.1, 0.5))),
+        (0.3, _times(chromatin__density=(1.1, 1.5))),
         (0.55, _RIBBON),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
@@ -161,33 +220,56 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.25, _times(nucleus__waist=(0.75, 1.0), nucleus__length=(0.9, 1.4))),
     ),
     "eosinophil": (
-        (0.4, _OVERLAPPING),
-        (0.6, _COARSE_GRANULES),
-        (0.25, _times(granules0__number=(0.15, 0.8), cytoplasm__eosin=(0.4, 1.0))),
+        (0.3, _OVERLAPPING),
+        (0.5, _SMOOTH_LOBES),
+        (0.4, _COARSE_GRANULES),
+        (0.65, _PACKED_GRANULES),
+        (0.1, _times(granules0__number=(0.15, 0.8), cytoplasm__eosin=(0.4, 1.0))),
         (0.2, _to(granules0__violet=(0.1, 0.5))),
-        (0.2, _times(granules0__eosin=(0.6, 1.5), granules0__diameter=(0.7, 1.2))),
+        (0.2, _times(granules0__eosin=(0.7, 1.4), granules0__diameter=(0.7, 1.2))),
         (0.15, _to(vacuoles__number=(2, 10))),
         (0.1, _to(granules0__over=(0.2, 0.7))),
         (0.2, _times(chromatin__density=(0.45, 0.85))),
         (0.2, _to(cytoplasm__rim=(0.3, 1.5))),
-        (0.2, _both(_times(granules0__eosin=(0.4, 0.9)), _to(granules0__azure=(0.05, 0.4)))),
+        (0.15, _both(_times(granules0__eosin=(0.5, 0.9)), _to(granules0__azure=(0.05, 0.4)))),
     ),
+    "immature_eosinophil": ((0.5, _PACKED_GRANULES), (0.3, _COARSE_GRANULES)),
     "basophil": (
         (0.3, _times(granules0__number=(0.1, 0.6), granules0__violet=(0.6, 1.0))),
         (0.2, _to(vacuoles__number=(3, 14), vacuoles__diameter=(0.4, 1.0))),
         (0.3, _both(_to(granules0__over=(0.7, 1)), _times(granules0__number=(1.0, 1.7)))),
         (0.2, _times(chromatin__density=(0.6, 0.9))),
+        (  # granules hide the nucleus: the whole cell is violet-black and mottled
+            0.35,
+            _both(
+                _to(
+                    granules0__over=(0.9, 1), granules0__number=(150, 320),
+                    granules0__diameter=(0.4, 0.8), nucleus__nc_ratio=(0.5, 0.85),
+                    nucleus__roughness=(0.3, 1.0),
+                ),
+                _times(cytoplasm__violet=(1.5, 4.0)),
+            ),
+        ),
     ),
     "lymphocyte": (
         (0.3, _to(cell__ruffle=(0.004, 0.03))),
-        (0.4, _to(chromatin__grain=(0.25, 0.7))),
+        (0.25, _to(chromatin__grain=(0.25, 0.7))),
         (0.12, _to(granules0__number=(4, 22))),
         (0.2, _DENSE),
+        (  # small and dark, with hardly any cytoplasm
+            0.3,
+            _to(
+                cell__diameter=(7.5, 10.5), nucleus__nc_ratio=(0.7, 0.94),
+                chromatin__density=(1.05, 1.6), chromatin__contrast=(0.04, 0.25),
+                cytoplasm__azure=(0.4, 1.1),
+            ),
+        ),
         (0.1, _to(nucleus__offset=(0.7, 1), cytoplasm__azure=(0.6, 1.1))),
         (0.15, _CLEFT),
         (0.06, _to(cell__blebs=(4, 12))),
         (0.06, _to(cell__stretch=(1.3, 1.9))),
         (0.06, _VACUOLATED),
+        (0.1, _to(cytoplasm__eosin=(0.1, 0.4))),
     ),
     "cll_lymphocyte": ((0.2, _times(cell__diameter=(1.0, 1.3))), (0.1, _CLEFT)),
     "reactive_lymphocyte": (
@@ -204,6 +286,9 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.15, _to(nucleus__nc_ratio=(0.25, 0.45))),
         (0.25, _VACUOLATED),
         (0.2, _times(nucleus__bend=(1.1, 1.7), nucleus__waist=(0.7, 1.0))),
+        (0.06, _FOLDED_OVER),
+        (0.3, _HORSESHOE),
+        (0.15, _to(cytoplasm__eosin=(0.1, 0.4))),
         (0.15, _times(nucleus__nc_ratio=(1.0, 1.4), nucleus__length=(0.3, 0.9))),
         (0.15, _to(cytoplasm__azure=(0.5, 0.9))),
         (0.3, _to(granules0__number=(80, 300), granules0__violet=(0.25, 0.7))),
@@ -221,6 +306,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "pro_b_lymphoblast": _BLAST,
     "myeloblast": _BLAST,
     "promyelocyte": (
+        (0.2, _RAGGED),
         (0.15, _both(_times(granules0__number=(1.2, 2.2)), _to(granules0__over=(0.6, 1)))),
         (0.1, _both(_HYPOGRANULAR, _CLEFT)),
         (0.15, _to(cytoplasm__azure=(0.7, 1.2))),
@@ -253,6 +339,14 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.15, _times(cell__stretch=(1.2, 2.2))),
         (0.2, _times(granules0__violet=(1.1, 1.6), granules0__cover=(1.0, 1.4))),
         (0.3, _to(cell__blebs=(2, 8))),
+        (  # small and dense: the granules reach the edge
+            0.5,
+            _to(
+                cell__diameter=(1.6, 3.4), cytoplasm__violet=(0.25, 0.9), cytoplasm__rim=(0, 0.1),
+                cytoplasm__texture=(0.3, 0.8), cytoplasm__grain=(0.25, 0.6),
+                granules0__number=(14, 60), granules0__diameter=(0.2, 0.45), cell__ruffle=(0, 0.05),
+            ),
+        ),
     ),
     "smudge_cell": (
         (0.3, _to(cell__stretch=(1.3, 2.6))),
@@ -275,9 +369,14 @@ _ANY: tuple[tuple[float, Change], ...] = (
     (0.15, _to(cell__squeeze=(0.6, 1.2))),
     (0.1, _times(cell__roughness=(1.3, 2.5))),
     (0.4, _to(cell__ruffle=(0.0, 0.015))),
-    (0.4, _times(chromatin__contrast=(1.1, 2.2))),
+    (0.3, _times(chromatin__contrast=(0.6, 1.7))),
     # fixing, drying and sharpening change the grain of chromatin more than the type does
-    (0.45, _to(chromatin__grain=(0.2, 1.4))),
-    (0.45, _to(chromatin__contrast=(0.04, 0.6))),
+    (0.35, _to(chromatin__grain=(0.2, 1.4))),
+    (0.35, _to(chromatin__contrast=(0.04, 0.5))),
+    (0.35, _to(chromatin__sap=(0.05, 0.55), chromatin__holes=(0.0, 0.65))),
     (0.3, _times(chromatin__density=(0.65, 1.35))),
+    # overstained: a nucleus of any type is dark and even
+    (0.25, _times(chromatin__density=(1.15, 1.7), chromatin__contrast=(0.2, 0.8))),
+    # a little out of focus, a cell has a dark border
+    (0.12, _to(cytoplasm__rim=(0.4, 2.5))),
 )  # fmt: skip

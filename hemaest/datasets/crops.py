@@ -108,11 +108,14 @@ def draw_crop(
         paint_cell(canvas, cell_map, number, *cells[number - 1], scale)
     if cell_type == "platelet" and rng.random() < 0.15:
         _clump(canvas, x * scale, y * scale, scale, rng)
-    if rng.random() < 0.65:
+    if rng.random() < 0.5:
         _roughen(canvas, scale, rng)
     microscope = draw_microscope(rng, stain.blur, 1.0, severity * rng.uniform(0.0, 1.3))
     if microscope.eyepiece is not None and width < 60:
         microscope = replace(microscope, eyepiece=None)
+    if rng.random() < 0.4:  # scanners sharpen: every edge and grain gains contrast
+        sharpen, halo = rng.uniform(0.5, 2.5), rng.uniform(0.12, 0.6)
+        microscope = replace(microscope, sharpen=microscope.sharpen + sharpen, halo=halo)
     image = photograph(canvas, scale, stain, microscope, rng, focus=rng.uniform(0.7, 1.6))
     image, cell_map = _scaled(image, cell_map, size)
     if rng.random() < 0.06:
@@ -229,7 +232,7 @@ def _roughen(canvas: np.ndarray, scale: float, rng: np.random.Generator) -> None
     """
     import cv2
 
-    for dyes, most in ((slice(0, 1), 0.8), (slice(1, 3), 0.6), (slice(3, 4), 0.15)):
+    for dyes, most in ((slice(0, 1), 0.6), (slice(1, 3), 0.6), (slice(3, 4), 0.15)):
         amount = most * rng.random() ** 2
         noise = rng.standard_normal(canvas.shape[:2], dtype=np.float32)
         width = max(rng.uniform(0.08, 0.4) * scale, 0.3)

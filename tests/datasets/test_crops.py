@@ -1,10 +1,15 @@
 """Crops of any cell, laboratory and framing: their truth, their seeds, their breadth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from renderer_data import CELL_TYPES
 
 from hemaest.datasets import list_cell_types
+from hemaest.datasets._anatomy import build_cell, paint_cell
+from hemaest.datasets._microscope import new_canvas
+from hemaest.datasets._recipes import load_recipes
 from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
 
 NAMES = [*list_cell_types(), NOTHING]
@@ -62,3 +67,29 @@ def test_unrelated_images_are_of_many_kinds():
     images = [draw_unrelated(32, rng) for _ in range(30)]
     assert all(i.shape == (32, 32, 3) and i.dtype == np.uint8 for i in images)
     assert np.std([i.mean() for i in images]) > 20
+
+
+def test_pale_sap_takes_dye_from_the_nucleus_alone():
+    cell = build_cell(load_recipes()["monocyte"], np.random.default_rng(0))
+    painted = []
+    for sap in (0.0, 0.4):
+        look = cell.look.copy()
+        look[-2] = sap
+        canvas, map_ = new_canvas(96, 96), np.zeros((96, 96), np.uint8)
+        paint_cell(canvas, map_, 1, replace(cell, look=look), 48, 48, 4.0)
+        painted.append(canvas[..., 0])
+    gone = painted[0] - painted[1]
+    assert (gone >= -1e-6).all() and gone[map_ == 2].mean() > 0.02
+    np.testing.assert_allclose(gone[map_ == 0], 0, atol=1e-6)
+
+
+def test_the_granules_of_sick_eosinophils_hold_more_eosin_than_those_of_neutrophils():
+    def eosin(name, seed):
+        cell = build_cell(load_recipes()[name], np.random.default_rng(seed), wide=1.2, sick=True)
+        return sum(
+            float(dyes[2] * cover * np.pi * np.sum(grains[:, 2] ** 2))
+            for grains, dyes, cover, _ in cell.granules
+        )
+
+    some, others = ([eosin(n, s) for s in range(60)] for n in ("eosinophil", "neutrophil"))
+    assert np.quantile(some, 0.2) > np.quantile(others, 0.8)
