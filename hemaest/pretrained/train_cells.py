@@ -5,29 +5,37 @@
     python -m hemaest.pretrained.train_cells --out runs/blood-cells
 
 One thread, seeded, resumable: run the same command again to go on after a stop. No real image is
-read. The last step writes ``blood-cells.safetensors`` (float16) and its card to ``--out``; copied
-to ``hemaest/nets/shipped`` they are what :func:`hemaest.pretrained.load_pretrained` loads.
+read. With ``--start FILE`` the run begins with the weights of an earlier one. The last step writes
+``blood-cells.safetensors`` (float16) and its card to ``--out``; copied to ``hemaest/nets/shipped``
+they are what :func:`hemaest.pretrained.load_pretrained` loads.
 """
 
-import argparse
-import json
 import math
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hemaest._files import write_whole
 from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.cellnet import BloodCellNet, Seen
+
+from ._runs import (
+    command_of,
+    commit,
+    follow,
+    keep,
+    load,
+    on_this_processor,
+    origin,
+    parsed,
+    resume,
+)
 
 __all__ = ["CLASSES", "Settings", "train"]
 
@@ -35,7 +43,7 @@ __all__ = ["CLASSES", "Settings", "train"]
 CLASSES: dict[str, dict[str, float]] = {
     "segmented neutrophil": {"neutrophil": 2.0},
     "band neutrophil": {"band_neutrophil": 1.0},
-    "eosinophil": {"eosinophil": 1.2, "immature_eosinophil": 0.2},
+    "eosinophil": {"eosinophil": 1.2, "immature_eosinophil": 0.35},
     "basophil": {"basophil": 1.2},
     "lymphocyte": {"lymphocyte": 2.0, "cll_lymphocyte": 0.3, "hematogone": 0.1},
     "reactive lymphocyte": {"reactive_lymphocyte": 0.7},
@@ -73,7 +81,7 @@ class Settings:
     channels: tuple[int, ...] = (24, 48, 96, 160)
     depths: tuple[int, ...] = (1, 1, 2, 1)
     dropout: float = 0.1
-    precision: str = "bfloat16"
+    precision: str = "auto"  # bfloat16 where the processor has instructions for it
     seed: int = 0
 
 
@@ -148,12 +156,39 @@ def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Te
             if k and len(rows):
                 images[rows] = _turned(images[rows], k)
                 outlines[rows] = _turned(outlines[rows], k)
+        traits = torch.from_numpy(pool.traits[places])
+        images, outlines, traits = _shaken(images, outlines, traits, rng)
         yield (
             images,
             outlines[:, 2::4, 2::4].long(),
             torch.from_numpy(pool.targets[places]),
-            torch.from_numpy(pool.traits[places]),
+            traits,
         )
+
+
+def _shaken(
+    images: Tensor, outlines: Tensor, traits: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Zoom, shift and tint each image a little, so that a crop is never seen twice the same."""
+    n = len(images)
+    zoom = np.exp(rng.uniform(-0.2, 0.2, n)).astype(np.float32)
+    move = 0.06 * rng.uniform(-1, 1, (n, 2)).astype(np.float32)
+    place = np.zeros((n, 2, 3), np.float32)
+    place[:, 0, 0] = place[:, 1, 1] = 1 / zoom
+    place[:, :, 2] = move
+    grid = F.affine_grid(torch.from_numpy(place), [n, 3, *images.shape[2:]], align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    outlines = F.grid_sample(
+        outlines[:, None].float(), grid, mode="nearest", align_corners=False
+    ).byte()[:, 0]
+    traits = traits.clone()
+    traits[:, TRAITS.index("share_of_width")] += torch.from_numpy(np.log(zoom))
+    mix = np.eye(3) + 0.06 * rng.standard_normal((n, 3, 3))
+    tone = np.exp(
+        0.15 * rng.standard_normal((n, 1, 1, 1)) + 0.05 * rng.standard_normal((n, 3, 1, 1))
+    )
+    tinted = torch.einsum("nij,njhw->nihw", torch.from_numpy(mix.astype(np.float32)), images)
+    return tinted.clamp(1e-4, 1) ** torch.from_numpy(tone.astype(np.float32)), outlines, traits
 
 
 def _turned(x: Tensor, k: int) -> Tensor:
@@ -179,7 +214,9 @@ def loss_of(
     return total, {name: float(value.detach()) for name, value in parts.items()}
 
 
-def train(settings: Settings, out: Path, *, checkpoint_every: int = 200) -> Path:
+def train(
+    settings: Settings, out: Path, *, start_from: Path | None = None, checkpoint_every: int = 200
+) -> Path:
     """Run all steps, or those that a stopped run left; return the file of weights.
 
     Parameters
@@ -187,13 +224,18 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 200) -> Path
     settings : Settings
     out : path
         Folder of the checkpoint, the log and the result.
+    start_from : path, optional
+        Weights of an earlier run to begin with.
     checkpoint_every : int
         In steps.
     """
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    net = network(settings)
+    settings = on_this_processor(settings)
+    net = network(settings).to(memory_format=torch.channels_last)
+    if start_from is not None:
+        load(net, start_from)
     average = network(settings)
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
@@ -204,6 +246,8 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 200) -> Path
         weight_decay=0.0,
     )
     start = resume(out, settings, net, average, optimizer)
+    if start == 0:
+        (out / "commit.txt").write_text(commit(), encoding="utf-8")
     sums: dict[str, float] = {}
     began, count = time.time(), 0
     for step, (images, outlines, targets, traits) in enumerate(batches(settings, start), start):
@@ -213,7 +257,7 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 200) -> Path
         # the draw of dropout must not depend on where a run was stopped
         torch.manual_seed(settings.seed + step)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            seen = net(images)
+            seen = net(images.contiguous(memory_format=torch.channels_last))
         seen = Seen(*(part.float() for part in vars(seen).values()))
         loss, parts = loss_of(seen, outlines, targets, traits, settings.smoothing)
         optimizer.zero_grad()
@@ -230,7 +274,7 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 200) -> Path
             sums, count = {}, 0
         if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
             keep(out, settings, step + 1, net, average, optimizer)
-    return finish(settings, average.eval(), out)
+    return finish(settings, average.eval(), out, start_from)
 
 
 def network(settings: Settings) -> BloodCellNet:
@@ -256,48 +300,7 @@ def rate(settings: Settings, step: int) -> float:
     return settings.learning_rate * (level + 1e-3)
 
 
-def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
-    """Move the averaged weights a little toward the trained ones."""
-    with torch.no_grad():
-        for mean, now in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
-
-
-def keep(out: Path, settings: Any, step: int, net: Any, average: Any, optimizer: Any) -> None:
-    """Write a checkpoint, whole or not at all."""
-    state = {
-        "settings": lasting(settings),
-        "step": step,
-        "net": net.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    write_whole(out / "checkpoint.pt", lambda file: torch.save(state, file))
-
-
-def lasting(settings: Any) -> str:
-    """Return the settings that a run must keep; it may be made longer before the descent."""
-    return json.dumps({k: v for k, v in asdict(settings).items() if k != "steps"})
-
-
-def resume(out: Path, settings: Any, net: Any, average: Any, optimizer: Any) -> int:
-    """Load the checkpoint of a stopped run of the same settings; return the next step."""
-    path = out / "checkpoint.pt"
-    if not path.is_file():
-        return 0
-    state = torch.load(path, weights_only=True)
-    if state["settings"] != lasting(settings):
-        raise ValueError(f"{path} is of a run with other settings; give another --out.")
-    net.load_state_dict(state["net"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-def finish(settings: Settings, net: BloodCellNet, out: Path) -> Path:
+def finish(settings: Settings, net: BloodCellNet, out: Path, start_from: Path | None) -> Path:
     """Write the weights as float16, calibrate them on crops of unseen seeds, write the card."""
     from safetensors.torch import save_file
 
@@ -315,10 +318,9 @@ def finish(settings: Settings, net: BloodCellNet, out: Path) -> Path:
         task="crop of one cell of a stained film to its type, one of "
         f"{len(CLASSES)}, with an embedding and an outline",
         training_data=f"{int(settings.steps * settings.batch * settings.fresh):,} cells drawn by "
-        "hemaest.datasets.crops, no real image",
-        command="python -m hemaest.pretrained.train_cells --out runs/blood-cells "
-        f"--steps {settings.steps} --seed {settings.seed}",
-        commit=_commit(),
+        f"hemaest.datasets.crops, no real image{origin(start_from)}",
+        command=command_of("cells", settings, start_from),
+        commit=(out / "commit.txt").read_text(encoding="utf-8"),
         sha256=file_hash(path),
         classes=tuple(CLASSES),
         scores={"rendered, unseen seeds": scores},
@@ -372,23 +374,10 @@ def calibrated(
     return calibration, {name: round(value, 4) for name, value in scores.items()}
 
 
-def _commit() -> str:
-    here = Path(__file__).parent
-    asked = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--seed", type=int, default=Settings.seed)
-    given = parser.parse_args()
-    print(train(replace(Settings(), steps=given.steps, seed=given.seed), given.out))
+    settings, out, start_from = parsed(Settings(), __doc__.splitlines()[0])
+    print(train(settings, out, start_from=start_from))
 
 
 if __name__ == "__main__":

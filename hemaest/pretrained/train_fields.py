@@ -9,11 +9,10 @@ read. The last step writes ``blood-fields.safetensors`` (float16) and its card t
 to ``hemaest/nets/shipped`` they are what :func:`hemaest.pretrained.load_pretrained` loads.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,17 @@ from hemaest.datasets import make_smear
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.fieldnet import CLASSES, UNIT, FieldNet, depth_of, standardize_field
 
-from .train_cells import _commit as commit, follow, keep, resume
+from ._runs import (
+    command_of,
+    commit,
+    follow,
+    keep,
+    load,
+    on_this_processor,
+    origin,
+    parsed,
+    resume,
+)
 
 __all__ = ["Settings", "draw_field", "train"]
 
@@ -63,7 +72,7 @@ class Settings:
     weight_decay: float = 0.02
     decay: float = 0.995  # of the averaged weights
     widths: tuple[int, ...] = (32, 48, 64, 96, 128)
-    precision: str = "bfloat16"
+    precision: str = "auto"  # bfloat16 where the processor has instructions for it
     seed: int = 0
 
 
@@ -105,6 +114,8 @@ def draw_field(seed: list[int], severity: float = 1.3) -> Field:
     rng = np.random.default_rng(seed)
     low, high = (0.18, 0.5) if rng.random() < 0.65 else (0.09, 0.9)
     um = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    if rng.random() < 0.15:  # a telephone on an eyepiece sees cells of few pixels
+        um = float(rng.uniform(0.45, 0.85))
     # the camera's own resolution: most images are seen smaller than they are
     u = rng.random()
     finer = 1.0 if u < 0.5 else rng.uniform(1.0, 1.9) if u < 0.8 else rng.uniform(0.5, 1.0)
@@ -232,7 +243,9 @@ def rate(settings: Settings, step: int) -> float:
     return float(settings.learning_rate * (0.5 * (1 + np.cos(np.pi * done)) + 1e-3))
 
 
-def train(settings: Settings, out: Path, *, checkpoint_every: int = 100) -> Path:
+def train(
+    settings: Settings, out: Path, *, start_from: Path | None = None, checkpoint_every: int = 100
+) -> Path:
     """Run all steps, or those that a stopped run left; return the file of weights.
 
     Parameters
@@ -240,22 +253,26 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 100) -> Path
     settings : Settings
     out : path
         Folder of the checkpoint and the result.
+    start_from : path, optional
+        Weights of an earlier run to begin with.
     checkpoint_every : int
         In steps.
     """
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
+    settings = on_this_processor(settings)
     net = FieldNet(settings.widths).to(memory_format=torch.channels_last)
+    if start_from is not None:
+        load(net, start_from)
     average = FieldNet(settings.widths)
     average.load_state_dict(net.state_dict())
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     start = resume(out, settings, net, average, optimizer)
-    note = out / "commit.txt"
     if start == 0:
-        note.write_text(commit(), encoding="utf-8")
+        (out / "commit.txt").write_text(commit(), encoding="utf-8")
     sums: dict[str, float] = {}
     began, count = time.time(), 0
     for step, (x, kind, depth, octaves) in enumerate(batches(settings, start), start):
@@ -280,10 +297,10 @@ def train(settings: Settings, out: Path, *, checkpoint_every: int = 100) -> Path
             sums, count = {}, 0
         if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
             keep(out, settings, step + 1, net, average, optimizer)
-    return finish(settings, average.eval(), out)
+    return finish(settings, average.eval(), out, start_from)
 
 
-def finish(settings: Settings, net: FieldNet, out: Path) -> Path:
+def finish(settings: Settings, net: FieldNet, out: Path, start_from: Path | None) -> Path:
     """Score the network on fields of unseen seeds; write weights and card."""
     from safetensors.torch import save_file
 
@@ -299,8 +316,9 @@ def finish(settings: Settings, net: FieldNet, out: Path) -> Path:
         name="blood-fields",
         task="field of a stained film to the class of each pixel (background, red cell, platelet, "
         "cytoplasm, nucleus), its depth in its object, and the scale",
-        training_data=f"{fields:,} fields drawn by hemaest.datasets.make_smear, no real image",
-        command="python -m hemaest.pretrained.train_fields --out runs/blood-fields",
+        training_data=f"{fields:,} fields drawn by hemaest.datasets.make_smear, no real image"
+        f"{origin(start_from)}",
+        command=command_of("fields", settings, start_from),
         commit=(out / "commit.txt").read_text(encoding="utf-8"),
         sha256=file_hash(path),
         classes=CLASSES,
@@ -336,12 +354,8 @@ def held_out(settings: Settings, net: FieldNet, number: int = 96) -> dict[str, f
 
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--seed", type=int, default=Settings.seed)
-    given = parser.parse_args()
-    print(train(replace(Settings(), steps=given.steps, seed=given.seed), given.out))
+    settings, out, start_from = parsed(Settings(), __doc__.splitlines()[0])
+    print(train(settings, out, start_from=start_from))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,21 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from hemaest.datasets import list_cell_types
-from hemaest.datasets.crops import NOTHING
-from hemaest.nets.cards import read_card
-from hemaest.pretrained import train_cells
-from hemaest.pretrained.train_cells import CLASSES, Settings, batches, rate, train
+from hemaest.datasets.crops import NOTHING, TRAITS
+from hemaest.nets.cards import file_hash, read_card
+from hemaest.pretrained import _runs, train_cells
+from hemaest.pretrained._runs import on_this_processor, parsed
+from hemaest.pretrained.train_cells import (
+    CLASSES,
+    Settings,
+    _shaken,
+    batches,
+    rate,
+    train,
+)
 
 TINY = replace(
     Settings(), steps=4, batch=8, pool=32, size=32, channels=(8, 8, 8, 8), depths=(1, 1, 1, 1),
@@ -26,10 +35,50 @@ def test_every_recipe_is_drawn_for_exactly_one_type():
 
 def test_the_card_has_the_settings_of_the_script():
     card = read_card("blood-cells")
-    kept = {k: v for k, v in json.loads(json.dumps(asdict(Settings()))).items() if k != "steps"}
-    assert {k: v for k, v in card.settings.items() if k != "steps"} == kept
+    settings, _, _ = parsed(Settings(), "", card.command.split()[3:])
+    # the precision is that of the processor it ran on
+    settings = replace(settings, precision=card.settings["precision"])
+    assert card.settings == json.loads(json.dumps(asdict(settings)))
+    assert settings.precision in ("float32", "bfloat16")
     assert card.classes == tuple(CLASSES)
-    assert f"--steps {card.settings['steps']}" in card.command
+
+
+def test_the_precision_is_that_of_the_processor(monkeypatch):
+    for has, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(_runs, "multiplies_bfloat16", lambda has=has: has)
+        assert on_this_processor(Settings()).precision == precision
+    assert on_this_processor(TINY) == TINY
+
+
+def test_a_run_can_begin_with_the_weights_of_an_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_cells, "calibrated", lambda *_: ({}, {}))
+    first = train(TINY, tmp_path / "first")
+    still = replace(TINY, steps=1, learning_rate=0.0)
+    again = train(still, tmp_path / "again", start_from=first)
+    scratch = train(still, tmp_path / "scratch")
+    weights, kept, other = (load_file(path)["classify.weight"] for path in (first, again, scratch))
+    np.testing.assert_array_equal(weights, kept)
+    assert (weights != other).any()
+    card = json.loads((tmp_path / "again" / "blood-cells.json").read_text())
+    assert file_hash(first)[:8] in card["training_data"] and first.name in card["command"]
+    with pytest.raises(ValueError, match="another network"):
+        train(replace(still, channels=(8, 8, 8, 16)), tmp_path / "other", start_from=first)
+
+
+def test_a_zoomed_crop_keeps_its_outline_and_its_trait():
+    image = torch.zeros(1, 3, 64, 64)
+    image[..., 24:40, 24:40] = 1
+    outline = (image[:, 0] * 2).byte()
+    traits = torch.zeros(1, len(TRAITS))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        moved, map_, changed = _shaken(image, outline, traits, rng)
+        assert ((moved[0].mean(0) > 0.5) == (map_[0] == 2)).float().mean() > 0.99
+        wider = np.sqrt(float((map_ == 2).sum())) / 16
+        share = TRAITS.index("share_of_width")
+        assert float(changed[0, share]) == pytest.approx(np.log(wider), abs=0.07)
+        changed[0, share] = 0
+        assert (changed == traits).all()
 
 
 def test_a_stopped_run_continues_to_the_same_weights(tmp_path, monkeypatch):
