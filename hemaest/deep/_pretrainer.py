@@ -134,9 +134,9 @@ class FCMAEPretrainer(BaseDeepEstimator):
     backbone: str = "convnextv2_atto"
     _: KW_ONLY
     pretrained: bool | str | Path = False
+    image_size: int = 96
     target: Literal["auto", "pixels", "features"] = "auto"
     rendered: int = 2048
-    image_size: int = 96
     mask_ratio: float = 0.6
     patch_size: int | None = None
     max_epochs: int = 100
