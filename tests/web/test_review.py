@@ -40,6 +40,13 @@ def test_limits_hold_the_percentage_and_review_changes_the_count_after_only(new_
         assert row["low"] <= row["percent"] <= row["high"]
 
 
+def test_a_share_of_few_cells_is_only_perhaps_outside_its_range(new_smear):
+    assert rows(new_smear("lymphocyte"))["lymphocyte"]["outside"] == "perhaps"
+    assert rows(new_smear(*["lymphocyte"] * 100))["lymphocyte"]["outside"] == "yes"
+    usual = rows(new_smear(*["lymphocyte"] * 30, *["segmented neutrophil"] * 70))
+    assert {row["outside"] for row in usual.values()} == {None}
+
+
 def test_no_leukocyte_gives_no_percentages(new_smear):
     smear = new_smear("platelet", "artefact")
     set_wbc(smear, 5.0)
