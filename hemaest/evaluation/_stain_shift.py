@@ -112,7 +112,7 @@ def shift_images(
     >>> from hemaest.evaluation import shift_images
     >>> X = np.full((2, 16, 16, 3), 100, np.uint8)
     >>> shift_images(X, "brightness", 1.0)[:, 0, 0, 0].tolist()
-    [140, 60]
+    [60, 140]
     """
     X = check_images(X, estimator="shift_images")
     if kind not in KINDS:
