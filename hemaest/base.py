@@ -38,6 +38,7 @@ __all__ = [
     "ImageEstimator",
     "ImageTransformer",
     "Interval",
+    "NamesTheLikeliest",
     "Options",
     "StrOptions",
     "SuggestsParameters",
@@ -238,6 +239,41 @@ class TakesGroups:
     """
 
     __metadata_request__fit = {"groups": True}
+
+
+class NamesTheLikeliest:
+    """Mixin for classifiers of images: the label is the class with the largest probability."""
+
+    classes_: NDArray[Any]
+    predict_proba: Callable[[Any], NDArray[np.float64]]
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label for each image.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        labels : array of shape (n,)
+        """
+        return self.labels_of(self.predict_proba(X))
+
+    def labels_of(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """Return the labels that ``predict`` gives where these are the probabilities.
+
+        Parameters
+        ----------
+        probabilities : float array of shape (n, n_classes)
+            As ``predict_proba`` returns them.
+
+        Returns
+        -------
+        labels : array of shape (n,)
+        """
+        return self.classes_[probabilities.argmax(axis=1)]
 
 
 class ImageTransformer(TransformerMixin, ImageEstimator, metaclass=ABCMeta):

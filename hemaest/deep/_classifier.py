@@ -14,7 +14,14 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest import deep, nets
-from hemaest.base import HasMethods, Interval, StrOptions, TakesGroups, checked_fit
+from hemaest.base import (
+    HasMethods,
+    Interval,
+    NamesTheLikeliest,
+    StrOptions,
+    TakesGroups,
+    checked_fit,
+)
 from hemaest.deep._base import BaseDeepEstimator
 from hemaest.deep._initial_weights import (
     InitialWeights,
@@ -41,7 +48,7 @@ Report = dict[str, list[str]] | None
 
 
 @dataclass(eq=False, repr=False, match_args=False)
-class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
+class ImageClassifier(TakesGroups, NamesTheLikeliest, ClassifierMixin, BaseDeepEstimator):
     """Classify images of cells with a deep network.
 
     Images of any size and shape are brought to a square: scaled without stretching, and padded
@@ -517,31 +524,3 @@ class ImageClassifier(TakesGroups, ClassifierMixin, BaseDeepEstimator):
         from hemaest.deep._inference import probabilities
 
         return self._infer(X, probabilities(self.tta))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label for each image.
-
-        Parameters
-        ----------
-        X : images
-            As :func:`hemaest.images.check_images` takes them.
-
-        Returns
-        -------
-        labels : array of shape (n,)
-        """
-        return self.labels_of(self.predict_proba(X))
-
-    def labels_of(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        """Return the labels that ``predict`` gives where these are the probabilities.
-
-        Parameters
-        ----------
-        probabilities : float array of shape (n, n_classes)
-            As ``predict_proba`` returns them.
-
-        Returns
-        -------
-        labels : array of shape (n,)
-        """
-        return self.classes_[probabilities.argmax(axis=1)]

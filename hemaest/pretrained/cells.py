@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from hemaest import nets
 from hemaest._frame import border_color
 from hemaest._parallel import map_items
-from hemaest.base import ImageEstimator, Interval, checked_fit
+from hemaest.base import ImageEstimator, Interval, NamesTheLikeliest, checked_fit
 from hemaest.images import as_array
 from hemaest.nets.cards import read_card, shipped_weights
 
@@ -40,7 +40,11 @@ class Glance(NamedTuple):
 
 
 class BloodCellClassifier(
-    ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstimator
+    NamesTheLikeliest,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ImageEstimator,
 ):
     """Name the type of the cell in the middle of each crop; no training images are needed.
 
@@ -156,34 +160,6 @@ class BloodCellClassifier(
         logits = logits[:, self._order] / self._calibration["temperature"]
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
-
-    def predict(self, X: Any) -> NDArray[np.str_]:
-        """Return the likeliest type of each crop.
-
-        Parameters
-        ----------
-        X : images
-            As :func:`hemaest.images.check_images` takes them.
-
-        Returns
-        -------
-        types : array of str
-        """
-        return self.labels_of(self.predict_proba(X))
-
-    def labels_of(self, probabilities: NDArray[np.float64]) -> NDArray[np.str_]:
-        """Return the labels that ``predict`` gives where these are the probabilities.
-
-        Parameters
-        ----------
-        probabilities : float array of shape (n, n_classes)
-            As ``predict_proba`` returns them.
-
-        Returns
-        -------
-        labels : array of shape (n,)
-        """
-        return self.classes_[probabilities.argmax(axis=1)]
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Return the embedding of each crop: what both looks see, side by side.
