@@ -25,17 +25,7 @@ from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.cellnet import BloodCellNet, Seen
 
-from ._runs import (
-    command_of,
-    commit,
-    follow,
-    keep,
-    load,
-    on_this_processor,
-    origin,
-    parsed,
-    resume,
-)
+from . import _runs
 
 __all__ = ["CLASSES", "Settings", "train"]
 
@@ -232,10 +222,10 @@ def train(
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    settings = on_this_processor(settings)
+    settings = _runs.on_this_processor(settings)
     net = network(settings).to(memory_format=torch.channels_last)
     if start_from is not None:
-        load(net, start_from)
+        _runs.load(net, start_from)
     average = network(settings)
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
@@ -245,9 +235,9 @@ def train(
         lr=settings.learning_rate,
         weight_decay=0.0,
     )
-    start = resume(out, settings, net, average, optimizer)
+    start = _runs.resume(out, settings, net, average, optimizer)
     if start == 0:
-        (out / "commit.txt").write_text(commit(), encoding="utf-8")
+        (out / "commit.txt").write_text(_runs.commit(), encoding="utf-8")
     sums: dict[str, float] = {}
     began, count = time.time(), 0
     for step, (images, outlines, targets, traits) in enumerate(batches(settings, start), start):
@@ -264,7 +254,7 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimizer.step()
-        follow(average, net, min(settings.decay, (step + 1) / (step + 10)))
+        _runs.follow(average, net, min(settings.decay, (step + 1) / (step + 10)))
         sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
         count += 1
         if (step + 1) % 50 == 0 or step + 1 == settings.steps:
@@ -273,7 +263,7 @@ def train(
                   flush=True)  # fmt: skip
             sums, count = {}, 0
         if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
-            keep(out, settings, step + 1, net, average, optimizer)
+            _runs.keep(out, settings, step + 1, net, average, optimizer)
     return finish(settings, average.eval(), out, start_from)
 
 
@@ -318,8 +308,8 @@ def finish(settings: Settings, net: BloodCellNet, out: Path, start_from: Path | 
         task="crop of one cell of a stained film to its type, one of "
         f"{len(CLASSES)}, with an embedding and an outline",
         training_data=f"{int(settings.steps * settings.batch * settings.fresh):,} cells drawn by "
-        f"hemaest.datasets.crops, no real image{origin(start_from)}",
-        command=command_of("cells", settings, start_from),
+        f"hemaest.datasets.crops, no real image{_runs.origin(start_from)}",
+        command=_runs.command_of("cells", settings, start_from),
         commit=(out / "commit.txt").read_text(encoding="utf-8"),
         sha256=file_hash(path),
         classes=tuple(CLASSES),
@@ -376,7 +366,7 @@ def calibrated(
 
 def main() -> None:
     """Read the command line and train."""
-    settings, out, start_from = parsed(Settings(), __doc__.splitlines()[0])
+    settings, out, start_from = _runs.parsed(Settings(), __doc__.splitlines()[0])
     print(train(settings, out, start_from=start_from))
 
 

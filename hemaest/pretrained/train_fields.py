@@ -26,17 +26,7 @@ from hemaest.datasets import make_smear
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.fieldnet import CLASSES, UNIT, FieldNet, depth_of, standardize_field
 
-from ._runs import (
-    command_of,
-    commit,
-    follow,
-    keep,
-    load,
-    on_this_processor,
-    origin,
-    parsed,
-    resume,
-)
+from . import _runs
 
 __all__ = ["Settings", "draw_field", "train"]
 
@@ -261,18 +251,18 @@ def train(
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    settings = on_this_processor(settings)
+    settings = _runs.on_this_processor(settings)
     net = FieldNet(settings.widths).to(memory_format=torch.channels_last)
     if start_from is not None:
-        load(net, start_from)
+        _runs.load(net, start_from)
     average = FieldNet(settings.widths)
     average.load_state_dict(net.state_dict())
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    start = resume(out, settings, net, average, optimizer)
+    start = _runs.resume(out, settings, net, average, optimizer)
     if start == 0:
-        (out / "commit.txt").write_text(commit(), encoding="utf-8")
+        (out / "commit.txt").write_text(_runs.commit(), encoding="utf-8")
     sums: dict[str, float] = {}
     began, count = time.time(), 0
     for step, (x, kind, depth, octaves) in enumerate(batches(settings, start), start):
@@ -287,7 +277,7 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimizer.step()
-        follow(average, net, min(settings.decay, (step + 1) / (step + 10)))
+        _runs.follow(average, net, min(settings.decay, (step + 1) / (step + 10)))
         sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
         count += 1
         if (step + 1) % 50 == 0 or step + 1 == settings.steps:
@@ -296,7 +286,7 @@ def train(
             print(f"step {step + 1}/{settings.steps}: {means}, {spent:.0f} s", flush=True)
             sums, count = {}, 0
         if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
-            keep(out, settings, step + 1, net, average, optimizer)
+            _runs.keep(out, settings, step + 1, net, average, optimizer)
     return finish(settings, average.eval(), out, start_from)
 
 
@@ -317,8 +307,8 @@ def finish(settings: Settings, net: FieldNet, out: Path, start_from: Path | None
         task="field of a stained film to the class of each pixel (background, red cell, platelet, "
         "cytoplasm, nucleus), its depth in its object, and the scale",
         training_data=f"{fields:,} fields drawn by hemaest.datasets.make_smear, no real image"
-        f"{origin(start_from)}",
-        command=command_of("fields", settings, start_from),
+        f"{_runs.origin(start_from)}",
+        command=_runs.command_of("fields", settings, start_from),
         commit=(out / "commit.txt").read_text(encoding="utf-8"),
         sha256=file_hash(path),
         classes=CLASSES,
@@ -354,7 +344,7 @@ def held_out(settings: Settings, net: FieldNet, number: int = 96) -> dict[str, f
 
 def main() -> None:
     """Read the command line and train."""
-    settings, out, start_from = parsed(Settings(), __doc__.splitlines()[0])
+    settings, out, start_from = _runs.parsed(Settings(), __doc__.splitlines()[0])
     print(train(settings, out, start_from=start_from))
 
 

@@ -84,16 +84,16 @@ def test_a_zoomed_crop_keeps_its_outline_and_its_trait():
 def test_a_stopped_run_continues_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(train_cells, "calibrated", lambda *_: ({}, {}))
     whole = train(TINY, tmp_path / "whole", checkpoint_every=2)
-    real = train_cells.keep
+    real = _runs.keep
 
     def stop_after_keeping(*args):
         real(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_cells, "keep", stop_after_keeping)
+    monkeypatch.setattr(_runs, "keep", stop_after_keeping)
     with pytest.raises(KeyboardInterrupt):
         train(TINY, tmp_path / "stopped", checkpoint_every=2)
-    monkeypatch.setattr(train_cells, "keep", real)
+    monkeypatch.setattr(_runs, "keep", real)
     again = train(TINY, tmp_path / "stopped", checkpoint_every=2)
     assert whole.read_bytes() == again.read_bytes()
     with pytest.raises(ValueError, match="other settings"):
