@@ -43,6 +43,20 @@ PAIR, TILE = 3.1, 320
 # a pair in units of an image: width with the gap to the next, height with the title
 GAP = 0.16
 WIDE, HIGH = 2.06 + GAP, 1.24
+DOCS = DISPLAY_DOCS | {
+    "explained": """
+    estimator : fitted deep classifier, or Pipeline that ends in one
+        What to explain.
+    X : images
+        As the estimator takes them.
+    target : label or array of labels, optional
+        The class whose evidence is shown; by default the predicted one of each image.
+    """,
+    "options": """
+    **options
+        For the kind of map; only :class:`GradCAM` has one, ``layer``.
+    """,
+}
 
 
 def unbox(heat: Heat, height: int, width: int, size: int) -> Heat:
@@ -110,7 +124,7 @@ class HeatDisplay(Savable):
         self.titles = titles
 
     @classmethod
-    @fill_doc(**DISPLAY_DOCS)
+    @fill_doc(**DOCS)
     def from_estimator(
         cls,
         estimator: Any,
@@ -127,20 +141,14 @@ class HeatDisplay(Savable):
 
         Parameters
         ----------
-        estimator : fitted deep classifier, or Pipeline that ends in one
-            What to explain.
-        X : images
-            As the estimator takes them.
-        target : label or array of labels, optional
-            The class whose evidence is shown; by default the predicted one of each image.
+        %(explained)s
         %(ax)s
         n_images : int, default=12
             How many images are drawn at most; the maps of all are computed.
         n_columns : int, default=4
             As in :meth:`plot`.
         %(title)s
-        **options
-            For the kind of map; only :class:`GradCAM` has one, ``layer``.
+        %(options)s
 
         Returns
         -------
@@ -150,19 +158,14 @@ class HeatDisplay(Savable):
         return display.plot(ax, n_images=n_images, n_columns=n_columns, title=title)
 
     @classmethod
+    @fill_doc(**DOCS)
     def compute(cls, estimator: Any, X: Any, *, target: Any = None, **options: Any) -> Self:
         """Compute the maps of some images and draw nothing.
 
         Parameters
         ----------
-        estimator : fitted deep classifier, or Pipeline that ends in one
-            What to explain.
-        X : images
-            As the estimator takes them.
-        target : label or array of labels, optional
-            The class whose evidence is shown; by default the predicted one of each image.
-        **options
-            For the kind of map; only :class:`GradCAM` has one, ``layer``.
+        %(explained)s
+        %(options)s
 
         Returns
         -------
