@@ -84,6 +84,17 @@ class Listener(ClassifierMixin, BaseEstimator):
         return np.repeat(self.classes_[:1], len(X))
 
 
+def interrupt(gan, X, y, monkeypatch):
+    """Fit and break off when the first samples are written."""
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("PIL.Image.Image.save", stop)
+        gan.fit(X, y)
+
+
 def test_predict_and_score_see_no_synthetic_row(discs):
     X, y, groups = discs
     Listener.fitted_on.clear()
@@ -360,14 +371,8 @@ def test_a_run_that_was_stopped_continues_as_if_it_had_not(discs, tmp_path, monk
     options = {"max_steps": 9, "report_every": 4}
     whole = tiny(**options).fit(X, y)
     assert whole.history_["step"].tolist() == [4, 8, 9]
-
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
     options["checkpoint_dir"] = tmp_path / "state"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("PIL.Image.Image.save", stop)  # when the first samples are written
-        tiny(image_dir=tmp_path / "seen", **options).fit(X, y)
+    interrupt(tiny(image_dir=tmp_path / "seen", **options), X, y, monkeypatch)
     rest = tiny(**options).fit(X, y)
     assert joblib.hash(rest.weights_) == joblib.hash(whole.weights_)
     assert rest.history_["step"].tolist() == [4, 8, 9]
@@ -514,14 +519,8 @@ def test_a_stopped_refiner_continues_as_if_it_had_not(cells, tmp_path, monkeypat
     X, y = cells
     options = {"max_steps": 6, "report_every": 3}
     whole = refiner(**options).fit(X, y).weights_
-
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
     options["checkpoint_dir"] = tmp_path / "state"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("PIL.Image.Image.save", stop)  # when the first samples are written
-        refiner(image_dir=tmp_path / "seen", **options).fit(X, y)
+    interrupt(refiner(image_dir=tmp_path / "seen", **options), X, y, monkeypatch)
     assert joblib.hash(refiner(**options).fit(X, y).weights_) == joblib.hash(whole)
 
 
