@@ -23,7 +23,7 @@ from hemaest._files import write_whole
 # of a step that was interrupted: to write what it has
 GRACE = 20.0
 LEAST_MINUTES = 0.5
-# a step that keeps nothing of a part is not begun with less than this share of its time
+# a step that keeps nothing of a part is not started with less than this share of its time
 WORTH_BEGINNING = 0.9
 
 

@@ -7,7 +7,7 @@ from skorch.callbacks import Callback
 
 from hemaest.deep.training import StopTraining, TrainingNetwork, weights_of
 
-# steps from which the time of a training is told
+# steps from which the time of a training is estimated
 TIMED_STEPS = 6
 
 
