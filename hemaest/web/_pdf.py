@@ -78,8 +78,8 @@ def _first_page(summary: Mapping[str, Any], fields: Sequence[Mapping[str, Any]])
     y -= 0.032
     done = sum(f["state"] == "done" for f in fields)
     counted = (
-        f"{table['n']} leukocytes counted in {done} fields, {table['n_reviewed']} cells reviewed "
-        f"by {_short(summary['observer'], 40)}"
+        f"Leukocytes counted: {table['n']}, in fields: {done}; cells reviewed by "
+        f"{_short(summary['observer'], 40)}: {table['n_reviewed']}"
     )
     _text(page, LEFT, y, counted, color=SOFT)
     y -= 0.022
@@ -110,7 +110,7 @@ def _first_page(summary: Mapping[str, Any], fields: Sequence[Mapping[str, Any]])
 
 def _differential_table(page: Any, y: float, table: Mapping[str, Any]) -> float:
     heads = ["Type", "Cells", "%", "95% interval", "Reference %", "10⁹/L", "Before review %"]
-    places = [LEFT, 0.42, 0.5, 0.63, 0.76, 0.84, RIGHT]
+    places = [LEFT, 0.4, 0.47, 0.59, 0.71, 0.78, RIGHT]
     for place, head in zip(places, heads, strict=True):
         _text(page, place, y, head, fontweight="bold", fontsize=8,
               ha="left" if place == LEFT else "right")  # fmt: skip
@@ -128,10 +128,11 @@ def _differential_table(page: Any, y: float, table: Mapping[str, Any]) -> float:
             _number(row["absolute"], 2),
             _number(row["percent_before"]),
         ]
+        bold = {LEFT, places[2]} if row["outside"] == "yes" else set()
         for place, value in zip(places, values, strict=True):
             _text(
                 page, place, y, value, ha="left" if place == LEFT else "right",
-                fontweight="bold" if row["outside"] == "yes" and place in {LEFT, 0.5} else "normal",
+                fontweight="bold" if place in bold else "normal",
             )  # fmt: skip
         y -= 0.0185
         _rule(page, y + 0.003)

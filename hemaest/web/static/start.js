@@ -125,6 +125,6 @@ function row(field) {
       field.state === "failed" && h("button", { type: "button", "aria-label": `${t("retry")} ${field.name}`,
         onclick: () => change("POST", path(`/fields/${field.id}/retry`), { observer: state.observer || "unknown" }).then(listen) }, t("retry"))),
     field.state === "failed" && h("span", { class: "reason" }, field.reason),
-    ...field.warnings.map((w) => h("span", { class: "warn" }, w)),
+    ...field.warnings.map((w) => h("span", { class: "note" }, h("span", { class: "warn" }, w))),
   );
 }
