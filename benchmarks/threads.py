@@ -1,16 +1,18 @@
 """Does ``n_jobs=None`` choose well? Wall time of steps over images by the number of threads.
 
-``python -m benchmarks.threads [--small]``
+``python -m benchmarks.threads [--small] [--only STEP]``
 
 The steps are measured in two processes, with and without ``OMP_NUM_THREADS=1``, alone and beside a
 process that keeps one core busy. The four take turns, so that a slow minute of the machine meets
-all of them. Bar: the median time of ``n_jobs=None`` is at most 1.2 times that of the best setting,
-``OMP_NUM_THREADS=1`` included. It is measured twice in each round: what the two differ by is noise.
+all of them, and each goes through its steps in a new order. Bar: the median time of ``n_jobs=None``
+is at most 1.2 times that of the best setting, ``OMP_NUM_THREADS=1`` included. It is measured twice
+in each round: what the two differ by is noise.
 """
 
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -27,8 +29,8 @@ BAR = 1.2
 BUSY = [sys.executable, "-c", "while True: pass"]
 
 
-def measure(n: int) -> None:
-    """Time each step and setting once, in turn, for each line that arrives; print milliseconds."""
+def measure(n: int, only: str | None) -> None:
+    """Time each step and setting once for each line that arrives; print milliseconds."""
     from hemaest.datasets import make_cells
     from hemaest.features import HandcraftedFeatures
     from hemaest.recipes import make_recipe
@@ -48,11 +50,12 @@ def measure(n: int) -> None:
         for recipe in RECIPES:
             model = make_recipe(recipe, n_jobs=n_jobs, random_state=0)
             work[f"{recipe}, fit", name] = lambda m=model: m.fit(X, y)
+    chosen = [key for key in work if only is None or key[0].startswith(only)]
     for _ in sys.stdin:
         spent = []
-        for (step, name), function in work.items():
+        for step, name in random.sample(chosen, len(chosen)):
             start = time.perf_counter()
-            function()
+            work[step, name]()
             spent.append((step, name, 1000 * (time.perf_counter() - start) / n))
         print(json.dumps(spent), flush=True)
 
@@ -60,9 +63,10 @@ def measure(n: int) -> None:
 class Worker:
     """A process that measures one round on request."""
 
-    def __init__(self, n: int, environment: dict[str, str]):
+    def __init__(self, n: int, only: str | None, environment: dict[str, str]):
+        command = [sys.executable, "-m", "benchmarks.threads", "--measure", str(n)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.threads", "--measure", str(n)],
+            [*command, "--only", only] if only else command,
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -82,14 +86,16 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="fewer images and rounds")
-    parser.add_argument("--measure", type=int, metavar="N")
+    parser.add_argument("--only", metavar="STEP", help="one step, by the beginning of its name")
+    parser.add_argument("--measure", type=int, metavar="N", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        measure(given.measure)
+        measure(given.measure, given.only)
         return
     n, rounds = (8, 5) if given.small else (16, 12)
     free = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    workers = {"free": Worker(n, free), "1": Worker(n, free | {"OMP_NUM_THREADS": "1"})}
+    workers = {"free": free, "1": free | {"OMP_NUM_THREADS": "1"}}
+    workers = {name: Worker(n, given.only, own) for name, own in workers.items()}
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for turn in range(rounds + 1):  # the first warms up
         for beside in ("nothing", "a busy process"):
@@ -126,8 +132,11 @@ def main() -> None:
         f"n_jobs=None took {again.min():.2f} to {again.max():.2f} times as long."
     )
     print(text)
-    small = " --small" * given.small
-    write_section("Threads", text, command=f"python -m benchmarks.threads{small}")
+    command = "python -m benchmarks.threads" + " --small" * given.small
+    title = "Threads"
+    if given.only:
+        title, command = f"Threads: {given.only}", f"{command} --only {given.only}"
+    write_section(title, text, command=command)
 
 
 if __name__ == "__main__":
