@@ -123,6 +123,21 @@ def test_the_libraries_of_a_worker_use_one_thread(cluster):
             assert {pool["num_threads"] for pool in pools} <= {1}
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of glibc")
+def test_a_worker_keeps_freed_memory(cluster):
+    def new_pages():
+        import resource
+
+        np.ones(500_000)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            np.ones(500_000)  # about 1,000 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with on_cluster(cluster) as client:
+        assert max(client.run(new_pages).values()) < 5_000
+
+
 SCRIPT = """
 import os, signal, threading, time
 from pathlib import Path
