@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks._results import write_section
+from benchmarks._results import remembered, write_section
 from benchmarks._scale_data import write_crops, write_distinct, write_manifest, write_slide
 from hemaest._tables import format_table
 
@@ -213,7 +214,7 @@ from hemaest.scale import predict_stream
 X = refs(sys.argv[1])
 fitted = steps(X)
 def work(files, out):
-    predict_stream(fitted, [x.path for x in files], out, kind="transform", batch_size=16)
+    predict_stream(fitted, [x.path for x in files], out, kind="transform")
 work(X[:64], sys.argv[3] + "-first")
 """
 
@@ -385,33 +386,66 @@ def copies(folder: Path, small: bool) -> pd.DataFrame:
 
 
 STAGES = {
-    "read": "[x.read() for x in X]",
-    "features": "fitted.transform(X)",
-    "predict": "model.predict_proba(X)",
+    "read": "for x in X: x.read()",
     "sketches and search": "near_duplicate_groups(X)",
+    "predict": "run(model, 'predict')",
+    "features": "run(fitted, 'transform')",
 }
+PLOT = Path(__file__).parents[1] / "docs/images/growth.png"
 READY = """
 X = refs(sys.argv[1], int(sys.argv[2]))
 from hemaest.groups import near_duplicate_groups
 fitted, model = steps(X), shipped()
 for _ in (fitted.transform(X[:8]), model.predict_proba(X[:8])): pass
+import tempfile
+from hemaest.scale import predict_stream
+def run(what, kind):
+    with tempfile.TemporaryDirectory() as folder:
+        predict_stream(what, [x.path for x in X], folder, kind=kind)
 """
 
 
 def growth(folder: Path, small: bool) -> pd.DataFrame:
     """Measure each stage at more and more files of 360 pixels; the exponent is that of the step."""
-    sizes = [100, 300] if small else [100, 1_000, 10_000]
+    sizes = [100, 300] if small else [100, 1_000, 10_000, 100_000]
     write_distinct(folder / "distinct", sizes[-1], sizes[-1] // 50)
     rows = []
     for stage, work in STAGES.items():
         own: list[dict[str, Any]] = []
         for n in sizes:
-            seconds, used, most = process(work, folder / "distinct", n, before=READY)
+            seconds, used, most = remembered(
+                folder / f"growth-{stage}-{n}.joblib",
+                partial(process, work, folder / "distinct", n, before=READY),
+            )
             own.append({"stage": stage, "files": n, "seconds": seconds, "CPU seconds": used,
                         "exponent": slope(own, n, used), "CPU ms a file": 1000 * used / n,
                         "peak MB": most})  # fmt: skip
         rows += own
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if not small:
+        draw(table, PLOT)
+    return table
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Draw CPU time by number of files, with the line along which time grows as the files do."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    ax = figure.add_subplot(xscale="log", yscale="log")
+    n = np.array([table["files"].min(), table["files"].max()])
+    for cost in (1e-4, 1e-3, 1e-2, 1e-1):
+        ax.plot(n, cost * n, color="0.9", linewidth=1, zorder=0)
+    for stage, own in table.groupby("stage", sort=False):
+        ax.plot(own["files"], own["CPU seconds"], marker="o", markersize=4)
+        cost = f"{own['CPU ms a file'].iloc[-1]:.1f} ms a file"
+        ax.annotate(
+            f"{stage}\n{cost}", (own["files"].iloc[-1], own["CPU seconds"].iloc[-1]),
+            xytext=(8, 0), textcoords="offset points", fontsize=8, va="center",
+        )  # fmt: skip
+    ax.set(xlabel="files", ylabel="CPU seconds", xlim=(n[0] * 0.8, n[1] * 9))
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
 
 
 def slope(rows: Sequence[dict[str, Any]], n: int, used: float) -> float:
