@@ -1,6 +1,11 @@
 """Faults that are planted are found, and clean data stay clean."""
 
+import base64
+import io
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -28,6 +33,17 @@ def test_clean_data_have_no_fault(cells):
     result.raise_if_leaky()
     codes = np.unique(cells.groups, return_inverse=True)[1]
     assert all(len(set(result.groups_[codes == g])) == 1 for g in range(20))
+
+
+def pictures(html):
+    """Return the pixels of each image on a page by its caption."""
+    shown = {}
+    for data, caption in re.findall(
+        r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]*)"', html
+    ):
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            shown[caption] = np.asarray(image.convert("RGB")).astype(int)
+    return shown
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +92,19 @@ def test_scale_bar_of_one_class_is_seen(cells):
     X = cells.images.copy()
     marked = cells.target == CLASSES[0]
     X[marked, 60:64, 50:68] = 10
-    found = audit(X, cells.target, cells.groups).items["marks burned into the images"]
+    result = audit(X, cells.target, cells.groups)
+    found = result.items["marks burned into the images"]
     assert CLASSES[0] in set(found["class"]) and CLASSES[1] not in set(found["class"])
     assert set(found["place"]) == {"bottom right"}
+    shown = pictures(result.to_html())
+    drawn, example = (shown[f"{text}{CLASSES[0]}"] for text in ("where the mark lies: ", "one of "))
+    red = drawn[..., 0] - drawn[..., 1] > 60
+    rows, columns = (places / len(red) for places in np.nonzero(red))
+    assert rows.min() > 0.8 and rows.max() < 0.92 and columns.min() > 0.65 and columns.max() < 0.97
+    side = len(example) / 72
+    assert (
+        example[round(61 * side) : round(63 * side), round(52 * side) : round(66 * side)].max() < 80
+    )
 
 
 def test_size_that_gives_the_class_away(cells):
@@ -120,6 +146,18 @@ def test_label_errors_on_request(cells):
     assert severity(audit(cells.images, y), "label-error candidates") is None
     found = audit(cells.images, y, label_errors=True).items["label-error candidates"]
     assert len(set(flipped) & set(found["image"].head(8))) >= 2
+
+
+def test_the_page_lists_unreadable_files_and_suggests_labels(cells):
+    y = cells.target.copy()
+    y[3] = CLASSES[1] if y[3] == CLASSES[0] else CLASSES[0]
+    result = audit(cells.images, y, label_errors=True)
+    files = pd.DataFrame({"file": [f"{i:03d}.png" for i in range(205)], "error": "is empty"})
+    html = result.to_html(unreadable=files)
+    assert "199.png" in html and "200.png" not in html and "5 more are not listed" in html
+    suggested = result.items["label-error candidates"].set_index("image")["suggested"]
+    assert suggested[3] == cells.target[3]
+    assert f"image 3 ({y[3]}); suggested: {suggested[3]}" in pictures(html)
 
 
 def test_same_seed_same_audit_and_one_class(cells):
