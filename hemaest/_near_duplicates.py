@@ -27,6 +27,7 @@ from hemaest.images import as_array, check_images
 
 RADIUS = 10.0  # in units of copy noise; 99.5% of copies lie within 8
 SLACK = 0.25  # a neighbor may be missed beyond RADIUS / (1 + SLACK); it saves half of the search
+LARGE = 20_000  # images, beyond which neighbors are searched for in a graph
 NEIGHBORS = 5  # of each part; a copy is nearly always nearer than any other image
 SMALL, FINE, PATCHES = 64, 128, 8
 COARSE_MATCH = 0.65
@@ -197,22 +198,60 @@ def _largest_hole(wrong: NDArray[np.bool_]) -> int:
     return int(np.bincount(labels.ravel())[1:].max()) if count else 0
 
 
+def neighbors(
+    points: NDArray[np.float32], k: int, n_jobs: int | None = None
+) -> Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[Any]]]:
+    """Return a function that gives the `k` nearest points of others, infinitely far beyond RADIUS.
+
+    Up to ``LARGE`` points by a tree, whose time grows as their square. Beyond, by a graph of
+    neighbors, whose time grows as their number; it misses a few neighbors in a thousand. Without
+    usearch (``hemaest[scale]``) the tree is used for all.
+
+    Examples
+    --------
+    >>> points = np.arange(30, dtype=np.float32)[:, None] * 4
+    >>> distance, nearest = neighbors(points, 3)(points[:1] + 1)
+    >>> distance.tolist(), nearest.tolist()
+    ([[1.0, 3.0, 7.0]], [[0, 1, 2]])
+    """
+    if len(points) > LARGE:
+        try:
+            return _by_graph(points, k, n_jobs)
+        except ImportError:
+            pass
+    tree, workers = cKDTree(points), pool_size(n_jobs)
+    return lambda others: tree.query(
+        others, range(1, k + 1), eps=SLACK, distance_upper_bound=RADIUS, workers=workers
+    )
+
+
+def _by_graph(points: NDArray[np.float32], k: int, n_jobs: int | None) -> Callable[..., Any]:
+    from usearch.index import Index
+
+    index = Index(
+        ndim=points.shape[1], metric="l2sq", dtype="f32", expansion_add=128, expansion_search=64
+    )
+    # one thread: in another order it would be another graph
+    index.add(np.arange(len(points)), points, threads=1)
+    threads = pool_size(n_jobs)
+
+    def query(others: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        found = index.search(np.ascontiguousarray(others), k, threads=threads)
+        distance = np.sqrt(np.maximum(found.distances, 0))
+        return np.where(distance <= RADIUS, distance, np.inf), found.keys.astype(np.intp)
+
+    return query
+
+
 def candidates(
     sketches: list[Sketch], keep: NDArray[np.intp], n_jobs: int | None = None
 ) -> list[tuple[int, int, tuple[float, float, float]]]:
     """Return pairs worth a look, the likeliest first, with the part of the first to look at."""
     places = np.stack([sketches[i].points for i in keep])
-    tree = cKDTree(places[:, 0])
-    k = range(1, min(NEIGHBORS + 1, len(keep)) + 1)
+    nearest_to = neighbors(places[:, 0], min(NEIGHBORS + 1, len(keep)), n_jobs)
     parts = []
     for number in range(len(VIEWS)):
-        distance, nearest = tree.query(
-            places[:, number],
-            k=k,
-            eps=SLACK,
-            distance_upper_bound=RADIUS,
-            workers=pool_size(n_jobs),
-        )
+        distance, nearest = nearest_to(places[:, number])
         first, column = np.nonzero(np.isfinite(distance))
         second = nearest[first, column]
         if number == 0:

@@ -1,15 +1,18 @@
 """Copies are found however they were turned, cut and compressed; look-alikes are not joined."""
 
+import sys
 import tracemalloc
 
 import cv2
 import numpy as np
 import pytest
 
+from hemaest import _near_duplicates
 from hemaest._near_duplicates import (
     COARSE_MATCH,
     ENOUGH,
     FINE,
+    RADIUS,
     TURNS,
     _first_guess,
     agreement,
@@ -18,6 +21,7 @@ from hemaest._near_duplicates import (
     gray,
     learn_metric,
     near_duplicate_groups,
+    neighbors,
     turned,
 )
 from hemaest._sketch import SIZE, VIEWS, raw_sketch, shrink, view
@@ -128,6 +132,38 @@ def test_threads_and_files_change_nothing(cells, tmp_path):
     alone = near_duplicate_groups(images)
     np.testing.assert_array_equal(alone, near_duplicate_groups(files, n_jobs=2))
     assert alone[12] == 3 and alone[13] == 5 and alone.max() == 11
+
+
+def test_the_graph_of_large_sets_finds_the_nearest_neighbors(monkeypatch):
+    pytest.importorskip("usearch.index")
+    rng = np.random.default_rng(0)
+    others = rng.normal(0, np.linspace(20, 3, 20), (1_000, 20)).astype(np.float32)
+    points = (np.repeat(others, 3, axis=0) + rng.normal(0, 1, (3_000, 20))).astype(np.float32)
+    squared = ((others[:, None].astype(float) - points) ** 2).sum(2)
+    true = np.argsort(squared, axis=1)[:, :4]
+    at = np.sqrt(np.take_along_axis(squared, true, axis=1))
+    near = at <= RADIUS
+    assert near[:, :3].all() and not near[:, 3].all()
+    monkeypatch.setattr(_near_duplicates, "LARGE", 100)
+    distance, nearest = neighbors(points, 4)(others)
+    again, same = neighbors(points, 4, n_jobs=2)(others)
+    np.testing.assert_array_equal(distance, again)
+    np.testing.assert_array_equal(nearest, same)
+    assert ((distance <= RADIUS) == np.isfinite(distance)).all()
+    assert (nearest == true)[near].mean() > 0.99
+    right = near & (nearest == true)
+    np.testing.assert_allclose(distance[right], at[right], rtol=1e-3)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_large_sets_have_the_groups_of_small_ones(cells, monkeypatch, installed):
+    images = [*cells, *(copy(cells[i]) for i, copy in enumerate(COPIES.values()))]
+    expected = near_duplicate_groups(images)
+    assert expected[len(cells) :].tolist() == list(range(len(COPIES)))
+    if not installed:
+        monkeypatch.setitem(sys.modules, "usearch.index", None)
+    monkeypatch.setattr(_near_duplicates, "LARGE", 10)
+    np.testing.assert_array_equal(near_duplicate_groups(images), expected)
 
 
 def test_large_files_are_not_all_in_memory(cells, tmp_path):
