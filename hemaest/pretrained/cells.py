@@ -245,16 +245,16 @@ class BloodCellClassifier(
 
         x = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
-            turned = torch.cat([x.rot90(k, (2, 3)) for k in range(TURNS)])
-            seen = self._folded(turned.contiguous(memory_format=torch.channels_last))
-            cell = 1 - seen.outline[: len(x)].softmax(dim=1)[:, 0]
+            # one turn after the other: all at once would need four times the memory
+            turned = (x.rot90(k, (2, 3)) for k in range(TURNS))
+            seen = [self._folded(t.contiguous(memory_format=torch.channels_last)) for t in turned]
+            cell = 1 - seen[0].outline.softmax(dim=1)[:, 0]
 
-        def mean(part: torch.Tensor) -> NDArray[np.float64]:
-            return part.double().unflatten(0, (TURNS, len(x))).mean(dim=0).numpy()
+        def mean(name: str) -> NDArray[np.float64]:
+            return np.mean([getattr(turn, name).double().numpy() for turn in seen], axis=0)
 
         boxes = np.array([middle_box(one) for one in cell.numpy()])
-        familiar, traits = mean(seen.familiar), mean(seen.traits)
-        return Glance(mean(seen.logits), mean(seen.embedding), boxes, familiar, traits)
+        return Glance(mean("logits"), mean("embedding"), boxes, mean("familiar"), mean("traits"))
 
 
 def _joined(parts: Sequence[Glance]) -> Glance:
