@@ -67,7 +67,7 @@ def oracle_counter(population, means):
 
 def coverage(small):
     """Count simulated smears of 100 to 500 cells and see which intervals hold the truth."""
-    smears = 100 if small else 600
+    smears = 100 if small else 2400
     rows, by_type = [], []
     for name, population in WORLDS.items():
         rng, found = np.random.default_rng(0), []
@@ -250,7 +250,7 @@ def review(small):
 
 def stopping(small):
     """Count on in steps of 50 cells until the interval of blasts is narrow; does it still hold."""
-    smears, most = (60, 600) if small else (300, 1000)
+    smears, most = (60, 600) if small else (150, 800)
     rows = []
     for name, population in WORLDS.items():
         for width in (6.0, 10.0, 15.0):
@@ -371,14 +371,22 @@ def methods(small):
     )
 
 
+def of_one_laboratory(small, seed):
+    """Return rendered cells of 100 patients, and a detector that was fitted on 60 of them."""
+    cells = make_cells(400 if small else 1500, image_size=64, n_patients=100, random_state=seed)
+    old = cells.groups < np.unique(cells.groups)[60]
+    return cells, old, NoveltyDetector().fit(cells.images[old], groups=cells.groups[old])
+
+
 def novelty(small):
     """Fit on rendered cells of one laboratory; new patients of it against strangers."""
-    cells = make_cells(400 if small else 1500, image_size=64, n_patients=100, random_state=0)
-    old = cells.groups < np.unique(cells.groups)[60]
-    detector = NoveltyDetector().fit(cells.images[old], groups=cells.groups[old])
+    alarms = []
+    # the last one, of seed 0, meets the strangers
+    for seed in reversed(range(3 if small else 10)):
+        cells, old, detector = of_one_laboratory(small, seed)
+        new = cells.images[~old]
+        alarms.append((detector.predict(new) == -1).mean())
     others = rivals(cells, old)
-    new = cells.images[~old]
-    alarms = (detector.predict(new) == -1).mean()
     known = {"NoveltyDetector": -detector.score_samples(new), **others(new)}
     rows, called = [], []
     for name, images in strangers(new, np.random.default_rng(0)).items():
@@ -393,8 +401,9 @@ def novelty(small):
     best = mean.drop("NoveltyDetector").idxmax()
     return (
         f"{format_table(table)}\n\nAUROC. Called novel: {'; '.join(called)}. False alarms on "
-        f"{len(new)} cells of 40 new patients of the laboratory: **{alarms:.3f}**, stated 0.05 "
-        "(bar: within 0.02). Rendered cells; the real section is scikit-image's, as are five of "
+        f"{len(new)} cells of 40 new patients of the laboratory: **{interval(alarms)}** over "
+        f"{len(alarms)} laboratories ({min(alarms):.3f} to {max(alarms):.3f}), stated 0.05 (bar: "
+        "within 0.02). Rendered cells; the real section is scikit-image's, as are five of "
         "the photographs (a cat, a cup, a face, a retina, a page of text); two are scikit-learn's. "
         "The others are pytorch-ood's, on embedding and logits of the shipped "
         f"cell classifier, without tuning; the best of them, seen afterwards, is {best}. Bar: "

@@ -449,46 +449,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-SEARCH = """
-from hemaest._near_duplicates import Sketch, learn_metric, search, sketch_image
-X, n = refs(sys.argv[1], 5_000), int(sys.argv[2])
-metric = learn_metric(X)
-base = [sketch_image(x.read(), metric) for x in X]
-points = np.stack([sketch.points for sketch in base])
-# the whole image of each moves as far as another image lies, its other views along with it
-whole = points[:, 0]
-rng = np.random.default_rng(0)
-move = np.linalg.cholesky(np.cov(whole.T) / 2 + 1e-6 * np.eye(whole.shape[1])).T
-shrunk = (np.sqrt(0.5) - 1) * (whole - whole.mean(0))
-def drawn(i):
-    at = int(rng.integers(len(base)))
-    moved = points[at] + (shrunk[at] + rng.standard_normal(len(move)) @ move)
-    small = base[rng.integers(len(base))].small
-    return Sketch(i.to_bytes(8, "big"), moved.astype(np.float32), small)
-sketches = [drawn(i) for i in range(n)]
-"""
-
-
-def search(folder: Path, small: bool) -> pd.DataFrame:
-    """Search for copies among more and more sketches, drawn around those of 5,000 cells."""
-    sizes = [5_000, 20_000] if small else [10_000, 100_000, 1_000_000]
-    write_distinct(folder / "distinct", 5_000, 0)
-    rows: list[dict[str, Any]] = []
-    for n in sizes:
-        work = "print(len(search(sketches, lambda i: X[i % len(X)].read())))"
-        (seconds, used, most), said = measured(work, folder / "distinct", n, before=SEARCH)
-        rows.append({"sketches": n, "seconds": seconds, "CPU seconds": used,
-                     "exponent": slope(rows, n, used), "CPU ms a sketch": 1000 * used / n,
-                     "peak MB": most, "wrongly joined": int(said)})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def slope(rows: Sequence[dict[str, Any]], n: int, used: float) -> float:
     """Return the exponent of growth since the last row."""
     if not rows:
         return np.nan
-    before = rows[-1].get("files") or rows[-1]["sketches"]
-    return float(np.log(used / rows[-1]["CPU seconds"]) / np.log(n / before))
+    return float(np.log(used / rows[-1]["CPU seconds"]) / np.log(n / rows[-1]["files"]))
 
 
 PARTS: dict[str, Callable[[Path, bool], pd.DataFrame]] = {
@@ -500,7 +465,6 @@ PARTS: dict[str, Callable[[Path, bool], pd.DataFrame]] = {
     "comparison": comparison,
     "slide": slide,
     "copies": copies,
-    "search": search,
     "growth": growth,
 }
 

@@ -27,7 +27,7 @@ from hemaest.images import as_array, check_images
 
 RADIUS = 10.0  # in units of copy noise; 99.5% of copies lie within 8
 SLACK = 0.25  # a neighbor may be missed beyond RADIUS / (1 + SLACK); it saves half of the search
-LARGE = 20_000  # images, beyond which neighbors are searched for in a graph
+LARGE = 150_000  # images, beyond which a graph of neighbors is faster than a tree
 NEIGHBORS = 5  # of each part; a copy is nearly always nearer than any other image
 SMALL, FINE, PATCHES = 64, 128, 8
 COARSE_MATCH = 0.65
