@@ -198,6 +198,7 @@ joblib.dump({name: outputs(estimator, X) for name, (estimator, X) in jobs.items(
 """
 
 
+@pytest.mark.slow
 def test_pickles_answer_the_same_in_a_new_process(fitted, tmp_path, request):
     jobs = {name: fitted(name)[:2] for name in FITTED}
     joblib.dump(jobs, tmp_path / "jobs")

@@ -388,6 +388,7 @@ def test_the_estimator_continues_from_its_checkpoint(discs, tmp_path):
     assert joblib.hash(first.weights_) != joblib.hash(other.weights_)
 
 
+@pytest.mark.slow
 def test_all_that_is_drawn_is_of_the_seed_with_which_the_run_began(discs, tmp_path):
     X, y, groups = discs
     options = {
@@ -418,6 +419,7 @@ def test_images_and_history(discs, tmp_path):
     assert np.isfinite(gan.history_.to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_it_learns_the_color_of_each_class(discs):
     X, y, _ = discs
     gan = tiny(max_steps=160, batch_size=16, width=8, lr=4e-3, latent_size=16).fit(X, y)
@@ -487,6 +489,7 @@ def refiner(**changes):
     return tiny(source="rendered", image_size=32, min_images=3, **changes)
 
 
+@pytest.mark.slow
 def test_a_refined_cell_keeps_the_shape_of_a_rendered_one_and_takes_the_colors_of_the_fold(cells):
     X, y = cells
     gan = refiner(max_steps=20)
@@ -504,6 +507,7 @@ def test_a_refined_cell_keeps_the_shape_of_a_rendered_one_and_takes_the_colors_o
     assert 0.6 < spread[0] / spread[1] < 1.6
 
 
+@pytest.mark.slow
 def test_refined_cells_follow_the_seed_and_survive_a_file(cells, tmp_path):
     X, y = cells
     gan = refiner().fit(X, y)
@@ -515,6 +519,7 @@ def test_refined_cells_follow_the_seed_and_survive_a_file(cells, tmp_path):
     np.testing.assert_array_equal(one, again)
 
 
+@pytest.mark.slow
 def test_a_stopped_refiner_continues_as_if_it_had_not(cells, tmp_path, monkeypatch):
     X, y = cells
     options = {"max_steps": 6, "report_every": 3}
@@ -524,6 +529,7 @@ def test_a_stopped_refiner_continues_as_if_it_had_not(cells, tmp_path, monkeypat
     assert joblib.hash(refiner(**options).fit(X, y).weights_) == joblib.hash(whole)
 
 
+@pytest.mark.slow
 def test_a_class_that_lacks_images_and_cannot_be_drawn_is_refused_by_name(cells):
     X, y = cells
     other = np.where(y == "monocyte", "unicorn", y)

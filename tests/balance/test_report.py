@@ -70,6 +70,7 @@ def test_one_image_again_and_again_has_no_variety(encoder):
     assert table.loc["blue", "ssim_real"] < 0.9 and table.loc["blue", "distance_real"] > 0.01
 
 
+@pytest.mark.slow
 def test_variety_of_all_looks_at_all_classes_however_they_are_sorted(encoder):
     X = np.concatenate([np.repeat(two(3)[i : i + 1], 210, axis=0) for i in (0, 30)])
     y = np.repeat(["blue", "red"], 210)
@@ -144,6 +145,7 @@ def test_a_class_may_be_called_all(encoder):
     assert table["real"].tolist() == [30, 30, 60]
 
 
+@pytest.mark.slow
 def test_labels_of_training_alone_fit_the_encoder_and_every_image_is_looked_at():
     given = {"training": two(0), "training_labels": LABELS, "encoder": "fitted", "random_state": 0}
     found = generative_report(two(1), two(0), **given)

@@ -73,6 +73,7 @@ def test_recipes_are_listed(tmp_path):
     assert all(row["what it is"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_folder_is_compared_and_broken_files_are_listed_once(folder, tmp_path):
     (folder / "blast" / "patient1_broken.png").write_bytes(b"\x89PNG broken")
     done = hemaest_process(

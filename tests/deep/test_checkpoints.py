@@ -65,6 +65,7 @@ def in_a_process(path, strength, hash_seed):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_names(tmp_path):
     names = in_a_process(tmp_path / "run.py", 0.5, hash_seed=1)
     assert names == in_a_process(tmp_path / "run.py", 0.5, hash_seed=2)

@@ -72,6 +72,7 @@ def weights(module):
     return joblib.hash({k: v.numpy() for k, v in module.state_dict().items()})
 
 
+@pytest.mark.slow
 def test_it_learns_to_paint_in_what_follows_from_the_rest(data):
     X, _ = data
     model = small(max_epochs=40, augment=None, mask_ratio=0.4, backbone_options={**TINY}).fit(X)

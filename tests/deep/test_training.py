@@ -475,6 +475,7 @@ def test_a_stream_keeps_the_statistics_of_what_came_before(data):
     assert 0 < moved < 0.2
 
 
+@pytest.mark.slow
 def test_after_a_long_training_batch_norm_knows_more_images():
     rng = np.random.default_rng(0)
     X = rng.integers(0, 60, (320, 32, 32, 3)).astype(np.uint8)

@@ -97,6 +97,7 @@ np.save(sys.argv[3], load(sys.argv[1]).predict_proba(np.load(sys.argv[2])))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["color-logistic", "handcrafted-forest", "deep-small", "handcrafted-xgboost"]
 )

@@ -126,6 +126,7 @@ def test_a_letterbox_keeps_the_shape_of_a_cell():
     assert (closer < 100).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_an_onnx_file_gives_the_same_numbers(model, cells, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     path = model.to_onnx(tmp_path / "cells.onnx")

@@ -38,6 +38,7 @@ def test_quality_follows_truth(cells):
     assert np.corrcoef(dice, agreement)[0, 1] > 0.1
 
 
+@pytest.mark.slow
 def test_masks_train_it(cells):
     """Another convention of what is nucleus (all of the cell) is taken on."""
     masks = np.where((cells.masks > 0) & (cells.masks < 3), 2, 0).astype(np.uint8)
@@ -53,6 +54,7 @@ def test_masks_train_it(cells):
     assert after > alone.score(cells.images, masks) - 0.01
 
 
+@pytest.mark.slow
 def test_masks_of_fields_train_it():
     """Another convention of what is nucleus (all of the cell) is taken on, red cells are kept."""
     fields = [make_smear(300, n_cells=4, random_state=seed) for seed in range(3)]

@@ -94,6 +94,7 @@ def labels(state, session, observer):
     return found
 
 
+@pytest.mark.slow
 def test_from_upload_to_signed_pdf_with_a_reload_and_a_killed_server(server, new_page, tmp_path):
     from playwright.sync_api import expect
 
