@@ -5,6 +5,7 @@ Leaves stay small: an image-to-image step writes ``_transform_image``, a feature
 """
 
 import difflib
+import inspect
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -153,9 +154,21 @@ def refuse_bare_fitted(
     )
 
 
+class SignatureOfInit:
+    """What ``help`` shows of a class: the parameters of ``__init__``, inherited or not.
+
+    Python 3.11.2 and others would show those of an inherited ``__new__``.
+    """
+
+    def __get__(self, instance: Any, owner: type) -> inspect.Signature:
+        found = inspect.signature(owner.__init__)
+        return found.replace(parameters=list(found.parameters.values())[1:])
+
+
 class SuggestsParameters(BaseEstimator):
     """Base that answers a misspelt parameter, or a misspelt option of one, with the likely one."""
 
+    __signature__ = SignatureOfInit()
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
     def __new__(cls, *args: Any, **params: Any) -> Self:

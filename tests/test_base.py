@@ -1,5 +1,6 @@
 """The templates of image steps and feature extractors, parameter errors, and light imports."""
 
+import inspect
 import subprocess
 import sys
 
@@ -58,6 +59,19 @@ def test_threads_give_the_same_images_in_the_same_order(cells):
     np.testing.assert_array_equal(
         Invert().transform(cells[0]), Invert(n_jobs=3).transform(cells[0])
     )
+
+
+def test_a_class_shows_the_parameters_of_an_inherited_init():
+    class Plain(Resize):
+        pass
+
+    class Other(Resize):
+        def __init__(self, more=1):
+            self.more = more
+
+    assert list(inspect.signature(Plain).parameters) == list(inspect.signature(Resize).parameters)
+    assert "self" not in inspect.signature(Plain).parameters
+    assert list(inspect.signature(Other).parameters) == ["more"]
 
 
 def test_typos_are_answered_with_the_likely_name(cells):
