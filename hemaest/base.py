@@ -161,7 +161,7 @@ class SignatureOfInit:
     """
 
     def __get__(self, instance: Any, owner: type) -> inspect.Signature:
-        found = inspect.signature(owner.__init__)
+        found = inspect.signature(owner.__init__)  # type: ignore[misc]
         return found.replace(parameters=list(found.parameters.values())[1:])
 
 
