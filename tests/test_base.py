@@ -95,6 +95,7 @@ print(took)
 """
 
 
+@pytest.mark.slow
 def test_importing_names_loads_nothing_heavy():
     from public import public_names
 

@@ -61,6 +61,7 @@ COMPILES = (
 )
 
 
+@pytest.mark.slow
 def test_a_read_only_installation_keeps_code_in_a_private_folder(as_service, tmp_path):
     tmp = tmp_path / "tmp"
     tmp.mkdir()
@@ -74,6 +75,7 @@ def test_a_read_only_installation_keeps_code_in_a_private_folder(as_service, tmp
     assert {f: f.stat().st_mtime_ns for f in folder.rglob("*.nbc")} == kept
 
 
+@pytest.mark.slow
 def test_every_module_loads_and_computes_where_nothing_can_be_written(as_service, tmp_path):
     tmp = tmp_path / "full"
     tmp.mkdir()

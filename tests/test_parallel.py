@@ -56,6 +56,7 @@ def test_a_pool_leaves_torch_of_its_owner_alone(two_everywhere):
         assert torch.get_num_threads() == 2
 
 
+@pytest.mark.slow
 def test_a_pool_leaves_no_trace_in_a_process_that_has_not_used_torch_yet():
     code = (
         "import sys, torch; from hemaest._parallel import map_items\n"

@@ -111,6 +111,7 @@ OF_YOUR_OWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_YOUR_OWN)
 def test_every_fitted_net_of_your_own_measures(name):
     model = OF_YOUR_OWN[name].fit(two(0), LABELS)

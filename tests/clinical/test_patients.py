@@ -27,6 +27,7 @@ def patients(n, seed=0, strange=0.15):
     return bags, y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["statistics", "attention"])
 def test_a_few_strange_cells_are_enough_where_the_mean_is_blind(pooling):
     bags, y = patients(60)

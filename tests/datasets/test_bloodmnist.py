@@ -87,6 +87,7 @@ def test_a_download_cut_off_starts_again(server, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bloodmnist.npz"]
 
 
+@pytest.mark.slow
 def test_nothing_half_written_stays(server, tmp_path):
     server.cut = 99
     with pytest.raises(ConnectionError, match="could not be fetched .* put the file into"):
@@ -94,12 +95,14 @@ def test_nothing_half_written_stays(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_checksum_is_refused_and_not_kept(server, tmp_path):
     with pytest.raises(ValueError, match="checksum is not the expected one"):
         fetch_bloodmnist(source=address(server), data_home=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there_and_a_server_that_is_not(server, tmp_path):
     with pytest.raises(ConnectionError, match="404"):
         fetch_bloodmnist(source=address(server), size=64, data_home=tmp_path)
@@ -114,6 +117,7 @@ def test_sizes_and_parts_are_named(tmp_path):
         fetch_bloodmnist(subset="validation", data_home=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_download_cut_off_without_a_length_is_distinguished_from_a_wrong_file(server, tmp_path):
     server.cut, server.tells_length = 99, False
     with pytest.raises(ValueError, match="the transfer was cut off, so try again; or .* md5="):

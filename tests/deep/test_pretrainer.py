@@ -327,6 +327,7 @@ def test_what_is_adapted_is_saved_and_starts_classifiers(cells, tmp_path):
     np.testing.assert_allclose(around.transform(X)[:, :160], embedding, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_adaptations_agree_and_a_stopped_one_goes_on(cells, tmp_path):
     X, _ = cells
     whole = adapting(max_epochs=2).fit(X)

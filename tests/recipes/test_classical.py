@@ -214,6 +214,7 @@ def test_every_recipe_learns_and_keeps_labels(name, segmented):
     assert (predicted == y).mean() > (0.5 if name.startswith(("color", "lbp")) else 0.9)
 
 
+@pytest.mark.slow
 def test_a_recipe_finds_the_cells_by_itself(smear, segmented):
     X, y, groups = smear
     whole = make_recipe("handcrafted-logistic", random_state=0).fit(X, y, groups=groups)

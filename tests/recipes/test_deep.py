@@ -114,6 +114,7 @@ def test_two_views_of_a_cell_vote(cells):
     np.testing.assert_array_equal(views[1], cut.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_mixed_ensemble_averages_net_and_handcrafted_features(cells):
     X, y = cells
     recipe = make_recipe("ensemble-mixed", image_size=32, max_epochs=2, random_state=0)

@@ -93,6 +93,7 @@ def test_cross_val_score(forms, cells, form, grouped, routing):
     np.testing.assert_array_equal(scores, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_grid_search_in_two_processes(forms, cells, form, routing):
     _, y, groups = cells
@@ -236,6 +237,7 @@ def test_memory_forgets_no_setting_made_after_the_fit(cells, tmp_path):
     assert np.abs(pipeline.decision_function(X) - before).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_fitted_recipe_lives_on_in_a_new_process(forms, cells, tmp_path):
     jobs = [(make_recipe("color-logistic").fit(X, cells[1]), X) for X in forms.values()]
     joblib.dump(jobs, tmp_path / "jobs")

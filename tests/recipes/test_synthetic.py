@@ -21,6 +21,7 @@ def unseen():
     return make_cells(24, classes=TYPES, image_size=64, random_state=9)
 
 
+@pytest.mark.slow
 def test_five_labels_a_class_are_enough_for_what_is_easy(few, unseen, tmp_path):
     model = adapt(few.images, few.target, groups=few.groups, random_state=0)
     assert model.score(unseen.images, unseen.target) > 0.8
@@ -30,6 +31,7 @@ def test_five_labels_a_class_are_enough_for_what_is_easy(few, unseen, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_two_fits_agree_bit_for_bit(few, unseen):
     one, other = (
         adapt(few.images, few.target, augment=True, random_state=3).predict_proba(unseen.images)

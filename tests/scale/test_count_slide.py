@@ -118,6 +118,7 @@ def counter():
     return DifferentialCounter().fit(np.column_stack([p, 1 - p]), y, groups=np.arange(300) % 15)
 
 
+@pytest.mark.slow
 def test_counting_stops_when_the_interval_is_narrow_enough(tmp_path):
     spots(tmp_path / "s.tif", 400, size=2600)
     options = {

@@ -72,6 +72,7 @@ def test_masks_of_fields_train_it():
     assert (fitted.predict([empty])[0] > 0).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_same_seed_same_maps_and_pickle(cells):
     X, masks = cells.images[:4], np.where(cells.masks[:4] > 2, 0, cells.masks[:4])
     one = CellSegmenter(max_epochs=1, random_state=0).fit(X, masks=masks)
