@@ -20,6 +20,7 @@ from hemaest.base import (
     HasMethods,
     ImageEstimator,
     Interval,
+    NamesTheLikeliest,
     TakesGroups,
     checked_fit,
     fit_with_groups,
@@ -29,7 +30,7 @@ from hemaest.groups import check_groups, check_labels, group_quantile, grouped_h
 
 
 class ConformalClassifier(  # type: ignore[misc]
-    TakesGroups, ClassifierMixin, MetaEstimatorMixin, ImageEstimator
+    TakesGroups, NamesTheLikeliest, ClassifierMixin, MetaEstimatorMixin, ImageEstimator
 ):
     """Give sets of classes that hold the true one with a stated probability, class by class.
 
@@ -177,20 +178,6 @@ class ConformalClassifier(  # type: ignore[misc]
         found = probabilities(self.estimator_, self._check_images(X), self.classes_)
         assert found is not None
         return found
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the likeliest class of each image, whatever its set.
-
-        Parameters
-        ----------
-        X : images
-            As :func:`hemaest.images.check_images` takes them.
-
-        Returns
-        -------
-        labels : array of shape (n_samples,)
-        """
-        return self.classes_[self.predict_proba(X).argmax(1)]
 
     def predict_set(self, X: Any) -> NDArray[np.bool_]:
         """Return which classes each image may be.
