@@ -71,6 +71,7 @@ class Settings:
     channels: tuple[int, ...] = (24, 48, 96, 160)
     depths: tuple[int, ...] = (1, 1, 2, 1)
     dropout: float = 0.1
+    restyled: float = 0.5  # share of images whose maps get the mean and spread of other images
     precision: str = "auto"  # bfloat16 where the processor has instructions for it
     seed: int = 0
 
@@ -173,12 +174,39 @@ def _shaken(
     ).byte()[:, 0]
     traits = traits.clone()
     traits[:, TRAITS.index("share_of_width")] += torch.from_numpy(np.log(zoom))
+    images = _focused(images, rng)
     mix = np.eye(3) + 0.06 * rng.standard_normal((n, 3, 3))
+    gray = np.exp(0.25 * rng.standard_normal((n, 1, 1)))  # more or less color than was drawn
+    mix = mix @ (gray * np.eye(3) + (1 - gray) / 3)
     tone = np.exp(
         0.15 * rng.standard_normal((n, 1, 1, 1)) + 0.05 * rng.standard_normal((n, 3, 1, 1))
     )
     tinted = torch.einsum("nij,njhw->nihw", torch.from_numpy(mix.astype(np.float32)), images)
     return tinted.clamp(1e-4, 1) ** torch.from_numpy(tone.astype(np.float32)), outlines, traits
+
+
+def _focused(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blur or sharpen each image: no two laboratories show an edge alike."""
+    amount = torch.from_numpy(rng.uniform(-1.5, 0.9, (len(images), 1, 1, 1)).astype(np.float32))
+    wide = torch.from_numpy(rng.random((len(images), 1, 1, 1)) < 0.5)
+    padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
+    near, far = F.avg_pool2d(padded[..., 1:-1, 1:-1], 3, 1), F.avg_pool2d(padded, 5, 1)
+    return (images + amount * (torch.where(wide, far, near) - images)).clamp(0, 1)
+
+
+def restyle(maps: Tensor, share: float) -> Tensor:
+    """Move mean and spread of each channel of an image as far as images of a batch differ in them.
+
+    Laboratories differ in just that; see Li et al., "Uncertainty modeling for out-of-distribution
+    generalization" (ICLR 2022).
+    """
+    mean = maps.mean(dim=(2, 3), keepdim=True)
+    spread = (maps.var(dim=(2, 3), keepdim=True) + 1e-5).sqrt()
+    with torch.no_grad():
+        chosen = (torch.rand(len(maps), 1, 1, 1) < share).float()
+        move = torch.randn_like(mean) * mean.std(dim=0, keepdim=True) * chosen
+        stretch = 1 + torch.randn_like(spread) * (spread.std(dim=0, keepdim=True) / spread) * chosen
+    return (maps - mean) * stretch.clamp(0.3, 3.0) + mean + move
 
 
 def _turned(x: Tensor, k: int) -> Tensor:
@@ -226,6 +254,8 @@ def train(
     net = network(settings).to(memory_format=torch.channels_last)
     if start_from is not None:
         _runs.load(net, start_from)
+    for stage in (net.encoder.maxpool, *net.encoder.stages[:3]):
+        stage.register_forward_hook(lambda _, __, maps: restyle(maps, settings.restyled))
     average = network(settings)
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
