@@ -312,7 +312,7 @@ def draw_marks(
     for _ in range(number(4.0)):  # dust far from the plane of focus
         speck = _blob(place(), rng.uniform(0.4, 2.5) * scale, 0.1, rng)
         marks.append(Mark(speck, 0.0, np.full(3, rng.uniform(0.1, 0.8)), rng.uniform(0.2, 1.2)))
-    for _ in range(number(0.7)):  # spilled stain: violet to blue, blurred, without structure
+    for _ in range(number(0.2)):  # spilled stain: violet to blue, blurred, without structure
         spill = _blob(place(), rng.uniform(2, 16) * scale, rng.uniform(0.1, 0.35), rng)
         tint = rng.uniform(0.05, 0.45) * np.array([rng.uniform(0.7, 1.6), 1.0, 0.2])
         marks.append(Mark(spill, 0.0, tint, rng.uniform(0.5, 3.0)))

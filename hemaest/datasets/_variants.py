@@ -358,6 +358,14 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
 # whatever the type: the thin end of the film, the thick one, a drawn-out or squeezed cell
 _ANY: tuple[tuple[float, Change], ...] = (
     (0.1, _times(cell__diameter=(1.1, 1.3), chromatin__density=(0.7, 0.95))),
+    # swollen on thin film: wide, pale and smooth
+    (
+        0.07,
+        _times(
+            cell__diameter=(1.3, 1.7), chromatin__density=(0.5, 0.85),
+            chromatin__contrast=(0.4, 1.0), cytoplasm__azure=(0.4, 0.9),
+        ),
+    ),
     (
         0.1,
         _times(
