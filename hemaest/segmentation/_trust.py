@@ -20,9 +20,9 @@ SMALLER = 0.8
 # ``python -m benchmarks.fields --trust-levels``
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 1.0)
 RENDERED = {
-    "certainty": (0.854, 0.857, 0.884, 0.91, 0.934, 0.973),
-    "agreement": (0.654, 0.729, 0.806, 0.879, 0.901, 0.94),
-    "steadiness": (0.114, 0.305, 0.607, 0.698, 0.726, 0.876),
+    "certainty": (0.789, 0.845, 0.881, 0.933, 0.95, 0.983),
+    "agreement": (0.73, 0.748, 0.797, 0.875, 0.905, 0.949),
+    "steadiness": (0.245, 0.375, 0.558, 0.702, 0.783, 0.888),
 }
 UNFAMILIAR = 0.01
 RED_CELL_RADII = (2.0, 5.6)  # micrometers
