@@ -25,7 +25,7 @@ __all__ = ["FieldReader", "FieldReading", "NamedCell", "looks_like_field", "name
 Image = NDArray[np.uint8]
 
 # a field is wider than this many radii of its red cells; an image of one cell is about 10 wide
-FIELD_WIDTH = 20
+FIELD_WIDTH = 17
 # of the shorter side, the least that the leukocyte of a crop takes
 SHARE_OF_A_CROP = 0.3
 BOX = ["x0", "y0", "x1", "y1"]
