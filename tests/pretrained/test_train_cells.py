@@ -19,6 +19,7 @@ from hemaest.pretrained.train_cells import (
     _shaken,
     batches,
     rate,
+    restyle,
     train,
 )
 
@@ -113,3 +114,16 @@ def test_the_rate_does_not_depend_on_the_length_before_the_descent():
     assert all(rate(short, s) == rate(long, s) for s in range(0, 700, 50))
     rates = [rate(short, s) for s in range(1000)]
     assert np.argmax(rates) >= 199 and rates[-1] < 0.01 * max(rates)
+
+
+def test_restyling_moves_statistics_of_maps_as_far_as_images_differ():
+    torch.manual_seed(0)
+    level = torch.linspace(-3, 3, 400)[:, None, None, None]
+    maps = level + torch.randn(400, 4, 12, 12)
+    assert torch.allclose(restyle(maps, 0.0), maps, atol=1e-5)
+    moved = restyle(maps, 1.0).mean((2, 3)) - maps.mean((2, 3))
+    spread = maps.mean((2, 3)).std(0)
+    assert (abs(moved.mean(0)) < 0.2 * spread).all()
+    assert (abs(moved.std(0) / spread - 1) < 0.15).all()
+    half = (restyle(maps, 0.5) - maps).abs().amax((1, 2, 3)) > 1e-3
+    assert 0.4 < half.float().mean() < 0.6

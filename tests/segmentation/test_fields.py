@@ -19,8 +19,8 @@ def test_a_large_field_is_found_in_tiles(smear):
     (boxes,) = detector.predict([smear.image])
     row = detector.quality([smear.image]).iloc[0]
     assert row["scale_source"] == "red cells" and abs(np.log2(row["um_per_pixel"] / 0.2)) < 0.6
-    # a nucleus of two far lobes may be taken for two cells
-    assert n_matched(boxes, smear.boxes) >= len(smear.boxes) - 1 and len(boxes) <= 15
+    # one cell may be missed: of a monocyte, drawn out to three arms, nothing is found
+    assert n_matched(boxes, smear.boxes) >= len(smear.boxes) - 1 and len(boxes) <= 14
     (labels,) = CellSegmenter("all").fit([smear.image]).predict([smear.image])
     in_map = set()
     for number in range(1, cellmap.n_cells(labels) + 1):
