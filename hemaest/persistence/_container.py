@@ -154,7 +154,7 @@ class Container:
         entry = self._archive.getinfo(name)
         if name.endswith(".json") and entry.file_size > MAX_JSON:
             raise UnsafeFileError(f"{self.path}: {name} is larger than {MAX_JSON >> 20} MiB.")
-        try:
+        try:  # zipfile also raises NotImplementedError: a compression that it does not know
             return self._archive.read(entry)
         except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise UnsafeFileError(f"{self.path}: {name} cannot be read: {error}") from None
