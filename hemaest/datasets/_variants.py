@@ -330,6 +330,14 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
                 cell__diameter=(10, 16),
             ),
         ),
+        (  # half filled with hemoglobin: a dense round nucleus in gray violet
+            0.25,
+            _to(
+                nucleus__nc_ratio=(0.3, 0.6), chromatin__density=(1.1, 1.6),
+                cytoplasm__violet=(0.05, 0.3), cytoplasm__azure=(0.25, 0.8),
+                cytoplasm__hemoglobin=(0.2, 0.6), cell__diameter=(8, 12.5),
+            ),
+        ),
         (0.06, _to(n_lobes=(2, 3.9), nucleus__waist=(0.2, 0.5))),
         (0.1, _to(cell__blebs=(2, 7))),
     ),
@@ -345,6 +353,15 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
                 cell__diameter=(1.6, 3.4), cytoplasm__violet=(0.25, 0.9), cytoplasm__rim=(0, 0.1),
                 cytoplasm__texture=(0.3, 0.8), cytoplasm__grain=(0.25, 0.6),
                 granules0__number=(14, 60), granules0__diameter=(0.2, 0.45), cell__ruffle=(0, 0.05),
+            ),
+        ),
+        (  # large to giant, dark and densely granular, often with spikes
+            0.35,
+            _to(
+                cell__diameter=(3.2, 7.0), cytoplasm__violet=(0.15, 0.7),
+                cytoplasm__azure=(0.1, 0.5), cytoplasm__texture=(0.3, 0.9),
+                granules0__number=(50, 200), granules0__diameter=(0.22, 0.5),
+                granules0__cover=(0.5, 0.95), cell__blebs=(0, 9), cell__ruffle=(0, 0.06),
             ),
         ),
     ),

@@ -12,7 +12,10 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BloodCellNet", "CellEncoder", "Seen", "Standardize", "standardize"]
+__all__ = ["BloodCellNet", "CellEncoder", "Seen", "Standardize", "recolor", "standardize"]
+
+NUCLEUS = (1.0, 1.25, 0.55)  # optical density of a recolored nucleus: the usual violet
+LEAST = 0.02  # share of an image that is enough to read a color from
 
 
 def standardize(x: Tensor) -> Tensor:
@@ -29,6 +32,46 @@ def standardize(x: Tensor) -> Tensor:
     mean = x.mean(dim=(2, 3), keepdim=True)
     spread = (x - mean).square().mean(dim=(2, 3), keepdim=True)
     return (x - mean) * torch.rsqrt(spread + 1e-5)
+
+
+def recolor(x: Tensor, outline: Tensor) -> Tensor:
+    """Bring the glass to white and the nucleus to one violet: lamp, camera and dye go.
+
+    What is left is how cytoplasm and granules differ from the nucleus. A cell without a nucleus is
+    brought to that violet itself; an image without a cell stays as it is.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, 3, h, w)
+        RGB from 0 to 1.
+    outline : Tensor of shape (n, 3, k, l)
+        Probability of background, cytoplasm and nucleus of the cell that the image is about.
+
+    Returns
+    -------
+    recolored : Tensor of shape (n, 3, h, w)
+
+    Examples
+    --------
+    >>> x = torch.full((1, 3, 8, 8), 0.9)
+    >>> x[..., 2:6, 2:6] = torch.tensor([0.3, 0.2, 0.5])[:, None, None]
+    >>> nucleus = (x[:, :1] < 0.5).float()
+    >>> seen = recolor(x, torch.cat([1 - nucleus, 0 * nucleus, nucleus], dim=1))
+    >>> [round(float(-v.log()), 2) for v in seen[0, :, 4, 4]], float(seen[0, 0, 0, 0])
+    ([1.0, 1.25, 0.55], 1.0)
+    """
+    glass = torch.quantile(x.flatten(2), 0.95, dim=2)[..., None, None].clamp(min=0.05)
+    density = -(x.clamp(min=0.01) / glass).log()
+    outline = F.interpolate(outline, x.shape[2:], mode="nearest")
+    cell, nucleus = ((part > 0.5) * part for part in (1 - outline[:, :1], outline[:, 2:]))
+    share = nucleus.mean(dim=(2, 3), keepdim=True)
+    where = torch.where(share > LEAST, nucleus, cell)
+    weight = where.mean(dim=(2, 3), keepdim=True)
+    mean = (density * where).mean(dim=(2, 3), keepdim=True) / weight.clamp(min=1e-6)
+    aim = x.new_tensor(NUCLEUS)[:, None, None]
+    factor = (aim / mean.clamp(min=0.1)).clamp(0.4, 3.0)
+    recolored = (-density * factor).exp().clamp(0, 1)
+    return torch.where(weight > LEAST, recolored, x)
 
 
 class Standardize(nn.Module):

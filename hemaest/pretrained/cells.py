@@ -1,14 +1,15 @@
 """The shipped classifier of cells: a small network that saw rendered blood alone.
 
 :func:`hemaest.pretrained.load_pretrained` returns it. The network looks twice: at the whole crop,
-where it outlines the cell in the middle, and at that cell alone, however loosely it was cut. Each
-look is the mean of four: no side of a film is up.
+where it outlines the cell in the middle, and at that cell alone, however loosely it was cut and
+with its nucleus brought to one color, whatever the stain. Each look is the mean of four: no side
+of a film is up.
 """
 
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from hemaest._parallel import map_items
 from hemaest.base import ImageEstimator, Interval, NamesTheLikeliest, checked_fit
 from hemaest.images import as_array
 from hemaest.nets.cards import read_card, shipped_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["BloodCellClassifier", "Glance"]
 
@@ -236,14 +240,20 @@ class BloodCellClassifier(
 
     def _look(self, items: NDArray[Any]) -> tuple[Glance, Glance]:
         images = [as_array(item)[..., :3] for item in items]
-        first = self._glance([letterbox(image, None) for image in images])
-        closer = [letterbox(*pair) for pair in zip(images, first.box, strict=True)]
-        return first, self._glance(closer)
+        first = self._glance(_stacked([letterbox(image, None) for image in images]))
+        closer = _stacked([letterbox(*p) for p in zip(images, first.box, strict=True)])
+        return first, self._glance(self._recolored(closer))
 
-    def _glance(self, squares: list[NDArray[np.uint8]]) -> Glance:
+    def _recolored(self, x: "Tensor") -> "Tensor":
         import torch
 
-        x = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            outline = self._folded(x.contiguous(memory_format=torch.channels_last)).outline
+            return nets.cellnet.recolor(x, outline.softmax(dim=1))
+
+    def _glance(self, x: "Tensor") -> Glance:
+        import torch
+
         with torch.inference_mode():
             # one turn after the other: all at once would need four times the memory
             turned = (x.rot90(k, (2, 3)) for k in range(TURNS))
@@ -255,6 +265,12 @@ class BloodCellClassifier(
 
         boxes = np.array([middle_box(one) for one in cell.numpy()])
         return Glance(mean("logits"), mean("embedding"), boxes, mean("familiar"), mean("traits"))
+
+
+def _stacked(squares: list[NDArray[np.uint8]]) -> "Tensor":
+    import torch
+
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
 
 
 def _joined(parts: Sequence[Glance]) -> Glance:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
-from hemaest.nets.cellnet import BloodCellNet, Seen
+from hemaest.nets.cellnet import BloodCellNet, Seen, recolor
 
 from . import _runs
 
@@ -71,6 +71,7 @@ class Settings:
     channels: tuple[int, ...] = (24, 48, 96, 160)
     depths: tuple[int, ...] = (1, 1, 2, 1)
     dropout: float = 0.1
+    recolored: float = 0.5  # share of images that are seen as the second look sees them
     restyled: float = 0.5  # share of images whose maps get the mean and spread of other images
     precision: str = "auto"  # bfloat16 where the processor has instructions for it
     seed: int = 0
@@ -149,6 +150,7 @@ def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Te
                 outlines[rows] = _turned(outlines[rows], k)
         traits = torch.from_numpy(pool.traits[places])
         images, outlines, traits = _shaken(images, outlines, traits, rng)
+        images = _recolored(images, outlines, settings.recolored, rng)
         yield (
             images,
             outlines[:, 2::4, 2::4].long(),
@@ -192,6 +194,17 @@ def _focused(images: Tensor, rng: np.random.Generator) -> Tensor:
     padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
     near, far = F.avg_pool2d(padded[..., 1:-1, 1:-1], 3, 1), F.avg_pool2d(padded, 5, 1)
     return (images + amount * (torch.where(wide, far, near) - images)).clamp(0, 1)
+
+
+def _recolored(images: Tensor, outlines: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Recolor some of the images by their outlines, which predicted ones only come near to."""
+    some = torch.from_numpy(np.flatnonzero(rng.random(len(images)) < share))
+    kinds = F.one_hot(outlines[some].long(), 3).permute(0, 3, 1, 2).float()
+    kinds = F.avg_pool2d(kinds, 4)
+    off = np.exp(0.08 * rng.standard_normal((len(some), 3, 1, 1))).astype(np.float32)
+    images = images.clone()
+    images[some] = recolor(images[some], kinds) ** torch.from_numpy(off)
+    return images
 
 
 def restyle(maps: Tensor, share: float) -> Tensor:
