@@ -88,6 +88,17 @@ _LOOSE_LOBES = _both(
     ),
     _times(nucleus__nc_ratio=(0.65, 1.0)),
 )
+# spread out flat: small lobes far apart, threads too thin to see, cytoplasm almost as pale as glass
+_LOBES_FAR_APART = _both(
+    _to(
+        n_lobes=(3, 5.9), nucleus__apart=(0.3, 1.2), nucleus__waist=(0.02, 0.2),
+        nucleus__length=(0.8, 2.2), nucleus__bend=(60, 300), nucleus__nc_ratio=(0.16, 0.34),
+    ),
+    _times(
+        granules0__number=(0.0, 0.5), cytoplasm__eosin=(0.1, 0.7), cytoplasm__azure=(0.1, 0.7),
+        cytoplasm__violet=(0.1, 0.7), cell__diameter=(1.0, 1.35),
+    ),
+)  # fmt: skip
 # broad lobes that lie over one another, as a folded or brain-shaped nucleus shows them
 _FOLDED_OVER = _to(
     n_lobes=(2, 2.9), nucleus__waist=(0.5, 0.9), nucleus__apart=(-1.6, -0.6),
@@ -202,6 +213,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.45, _LOOSE_LOBES),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
+        (0.12, _LOBES_FAR_APART),
         (0.05, _to(n_lobes=(5, 7.5))),
         (0.05, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.3), nucleus__waist=(0.25, 0.5))),
     ),
