@@ -340,8 +340,9 @@ def predict(
         bool,
         typer.Option(
             "--same-microscope",
-            help="All fields of one size in a folder have one magnification: measure it once. "
-            "Without it, each file is read by itself.",
+            help="A folder is of one stain and one microscope: fit the shipped network to its "
+            "cells, and measure the magnification of its fields of one size once. Without it, each "
+            "file is read by itself.",
         ),
     ] = False,
     csv: Annotated[

@@ -1,5 +1,6 @@
 """``hemaest predict``."""
 
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -30,13 +31,15 @@ from hemaest.cli._shared import (
     stop,
 )
 from hemaest.clinical.reading import FieldReader, looks_like_field, name_cells
-from hemaest.images import read_image
+from hemaest.images import read_image, to_object_array
 
 SHOWN = 20
 WHOLE = ("cell", "nucleus_area", "cell_area")
 # images read and named by one thread, images looked at before the work, fields that measure one
 # microscope
 BATCH, LOOKED_AT, SAMPLE = 32, 6, 15
+# cells of one microscope that a network is fitted to: at most, and at least
+MOST_CELLS, FEWEST_CELLS = 256, 10
 # of the width of the training images; beyond, an image is unlike them
 UNLIKE = 3.0
 
@@ -263,22 +266,64 @@ def reader_of(
     files: Sequence[Path],
 ) -> "CellFiles | FieldFiles":
     """Return what reads the files."""
+    if options.same_microscope and not hasattr(classifier, "adapt_batchnorm"):
+        say("Note: --same-microscope cannot fit this model to your cells; only networks can be.")
     if kind == "cell":
-        return CellFiles(classifier, trained, options.jobs)
+        return CellFiles(classifier, trained, options, files)
     return FieldFiles(classifier, trained, options, drawings, files)
+
+
+def by_folder(files: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Return the files of each folder."""
+    folders = defaultdict(list)
+    for file in files:
+        folders[file.parent].append(file)
+    return dict(folders)
+
+
+def evenly(files: Sequence[Path], most: int) -> list[Path]:
+    """Return so many of the files at most, from all over the list."""
+    places = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round())
+    return [files[place] for place in places.astype(int)]
+
+
+def fitted_to(classifier: Any, images: Sequence[Any], folder: Path) -> Any:
+    """Return the classifier as it is for the cells of one microscope, or with too few as it was."""
+    cells = [image for image in images if image is not None]
+    if not hasattr(classifier, "adapt_batchnorm"):
+        return classifier
+    if len(cells) < FEWEST_CELLS:
+        say(f"Note: {folder}: {len(cells)} cells are too few to fit the network to.")
+        return classifier
+    return classifier.adapt_batchnorm(to_object_array(cells))
 
 
 class CellFiles:
     """Each file is one cell."""
 
-    def __init__(self, classifier: Any, trained: dict[str, Any], jobs: int = -1) -> None:
+    def __init__(
+        self,
+        classifier: Any,
+        trained: dict[str, Any],
+        options: PredictOptions,
+        files: Sequence[Path],
+    ) -> None:
         self.classifier = classifier
-        self.jobs = jobs
+        self.jobs = options.jobs
         self.width = trained.get("width") if trained.get("input") == "cell" else None
+        self.fitted: dict[Path, Any] = {}  # by folder
+        if options.same_microscope:
+            for folder, own in by_folder(files).items():
+                cells = [opened(file)[0] for file in evenly(own, MOST_CELLS)]
+                self.fitted[folder] = fitted_to(classifier, cells, folder)
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[Row]]]:
         """Yield each file with its row."""
-        batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+        batches = [
+            own[start : start + BATCH]
+            for own in (by_folder(files).values() if self.fitted else [files])
+            for start in range(0, len(own), BATCH)
+        ]
         for part, rows in zip(
             batches, iterate_items(self._rows, batches, n_jobs=self.jobs), strict=True
         ):
@@ -287,7 +332,8 @@ class CellFiles:
 
     def _rows(self, files: Sequence[Path]) -> list[Row]:
         read = [opened(file) for file in files]
-        cells = iter(name_cells(self.classifier, [i for i, _ in read if i is not None]))
+        classifier = self.fitted.get(files[0].parent, self.classifier)
+        cells = iter(name_cells(classifier, [i for i, _ in read if i is not None]))
         rows = []
         for file, (image, reason) in zip(files, read, strict=True):
             row = self.failed(file, reason)
@@ -330,23 +376,26 @@ class FieldFiles:
         self.drawings = drawings
         self.jobs = options.jobs
         self.radius: dict[Any, float] = {}
-        if options.same_microscope and self.reader.scales:
-            self._measure(files)
+        self.fitted: dict[Path, FieldReader] = {}
+        if options.same_microscope:
+            for folder, own in by_folder(files).items():
+                self._fit(folder, own)
 
-    def _measure(self, files: Sequence[Path]) -> None:
-        """Measure red cells once for all fields of one size in one folder."""
-        folders = defaultdict(list)
-        for file in files:
-            folders[file.parent].append(file)
-        for folder, own in folders.items():
-            places = np.unique(np.linspace(0, len(own) - 1, min(SAMPLE, len(own))).round())
-            sizes = defaultdict(list)
-            for place in places.astype(int):
-                field, _ = opened(own[place])
-                if field is not None:
-                    sizes[field.shape[:2]].append(field)
+    def _fit(self, folder: Path, files: Sequence[Path]) -> None:
+        """Measure red cells once for all fields of one size, and fit the classifier to cells."""
+        sizes = defaultdict(list)
+        for file in evenly(files, SAMPLE):
+            field, _ = opened(file)
+            if field is not None:
+                sizes[field.shape[:2]].append(field)
+        if self.reader.scales:
             for size, fields in sizes.items():
                 self.radius[folder, size] = self.reader.red_cell_radius(fields)
+        cells: list[Any] = []
+        for fields in sizes.values():
+            cells += list(self.reader.detector.detect_cells(to_object_array(fields)).images)
+        self.fitted[folder] = copy.copy(self.reader)
+        self.fitted[folder].classifier = fitted_to(self.reader.classifier, cells, folder)
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, list[Row]]]:
         """Yield each file with one row for each leukocyte."""
@@ -362,7 +411,8 @@ class FieldFiles:
             return [self.failed(file, reason)]
         known = self.radius.get((file.parent, field.shape[:2]))
         try:
-            reading = self.reader.read(field, red_cell_radius=known)
+            reader = self.fitted.get(file.parent, self.reader)
+            reading = reader.read(field, red_cell_radius=known)
         except Exception as error:  # one field that fails spoils no other
             raise_if_interrupted(error)
             return [self.failed(file, f"{type(error).__name__}: {error}")]

@@ -3,18 +3,18 @@
 The estimators call :func:`infer` with a step: what to compute from a batch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from hemaest.deep.augmentation import dihedral
 from hemaest.deep.batches import LetterboxedImages, ordered, prefetch, shuffled, to_floats
 from hemaest.nets.devices import autocast, threads_for
 from hemaest.nets.fcmae import enlarge
+from hemaest.nets.weights import batch_norms, measure_batch_norms
 
 Step = Callable[[nn.Module, Tensor], Tensor]
 
@@ -85,50 +85,6 @@ def reconstructions(seed: int) -> Step:
         return torch.stack([x, masked, module.reconstruct(x, mask)], dim=1)  # type: ignore[operator]
 
     return step
-
-
-def batch_norms(module: nn.Module) -> list[BatchNorm]:
-    """Return the batch norms that keep statistics."""
-    return [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
-
-
-def measure_batch_norms(
-    module: nn.Module, batches: Iterable[Tensor], norms: list[BatchNorm] | None = None
-) -> None:
-    """Set the statistics of batch norms to their mean over some batches, in place.
-
-    Parameters
-    ----------
-    module : Module
-        Left in evaluation mode.
-    batches : iterable of Tensor
-        Images (n, 3, h, w) from 0 to 1.
-    norms : list of batch norms, optional
-        Those that are measured; by default all of the module.
-
-    Examples
-    --------
-    >>> norm = nn.BatchNorm2d(1)
-    >>> measure_batch_norms(norm, [torch.ones(2, 1, 2, 2), torch.full((2, 1, 2, 2), 3.0)])
-    >>> norm.running_mean
-    tensor([2.])
-    """
-    module.eval()
-    norms = batch_norms(module) if norms is None else norms
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        # None: the plain mean over all batches
-        norm.momentum, norm.training = None, True
-    try:
-        with torch.no_grad():
-            for images in batches:
-                module(images)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum, norm.training = momentum, False
 
 
 def adapt_batch_norms(

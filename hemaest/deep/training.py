@@ -19,7 +19,6 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from hemaest.deep._distributed import Forward, World, current_world
-from hemaest.deep._inference import batch_norms, measure_batch_norms
 from hemaest.deep.augmentation import Augment
 from hemaest.deep.batches import TrainingSet, ordered, prefetch, shuffled, to_floats
 from hemaest.deep.optimization import (
@@ -32,6 +31,7 @@ from hemaest.deep.optimization import (
     warmup_cosine,
 )
 from hemaest.nets.devices import autocast
+from hemaest.nets.weights import batch_norms, measure_batch_norms
 
 # images for batch norm statistics: enough for a mean and a variance; more after long training
 SETTLE_IMAGES = 256
@@ -392,7 +392,8 @@ class TrainingNetwork(NeuralNet):
         if getattr(module, "fixed_norms", False):
             return
         kept = batch_norms(frozen_part(module)) if self.frozen else []
-        norms = [norm for norm in batch_norms(module) if norm not in kept]
+        trained = self.objective.trained_part(module)
+        norms = [norm for norm in batch_norms(trained) if norm not in kept]
         rng = np.random.default_rng([self.seed, 0, 3])
         batches = shuffled(len(training_set), self.batch_size, rng)
         batches = batches[: max(1, n_images // self.batch_size)]

@@ -12,7 +12,12 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BloodCellNet", "CellEncoder", "Seen", "Standardize", "recolor", "standardize"]
+from .cards import read_card, shipped_weights
+
+__all__ = [
+    "BloodCellNet", "CellEncoder", "Seen", "Standardize", "recolor", "net_of", "shipped_net",
+    "standardize",
+]  # fmt: skip
 
 NUCLEUS = (1.0, 1.25, 0.55)  # optical density of a recolored nucleus: the usual violet
 LEAST = 0.02  # share of an image that is enough to read a color from
@@ -253,3 +258,30 @@ class _Flat(nn.Module):
         seen = self.net(x)
         logits = seen.logits.index_select(1, self.order)
         return logits, seen.embedding, seen.outline, seen.traits, seen.familiar
+
+
+def shipped_net() -> BloodCellNet:
+    """Return the network that ships, with its weights, in evaluation mode.
+
+    Examples
+    --------
+    >>> shipped_net().classify.out_features
+    16
+    """
+    from safetensors.torch import load_file
+
+    weights = load_file(shipped_weights("blood-cells"))
+    return net_of(weights, read_card("blood-cells").settings)
+
+
+def net_of(weights: dict[str, Tensor], settings: dict[str, Any]) -> BloodCellNet:
+    """Return a network around its weights, which are float16 in files."""
+    net = BloodCellNet(
+        len(weights["classify.bias"]),
+        len(weights["trait.bias"]),
+        channels=tuple(settings["channels"]),
+        depths=tuple(settings["depths"]),
+    )
+    # batch normalization counts its batches; files do not
+    net.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
+    return net.eval()

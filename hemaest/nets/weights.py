@@ -1,10 +1,10 @@
-"""Read trained weights from files without running code, and load them into networks."""
+"""Weights of networks: read from files without running code, loaded, folded; norm statistics."""
 
 import copy
 import itertools
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hemaest._words import some
@@ -215,3 +216,47 @@ def fold_norms(net: Net) -> Net:
                 setattr(part, name, fuse_conv_bn_eval(conv, norm))
                 setattr(part, after, nn.Identity())
     return net.to(memory_format=torch.channels_last).requires_grad_(False)
+
+
+def batch_norms(module: nn.Module) -> list[BatchNorm]:
+    """Return the batch norms that keep statistics."""
+    return [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
+
+
+def measure_batch_norms(
+    module: nn.Module, batches: Iterable[Tensor], norms: list[BatchNorm] | None = None
+) -> None:
+    """Set the statistics of batch norms to their mean over some batches, in place.
+
+    Parameters
+    ----------
+    module : Module
+        Left in evaluation mode.
+    batches : iterable of Tensor
+        Images (n, 3, h, w) from 0 to 1.
+    norms : list of batch norms, optional
+        Those that are measured; by default all of the module.
+
+    Examples
+    --------
+    >>> norm = nn.BatchNorm2d(1)
+    >>> measure_batch_norms(norm, [torch.ones(2, 1, 2, 2), torch.full((2, 1, 2, 2), 3.0)])
+    >>> norm.running_mean
+    tensor([2.])
+    """
+    module.eval()
+    norms = batch_norms(module) if norms is None else norms
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # None: the plain mean over all batches
+        norm.momentum, norm.training = None, True
+    try:
+        with torch.no_grad():
+            for images in batches:
+                module(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum, norm.training = momentum, False

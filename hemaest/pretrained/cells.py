@@ -6,6 +6,7 @@ with its nucleus brought to one color, whatever the stain. Each look is the mean
 of a film is up.
 """
 
+import copy
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = ["BloodCellClassifier", "Glance"]
 
 SIZE = 96  # pixels: what the network was trained with
 TURNS = 4
+NORM_SHARE = 0.6  # of the statistics of one microscope's cells, in a copy adapted to it
 MARGIN = 1.3  # of the second look: width over the extent of the cell
 
 
@@ -108,19 +110,7 @@ class BloodCellClassifier(
 
     def _build(self, weights: dict[str, NDArray[Any]], settings: dict[str, Any]) -> None:
         """Build the network around its weights, which are float16 in the file."""
-        import torch
-
-        self.module_ = nets.cellnet.BloodCellNet(
-            weights["classify.bias"].size,
-            weights["trait.bias"].size,
-            channels=tuple(settings["channels"]),
-            depths=tuple(settings["depths"]),
-        )
-        self.module_.load_state_dict(
-            {name: torch.from_numpy(np.array(value)).float() for name, value in weights.items()},
-            strict=False,  # batch normalization counts its batches; the file does not
-        )
-        self.module_.eval()
+        self.module_ = nets.cellnet.net_of(nets.weights.to_tensors(weights), settings)
         self._folded = nets.weights.fold_norms(self.module_)
         self._structure = {name: list(settings[name]) for name in ("channels", "depths")}
         self._n_features_out = 2 * self.module_.classify.in_features
@@ -231,18 +221,82 @@ class BloodCellClassifier(
         first, second : Glance
         """
         check_is_fitted(self, "module_")
-        X = self._check_images(X)
-        starts = range(0, len(X), self.batch_size)
-        batches = [X[start : start + self.batch_size] for start in starts]
-        pairs = map_items(self._look, batches, n_jobs=self.n_jobs)
+        pairs = map_items(self._look, self._batches(self._check_images(X)), n_jobs=self.n_jobs)
         first, second = zip(*pairs, strict=True)
         return _joined(first), _joined(second)
 
+    def adapt_batchnorm(self, X: Any) -> Self:
+        """Return a copy for one microscope: cells that it photographed, without labels.
+
+        A stain and a camera move the mean and spread of what the network sees. The copy goes most
+        of the way (``NORM_SHARE``) from those of rendered cells to those of these images. Ten cells
+        of a usual blood film already help; they should not all be of one type.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them; up to some hundreds.
+
+        Returns
+        -------
+        adapted : BloodCellClassifier
+
+        Examples
+        --------
+        >>> from hemaest.datasets import make_cells
+        >>> from hemaest.pretrained import load_pretrained
+        >>> cells = make_cells(12, random_state=0)
+        >>> own = load_pretrained("blood-cells").adapt_batchnorm(cells.images)
+        >>> own.predict(cells.images).shape
+        (12,)
+        """
+        check_is_fitted(self, "module_")
+        X = self._check_images(X)
+        squares = [square for batch in self._batches(X) for square in self._squares(batch)[:2]]
+        adapted = copy.deepcopy(self)
+        norms = nets.weights.batch_norms(adapted.module_)
+        before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+        nets.weights.measure_batch_norms(adapted.module_, squares)
+        for norm, (mean, spread) in zip(norms, before, strict=True):
+            norm.running_mean.lerp_(mean, 1 - NORM_SHARE)
+            norm.running_var.lerp_(spread, 1 - NORM_SHARE)
+        adapted._folded = nets.weights.fold_norms(adapted.module_)
+        return adapted
+
+    def squares(self, X: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the two images that the network looks at: the whole crop, and the recolored cell.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+
+        Returns
+        -------
+        whole, closer : uint8 arrays of shape (n, 96, 96, 3)
+        """
+        check_is_fitted(self, "module_")
+        parts = [self._squares(batch)[:2] for batch in self._batches(self._check_images(X))]
+        whole, closer = (
+            np.concatenate([np.round(255 * look.numpy()) for look in looks])
+            for looks in zip(*parts, strict=True)
+        )
+        return tuple(x.transpose(0, 2, 3, 1).astype(np.uint8) for x in (whole, closer))
+
+    def _batches(self, X: NDArray[Any]) -> list[NDArray[Any]]:
+        return [X[start : start + self.batch_size] for start in range(0, len(X), self.batch_size)]
+
     def _look(self, items: NDArray[Any]) -> tuple[Glance, Glance]:
+        _, closer, first = self._squares(items)
+        return first, self._glance(closer)
+
+    def _squares(self, items: NDArray[Any]) -> "tuple[Tensor, Tensor, Glance]":
+        """Return images whole and closer, and what is seen in the whole ones."""
         images = [as_array(item)[..., :3] for item in items]
-        first = self._glance(_stacked([letterbox(image, None) for image in images]))
+        whole = _stacked([letterbox(image, None) for image in images])
+        first = self._glance(whole)
         closer = _stacked([letterbox(*p) for p in zip(images, first.box, strict=True)])
-        return first, self._glance(self._recolored(closer))
+        return whole, self._recolored(closer), first
 
     def _recolored(self, x: "Tensor") -> "Tensor":
         import torch

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hemaest.cli import app
 from hemaest.clinical import RejectingClassifier, name_cells
-from hemaest.datasets import make_smear
+from hemaest.datasets import make_cells, make_smear
 from hemaest.persistence import load, save
 from hemaest.recipes import make_recipe
 
@@ -292,3 +292,38 @@ def test_a_few_images_adapt_the_shipped_network(folder, place):
     rows = json.loads(done.stdout)
     right = [row["label"] in row["file"].split("/")[-2] for row in rows]
     assert np.mean(right) > 0.9
+
+
+def test_cells_of_one_microscope_are_named_together(place):
+    cells = make_cells(24, image_size=96, random_state=5)
+    folders = [place / "scope a", place / "scope b"]
+    for folder, images in zip(folders, (cells.images[:20], cells.images[20:]), strict=True):
+        folder.mkdir()
+        for k, image in enumerate(images):
+            Image.fromarray(image).save(folder / f"{k:02d}.png")
+    alone, done = (
+        hemaest("predict", *folders, "--input", "cell", *more, "--json")
+        for more in ([], ["--same-microscope"])
+    )
+    assert "scope b" in done.stderr and "4 cells are too few" in done.stderr
+    one, other = (pd.DataFrame(json.loads(run.stdout)).set_index("file") for run in (alone, done))
+    assert list(one.index) == list(other.index) and len(other) == 24
+    same = (one.confidence - other.confidence).abs() < 1e-9
+    in_b = one.index.str.contains("scope b")
+    assert same[in_b].all() and not same[~in_b].any()
+
+
+def test_fields_of_one_microscope_are_named_together(fields):
+    alone, done = (
+        hemaest("predict", fields, "--input", "field", *more, "--json")
+        for more in ([], ["--same-microscope"])
+    )
+    assert done.exit_code == 0, done.output
+    one, other = (pd.DataFrame(json.loads(run.stdout)) for run in (alone, done))
+    assert one.x0.tolist() == other.x0.tolist()
+    assert "too few" in done.stderr  # two fields with three cells each
+
+
+def test_a_model_without_a_network_cannot_be_fitted_to_a_microscope(model, folder):
+    done = hemaest("predict", model, folder, "--same-microscope", "--json")
+    assert done.exit_code == 0 and "cannot fit this model" in done.stderr

@@ -10,6 +10,7 @@ from hemaest.clinical import CellTaxonomy
 from hemaest.datasets import make_cells, make_smear
 from hemaest.datasets.crops import draw_unrelated
 from hemaest.images import to_object_array
+from hemaest.nets.cellnet import NUCLEUS
 from hemaest.pretrained import list_pretrained, load_pretrained
 from hemaest.pretrained.cells import SIZE, letterbox, middle_box
 from hemaest.segmentation import SmearDetector
@@ -158,3 +159,47 @@ def test_the_detector_that_ships_is_the_default_one():
     np.testing.assert_array_equal(
         shipped.predict(fields)[0], SmearDetector().fit(fields).predict(fields)[0]
     )
+
+
+def test_cells_of_one_microscope_change_the_network_and_not_its_types(model, cells):
+    own = model.adapt_batchnorm(cells.images)
+    before, after = model.predict_proba(cells.images), own.predict_proba(cells.images)
+    assert np.abs(after - before).max() > 0.01
+    np.testing.assert_array_equal(own.classes_, model.classes_)
+    np.testing.assert_array_equal(before, model.predict_proba(cells.images))  # it is a copy
+    kept = pickle.loads(pickle.dumps(own))
+    np.testing.assert_allclose(kept.predict_proba(cells.images), after, atol=5e-3)  # float16
+    # statistics do not depend on the order of the images
+    again = model.adapt_batchnorm(cells.images[::-1]).predict_proba(cells.images)
+    np.testing.assert_allclose(again, after, atol=2e-3)
+
+
+def test_a_laboratory_of_its_own_is_known_better_after_its_cells_were_seen(model):
+    names = {"eosinophil": "eosinophil", "lymphocyte": "lymphocyte", "monocyte": "monocyte",
+             "neutrophil": "segmented neutrophil"}  # fmt: skip
+    columns = np.searchsorted(model.classes_, list(names.values()))
+    gains = []
+    for seed in range(4):
+        drawn = make_cells(64, classes=list(names), image_size=96, lab_effect=3, random_state=seed)
+        # a camera that mixes colors: far from what the network was trained with
+        mixed = drawn.images @ np.array([[0.5, 0.1, 0.4], [0.3, 0.6, 0.1], [0.1, 0.4, 0.5]])
+        images = np.clip(mixed, 0, 255).astype(np.uint8)
+        right = [
+            np.mean(
+                np.array(list(names))[one.predict_proba(images)[:, columns].argmax(1)]
+                == drawn.target
+            )
+            for one in (model, model.adapt_batchnorm(images))
+        ]
+        gains.append(right[1] - right[0])
+    assert np.mean(gains) > 0
+
+
+def test_the_closer_look_has_glass_that_is_white_and_a_violet_nucleus(model):
+    drawn = make_cells(12, classes=["lymphocyte"], image_size=96, random_state=2)
+    yellow = (drawn.images * np.array([1.0, 0.9, 0.5])).astype(np.uint8)
+    closer = model.squares(yellow)[1].astype(float)
+    assert np.median(np.percentile(closer, 95, axis=(1, 2))) > 245
+    middle = closer[:, 40:56, 40:56].mean((1, 2))
+    aim = 255 * np.exp(-np.array(NUCLEUS))
+    np.testing.assert_allclose(np.median(middle, axis=0), aim, atol=25)
