@@ -1,7 +1,7 @@
 """What the unlabeled cells of a laboratory add to the network that ships.
 
     HEMAEST_DATA=... python -m benchmarks.adaptation [--small] [--only few probe ...]
-        [--keep FOLDER] [--epochs N]
+        [--keep FOLDER] [--epochs N] [--target types]
 
 ``FCMAEPretrainer("cellnet", pretrained="synthetic")`` adapts the network of rendered cells to the
 images of ``pbc_unlabelled``, none of which is in ``pbc``. It is compared with the network as it
@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
@@ -32,10 +31,10 @@ from hemaest._tables import format_table
 from hemaest.datasets import load_pbc, load_segmentation_wbc, load_taleqani
 from hemaest.deep import DeepEmbedding, FCMAEPretrainer, ImageClassifier, WPATClassifier
 from hemaest.groups import GroupedFolds, grouped_holdout
-from hemaest.images import ImageRef, as_array, to_object_array
+from hemaest.images import ImageRef, to_object_array
 from hemaest.preprocessing import AdaptiveLocalHistogramEnhancer
 from hemaest.pretrained import load_pretrained
-from hemaest.pretrained.cells import SIZE, letterbox, middle_box
+from hemaest.pretrained.cells import SIZE
 from hemaest.recipes import make_recipe
 
 LABELS = 10
@@ -51,23 +50,13 @@ class Size:
     draws: int
     fine_tuning: int
     folder: Path
+    target: str = "features"
     name: str = ""
 
 
 def looks(images: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image whole and closer, as squares of the shipped network's size."""
-    net = load_pretrained("blood-cells").module_
-    whole, closer = [], []
-    for start in range(0, len(images), 64):
-        pixels = [as_array(image)[..., :3] for image in images[start : start + 64]]
-        squares = np.stack([letterbox(image, None) for image in pixels])
-        x = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
-        with torch.inference_mode():
-            cell = 1 - net(x).outline.softmax(dim=1)[:, 0].numpy()
-        whole.append(squares)
-        boxes = map(middle_box, cell)
-        closer.append(np.stack([letterbox(*pair) for pair in zip(pixels, boxes, strict=True)]))
-    return np.concatenate(whole), np.concatenate(closer)
+    """Return each image whole and closer, as the shipped network sees it."""
+    return load_pretrained("blood-cells").squares(images)
 
 
 def seen(size: Size, name: str, images: Callable[[], Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +77,7 @@ def pool(size: Size) -> np.ndarray:
 def adapted(size: Size, enhanced: bool = False) -> Path:
     """Return the file of the adapted encoder, made now if it is not there."""
     kind = "enhanced" if enhanced else "plain"
-    path = size.folder / f"adapted-{kind}-{size.unlabeled}-{size.epochs}.safetensors"
+    path = size.folder / f"adapted-{kind}-{size.target}-{size.unlabeled}-{size.epochs}.safetensors"
     if path.exists():
         return path
     start = time.process_time()
@@ -96,6 +85,7 @@ def adapted(size: Size, enhanced: bool = False) -> Path:
     model = FCMAEPretrainer(
         "cellnet",
         pretrained=SHIPPED,
+        target=size.target,
         max_epochs=size.epochs,
         checkpoint_dir=size.folder,
         random_state=0,
@@ -313,6 +303,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--keep", type=Path, default=Path("build/adaptation"))
     parser.add_argument("--epochs", type=int, help="of adaptation")
+    parser.add_argument("--target", choices=("features", "types"), default="features")
     parser.add_argument("--unlabeled", type=int, help="how many unlabeled images")
     parser.add_argument("--no-fine-tuning", action="store_true", help="linear models only")
     parser.add_argument("--tuning-epochs", type=int, help="of each fine-tuning")
@@ -325,6 +316,7 @@ def main() -> None:
         size,
         epochs=given.epochs or size.epochs,
         unlabeled=given.unlabeled or size.unlabeled,
+        target=given.target,
         fine_tuning=0 if given.no_fine_tuning else given.tuning_epochs or size.fine_tuning,
     )
     size.folder.mkdir(parents=True, exist_ok=True)
@@ -334,7 +326,7 @@ def main() -> None:
         minutes = (time.process_time() - start) / 60
         text = (
             f"{size.unlabeled or 6000} unlabeled images, each whole and closer, {size.epochs} "
-            f"epochs of adaptation, {size.fine_tuning} of fine-tuning. "
+            f"epochs of adaptation to {size.target}, {size.fine_tuning} of fine-tuning. "
             f"Intervals: 95%, Student's t over {size.draws} draws or the folds.\n\n{text}"
             f"\n\n{minutes:.1f} core-minutes ({os.cpu_count()} cores)."
         )

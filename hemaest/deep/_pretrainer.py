@@ -15,7 +15,12 @@ from hemaest.base import Interval, StrOptions, checked_fit
 from hemaest.datasets import list_cell_types
 from hemaest.datasets.crops import draw_crop
 from hemaest.deep._base import BaseDeepEstimator
-from hemaest.deep._initial_weights import InitialWeights, resolve_pretrained, write_encoder
+from hemaest.deep._initial_weights import (
+    SYNTHETIC,
+    InitialWeights,
+    resolve_pretrained,
+    write_encoder,
+)
 from hemaest.images import check_images, to_object_array
 
 if TYPE_CHECKING:
@@ -36,7 +41,8 @@ class FCMAEPretrainer(BaseDeepEstimator):
     are hidden, the encoder sees only the others, and a small decoder reconstructs the hidden ones.
     From trained weights (``pretrained="synthetic"``) it adapts them: the encoder predicts from a
     part of an image, in other colors, what the moving average of its weights sees in all of it,
-    while on rendered cells it has to see what it saw before.
+    while on rendered cells it has to see what it saw before. What is seen are features, or with
+    ``target="types"`` the type of the cell.
 
     The encoder then initializes a classifier that has few labels
     (``ImageClassifier(pretrained=...)``), or its embeddings are the features of a simple model.
@@ -53,18 +59,21 @@ class FCMAEPretrainer(BaseDeepEstimator):
         ``.safetensors`` or ``.pth`` file; True downloads timm's published weights.
     image_size : int, default=96
         Side of the squares that the network sees; a multiple of the patch size.
-    target : {"auto", "pixels", "features"}, default="auto"
-        What is predicted: hidden pixels, or the features that a teacher sees in the whole image.
-        ``"auto"`` is features where the encoder starts from trained weights, else pixels.
+    target : {"auto", "pixels", "features", "types"}, default="auto"
+        What is predicted: hidden pixels, or the features or the type of the cell that a teacher
+        sees in the whole image. ``"auto"`` is features where the encoder starts from trained
+        weights, else pixels. Types need ``pretrained="synthetic"``, images of every type in
+        similar numbers, and a laboratory in which the network that ships is mostly right: there
+        they help more than features, elsewhere they do harm.
     rendered : int, default=2048
-        With features as target: rendered cells whose features are held fixed, so that what was
-        learned from them is not forgotten; 0 for none.
+        With features or types as target: rendered cells that must be seen as before, so that what
+        was learned from them is not forgotten; 0 for none.
     mask_ratio : float, default=0.6
-        Proportion of hidden patches; with features as target the largest one.
+        Proportion of hidden patches; with features or types as target the largest one.
     patch_size : int or None, default=None
         Side of the patches, a multiple of the total stride of the encoder: a finer mask would leak.
         None takes the total stride, which is lowered on small images until there are 6 x 6
-        patches. With features as target any size will do; None takes a sixth of the image.
+        patches. With features or types as target any size will do; None takes a sixth of the image.
     max_epochs : int, default=100
         Passes over the images; 0 leaves the encoder untrained.
     batch_size : int, default=64
@@ -135,7 +144,7 @@ class FCMAEPretrainer(BaseDeepEstimator):
     _: KW_ONLY
     pretrained: bool | str | Path = False
     image_size: int = 96
-    target: Literal["auto", "pixels", "features"] = "auto"
+    target: Literal["auto", "pixels", "features", "types"] = "auto"
     rendered: int = 2048
     mask_ratio: float = 0.6
     patch_size: int | None = None
@@ -160,7 +169,7 @@ class FCMAEPretrainer(BaseDeepEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseDeepEstimator._parameter_constraints,
         "pretrained": ["boolean", str, Path],
-        "target": [StrOptions({"auto", "pixels", "features"})],
+        "target": [StrOptions({"auto", "pixels", "features", "types"})],
         "rendered": [Interval(Integral, 0, None, closed="left")],
         "mask_ratio": [Interval(Real, 0, 1, closed="neither")],
         "patch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -199,9 +208,9 @@ class FCMAEPretrainer(BaseDeepEstimator):
         )
         initial = resolve_pretrained(self.pretrained)
         net, _ = self._build_network(0, seed, initial=initial)
-        if self._predicts_features() and self.rendered and self.max_epochs:
+        if self._has_a_teacher() and self.rendered and self.max_epochs:
             drawn = rendered_cells(self.rendered, self.image_size, seed)
-            net.objective = deep.optimization.FeaturePrediction(drawn)
+            net.objective = deep.optimization.TeacherPrediction(drawn)
         try:
             self._train(net, training_set, epochs=self.max_epochs, checkpoint=checkpoint)
         except deep.training.TrainingDiverged:
@@ -220,7 +229,18 @@ class FCMAEPretrainer(BaseDeepEstimator):
         self, n_outputs: int, initial: InitialWeights, *, load: bool
     ) -> "tuple[nn.Module, None]":
         options = initial.options_for(self.backbone, dict(self.backbone_options or {}))
-        if self._predicts_features():
+        patch = self.patch_size or max(1, self.image_size // SMALLEST_GRID)
+        if self._target() == "types":
+            if self.pretrained != SYNTHETIC:
+                raise ValueError(
+                    "target='types' needs pretrained='synthetic': only the network that ships "
+                    "knows types. For other weights take target='features'."
+                )
+            net = nets.cellnet.shipped_net()
+            return nets.distill.TypeMatching(
+                net, patch_size=patch, mask_ratio=self.mask_ratio / 2
+            ), None
+        if self._target() == "features":
             encoder, _ = nets.build_net(
                 self.backbone,
                 0,
@@ -229,7 +249,6 @@ class FCMAEPretrainer(BaseDeepEstimator):
                 pretrained=initial.weights if load else False,
                 **options,
             )
-            patch = self.patch_size or max(1, self.image_size // SMALLEST_GRID)
             return nets.distill.SelfDistillation(
                 encoder, patch_size=patch, mask_ratio=self.mask_ratio / 2
             ), None
@@ -245,17 +264,22 @@ class FCMAEPretrainer(BaseDeepEstimator):
         )
         return module, None
 
-    def _predicts_features(self) -> bool:
-        return self.target == "features" or (self.target == "auto" and bool(self.pretrained))
+    def _target(self) -> str:
+        if self.target != "auto":
+            return self.target
+        return "features" if self.pretrained else "pixels"
+
+    def _has_a_teacher(self) -> bool:
+        return self._target() != "pixels"
 
     def _objective(self, n_outputs: int) -> "Objective":
-        if not self._predicts_features():
+        if not self._has_a_teacher():
             return deep.optimization.MaskedReconstruction()
-        return deep.optimization.FeaturePrediction()
+        return deep.optimization.TeacherPrediction()
 
     def _adjust_options(self, options: "TrainingOptions") -> "TrainingOptions":
         # what is kept is the mean of the weights, as the teacher is
-        return replace(options, ema=self._predicts_features())
+        return replace(options, ema=self._has_a_teacher())
 
     def _as_initial_weights(self) -> InitialWeights:
         return InitialWeights(
@@ -297,10 +321,10 @@ class FCMAEPretrainer(BaseDeepEstimator):
             reconstruction.
         """
         check_is_fitted(self, "net_")
-        if self._predicts_features():
+        if self._has_a_teacher():
             raise ValueError(
-                "this pretrainer predicts features, not pixels, so there is nothing to look at; "
-                "for reconstructions set target='pixels'."
+                f"this pretrainer predicts {self._target()}, not pixels, so there is nothing to "
+                "look at; for reconstructions set target='pixels'."
             )
         from hemaest.deep._inference import reconstructions
 

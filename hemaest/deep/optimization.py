@@ -154,8 +154,8 @@ RENDERED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class FeaturePrediction:
-    """Predict what the teacher of a :class:`hemaest.nets.distill.SelfDistillation` sees.
+class TeacherPrediction:
+    """Predict what the teacher of a network of :mod:`hemaest.nets.distill` sees.
 
     Parameters
     ----------
@@ -167,12 +167,14 @@ class FeaturePrediction:
 
     def for_training_set(
         self, training_set: TrainingSet, device: torch.device
-    ) -> "FeaturePrediction":
+    ) -> "TeacherPrediction":
         """Return itself: it takes nothing from the training set."""
         return self
 
     def trained_part(self, module: nn.Module) -> nn.Module:
-        """Return student and predictor."""
+        """Return the student, and its predictor where it has one."""
+        if hasattr(module, "student"):
+            return module.student  # type: ignore[return-value]
         return nn.ModuleList([module.encoder, module.predictor])
 
     def n_rendered(self, n: int) -> int:
@@ -191,8 +193,11 @@ class FeaturePrediction:
             chosen = torch.randint(
                 len(self.rendered), (self.n_rendered(len(x)),), generator=generator
             )
-            drawn = to_floats(self.rendered[chosen], x.device)
-            views = torch.cat([views, augment_batch(drawn, STANDARD, generator)])
+            drawn = augment_batch(to_floats(self.rendered[chosen], x.device), STANDARD, generator)
+            if hasattr(net, "recolored"):
+                half = len(drawn) // 2
+                drawn = torch.cat([net.recolored(drawn[:half]), drawn[half:]])
+            views = torch.cat([views, drawn])
         return views, seen
 
     def outputs(self, module: nn.Module, x: Tensor, target: Tensor) -> Tensor:

@@ -350,3 +350,18 @@ def test_features_are_no_pixels(cells):
         adapting(max_epochs=0).fit(X).reconstruct(X)
     shown = adapting(target="pixels", image_size=96, max_epochs=0).fit(X).reconstruct(X[:2])
     assert shown.shape == (2, 3, 96, 96, 3)
+
+
+def test_types_need_the_network_that_ships(cells, tmp_path):
+    X, _ = cells
+    path = adapting(max_epochs=0).fit(X).save(tmp_path / "adapted.safetensors")
+    with pytest.raises(ValueError, match="take target='features'"):
+        adapting(pretrained=path, target="types").fit(X)
+
+
+@pytest.mark.parametrize("target", ["features", "types"])
+def test_both_targets_keep_what_rendered_cells_were_to_the_network(cells, target):
+    X, _ = cells
+    model = adapting(target=target, max_epochs=1).fit(X)
+    assert np.isfinite(model.history_["train_loss"]).all()
+    assert model.transform(X).shape == (len(X), 160)

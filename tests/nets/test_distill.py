@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hemaest.nets import build_net
-from hemaest.nets.distill import SelfDistillation
+from hemaest.nets.cellnet import BloodCellNet
+from hemaest.nets.distill import SelfDistillation, TypeMatching
 
 
 @pytest.fixture
@@ -72,3 +73,36 @@ def test_statistics_of_batch_norms_stay_while_the_student_trains(net):
     assert net.forgotten(x) == 0
     net.losses(x, net.targets(x))
     assert all(torch.equal(before[name], now) for name, now in net.encoder.named_buffers())
+
+
+@pytest.fixture
+def matching():
+    torch.manual_seed(0)
+    tiny = BloodCellNet(5, 3, channels=(8, 8, 8, 16), depths=(1, 1, 1, 1))
+    return TypeMatching(tiny, patch_size=8, momentum=0.9).train()
+
+
+def test_only_the_student_learns_types(matching):
+    x = torch.rand(8, 3, 64, 64, generator=generator())
+    target = matching.targets(x)
+    torch.testing.assert_close(target.sum(1), torch.ones(8))
+    (matching.losses(x, target).mean() + matching.forgotten(x)).backward()
+    encoder = matching.student.encoder
+    assert all(p.grad is not None for p in encoder.parameters())
+    others = (matching.teacher, matching.anchor)
+    assert all(p.grad is None for net in others for p in net.parameters())
+
+
+def test_an_image_that_no_type_fits_is_left_out(matching):
+    x = torch.rand(2, 3, 64, 64, generator=generator())
+    unsure, sure = torch.full((5,), 0.2), torch.tensor([0.9, 0.1, 0, 0, 0])
+    losses = matching.losses(x, torch.stack([unsure, sure]))
+    assert losses[0] == 0 and losses[1] > 0
+
+
+def test_the_anchor_forgets_nothing_in_training_mode(matching):
+    assert matching.student.training and matching.teacher.training
+    assert not matching.anchor.training
+    before = {k: v.clone() for k, v in matching.anchor.state_dict().items()}
+    matching.forgotten(torch.rand(4, 3, 64, 64, generator=generator()))
+    assert all(torch.equal(before[k], v) for k, v in matching.anchor.state_dict().items())
