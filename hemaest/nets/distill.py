@@ -198,7 +198,7 @@ class TypeMatching(nn.Module):
     @property
     def stride(self) -> int:
         """Total stride of the encoder."""
-        return int(self.student.encoder.feature_info[-1]["reduction"])  # type: ignore[arg-type]
+        return int(self.student.encoder.feature_info[-1]["reduction"])  # type: ignore[call-overload]
 
     def train(self, mode: bool = True) -> "TypeMatching":
         """Set the mode; the anchor stays what it was."""

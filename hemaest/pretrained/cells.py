@@ -277,11 +277,8 @@ class BloodCellClassifier(
         """
         check_is_fitted(self, "module_")
         parts = [self._squares(batch)[:2] for batch in self._batches(self._check_images(X))]
-        whole, closer = (
-            np.concatenate([np.round(255 * look.numpy()) for look in looks])
-            for looks in zip(*parts, strict=True)
-        )
-        return tuple(x.transpose(0, 2, 3, 1).astype(np.uint8) for x in (whole, closer))
+        whole, closer = zip(*parts, strict=True)
+        return _pixels(whole), _pixels(closer)
 
     def _batches(self, X: NDArray[Any]) -> list[NDArray[Any]]:
         return [X[start : start + self.batch_size] for start in range(0, len(X), self.batch_size)]
@@ -325,6 +322,11 @@ def _stacked(squares: list[NDArray[np.uint8]]) -> "Tensor":
     import torch
 
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
+
+
+def _pixels(looks: "Sequence[Tensor]") -> NDArray[np.uint8]:
+    stacked = np.concatenate([look.numpy() for look in looks]).transpose(0, 2, 3, 1)
+    return np.round(255 * stacked).astype(np.uint8)
 
 
 def _joined(parts: Sequence[Glance]) -> Glance:
