@@ -298,7 +298,8 @@ def _granules(
             continue
         tries = rng.random((4 * number + 8, 4)).astype(np.float32)
         places = np.empty_like(tries)
-        places[:, :2] = (2 * tries[:, :2] - 1) * reach
+        # of platelets the middle may hold all granules
+        places[:, :2] = (2 * tries[:, :2] - 1) * (reach * traits.get(f"{name}.inward", 1.0))
         places[:, 2] = traits[f"{name}.diameter"] / 2 * (0.75 + 0.5 * tries[:, 2])
         places[:, 3] = tries[:, 3]
         over = traits.get(f"{name}.over", 0.0)

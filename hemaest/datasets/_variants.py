@@ -69,10 +69,10 @@ def _both(*changes: Change) -> Change:
 
 # what no recipe has: the number of lobes, how far they lie apart (below 0: over one another), the
 # folds of a nucleus, the sap between clumps of chromatin (how pale; lines or holes), the fringe of
-# a cell
+# a cell, how far from the middle granules go
 _MORE = (
     "n_lobes", "nucleus.apart", "chromatin.folds", "chromatin.sap", "chromatin.holes",
-    "cell.ruffle",
+    "cell.ruffle", "granules0.inward",
 )  # fmt: skip
 
 _OVERLAPPING = _both(
@@ -359,6 +359,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.15, _times(cell__stretch=(1.2, 2.2))),
         (0.2, _times(granules0__violet=(1.1, 1.6), granules0__cover=(1.0, 1.4))),
         (0.3, _to(cell__blebs=(2, 8))),
+        (0.5, _to(granules0__inward=(0.45, 0.9))),
         (  # small and dense: the granules reach the edge
             0.5,
             _to(
