@@ -191,6 +191,11 @@ def _formed(
         cells[:, 12] += 0.25 * glass.odd * w[:, 1] ** 2
         cells[:, 13] = np.where(w[:, 2] < 0.15 * min(glass.odd, 1.5), 0.2 + 0.7 * w[:, 3], 0.0)
         cells[:, 5] *= np.where(w[:, 3] < 0.2 * min(glass.odd, 1.5), 0.1, 1.0)  # spherocytes
+        # dense ones without a pallor, half as dark again as the others or twice
+        x = rng.random((len(darts), 2), dtype=np.float32)
+        dense = x[:, 0] < 0.06 * min(glass.odd, 1.5)
+        cells[:, 5] *= np.where(dense, 0.1, 1.0)
+        cells[:, 7] *= np.where(dense, 1.3 + 0.9 * x[:, 1], 1.0)
     if glass.refractile > 0:
         bright = rng.random(len(darts), dtype=np.float32)
         cells[:, 14] = np.where(bright < glass.refractile, 0.5 + 2.0 * bright, 0.0)
