@@ -20,9 +20,9 @@ SMALLER = 0.8
 # ``python -m benchmarks.fields --trust-levels``
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 1.0)
 RENDERED = {
-    "certainty": (0.789, 0.845, 0.881, 0.933, 0.95, 0.983),
-    "agreement": (0.73, 0.748, 0.797, 0.875, 0.905, 0.949),
-    "steadiness": (0.245, 0.375, 0.558, 0.702, 0.783, 0.888),
+    "certainty": (0.823, 0.872, 0.904, 0.945, 0.959, 0.988),
+    "agreement": (0.675, 0.711, 0.826, 0.885, 0.906, 0.948),
+    "steadiness": (0.426, 0.511, 0.637, 0.752, 0.812, 0.912),
 }
 UNFAMILIAR = 0.01
 RED_CELL_RADII = (2.0, 5.6)  # micrometers
