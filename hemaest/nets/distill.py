@@ -263,10 +263,10 @@ def sharper(found: Tensor, shares: Tensor, evenness: float, sharpness: float) ->
     Examples
     --------
     >>> found = torch.tensor([[0.6, 0.4]])
-    >>> sharper(found, torch.tensor([0.5, 0.5]), 0.5, 2.0)
-    tensor([[0.6923, 0.3077]])
-    >>> sharper(found, torch.tensor([0.9, 0.1]), 0.5, 2.0)
-    tensor([[0.2016, 0.7984]])
+    >>> sharper(found, torch.tensor([0.5, 0.5]), 0.5, 2.0).numpy().round(2)
+    array([[0.69, 0.31]], dtype=float32)
+    >>> sharper(found, torch.tensor([0.9, 0.1]), 0.5, 2.0).numpy().round(2)
+    array([[0.2, 0.8]], dtype=float32)
     """
     held = found / (shares + 1e-3) ** evenness
     held = (held / held.sum(1, keepdim=True)) ** sharpness
