@@ -183,8 +183,11 @@ def _rendered(n: int, severity: float) -> list[NDArray[np.uint8]]:
     ]  # fmt: skip
 
 
-def trust_levels(n: int = 150) -> dict[str, list[float]]:
-    """Return the quantiles of rendered fields that familiarity is measured against."""
+def trust_levels(n: int = 450) -> dict[str, list[float]]:
+    """Return the quantiles of rendered fields that familiarity is measured against.
+
+    The hundredth is the one that warns; of 150 fields it is the second lowest, which is chance.
+    """
     from hemaest._frame import paint_frame
     from hemaest.segmentation._fields import find_field
     from hemaest.segmentation._trust import LEVELS, measures

@@ -20,9 +20,9 @@ SMALLER = 0.8
 # ``python -m benchmarks.fields --trust-levels``
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 1.0)
 RENDERED = {
-    "certainty": (0.823, 0.872, 0.904, 0.945, 0.959, 0.988),
-    "agreement": (0.675, 0.711, 0.826, 0.885, 0.906, 0.948),
-    "steadiness": (0.426, 0.511, 0.637, 0.752, 0.812, 0.912),
+    "certainty": (0.735, 0.854, 0.901, 0.947, 0.962, 0.988),
+    "agreement": (0.281, 0.631, 0.778, 0.885, 0.911, 0.955),
+    "steadiness": (0.226, 0.419, 0.557, 0.763, 0.823, 0.921),
 }
 UNFAMILIAR = 0.01
 RED_CELL_RADII = (2.0, 5.6)  # micrometers
