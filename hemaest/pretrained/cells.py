@@ -285,7 +285,8 @@ class BloodCellClassifier(
         return _pixels(whole), _pixels(closer)
 
     def _batches(self, X: NDArray[Any]) -> list[NDArray[Any]]:
-        return [X[start : start + self.batch_size] for start in range(0, len(X), self.batch_size)]
+        # of even size: each counts as one where statistics are measured
+        return np.array_split(X, -(-len(X) // self.batch_size))
 
     def _look(self, items: NDArray[Any]) -> tuple[Glance, Glance]:
         _, closer, first = self._squares(items)

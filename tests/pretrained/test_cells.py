@@ -174,6 +174,18 @@ def test_cells_of_one_microscope_change_the_network_and_not_its_types(model, cel
     np.testing.assert_allclose(again, after, atol=2e-3)
 
 
+def test_no_image_of_a_microscope_counts_for_many(model, cells):
+    images = cells.images.copy()
+    images[-1] = np.random.default_rng(0).integers(0, 256, images[-1].shape)
+    # one more than a batch holds: in a batch of its own the noise would count for half
+    sides = [
+        load_pretrained("blood-cells").set_params(batch_size=n).adapt_batchnorm(images)
+        for n in (17, 18)
+    ]
+    one, other = (own.predict_proba(images[:-1]) for own in sides)
+    assert np.abs(one - other).max() < 0.06
+
+
 def test_a_laboratory_of_its_own_is_known_better_after_its_cells_were_seen(model):
     names = {"eosinophil": "eosinophil", "lymphocyte": "lymphocyte", "monocyte": "monocyte",
              "neutrophil": "segmented neutrophil"}  # fmt: skip
