@@ -360,7 +360,7 @@ def test_types_need_the_network_that_ships(cells, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["features", "types"])
-def test_both_targets_keep_what_rendered_cells_were_to_the_network(cells, target):
+def test_both_targets_train_and_give_embeddings_of_one_length(cells, target):
     X, _ = cells
     model = adapting(target=target, max_epochs=1).fit(X)
     assert np.isfinite(model.history_["train_loss"]).all()
