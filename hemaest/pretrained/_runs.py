@@ -15,7 +15,7 @@ from hemaest.nets.cards import file_hash
 from hemaest.nets.devices import multiplies_bfloat16
 
 __all__ = [
-    "command_of", "commit", "follow", "keep", "load", "on_this_processor", "origin", "parsed",
+    "command_of", "commit", "keep", "load", "on_this_processor", "origin", "parsed",
     "resume",
 ]  # fmt: skip
 
@@ -51,16 +51,6 @@ def load(net: torch.nn.Module, path: Path) -> None:
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
         raise ValueError(f"{path} holds weights of another network.")
     net.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
-
-
-def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
-    """Move the averaged weights a little toward the trained ones."""
-    with torch.no_grad():
-        for mean, now in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
 
 
 def keep(out: Path, settings: Any, step: int, net: Any, average: Any, optimizer: Any) -> None:

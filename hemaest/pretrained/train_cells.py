@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.cellnet import BloodCellNet, Seen, recolor
+from hemaest.nets.distill import move_toward
 
 from . import _runs
 
@@ -297,7 +298,7 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimizer.step()
-        _runs.follow(average, net, min(settings.decay, (step + 1) / (step + 10)))
+        move_toward(average, net, 1 - min(settings.decay, (step + 1) / (step + 10)))
         sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
         count += 1
         if (step + 1) % 50 == 0 or step + 1 == settings.steps:

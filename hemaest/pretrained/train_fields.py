@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from hemaest.datasets import make_smear
 from hemaest.nets.cards import ModelCard, file_hash, write_card
+from hemaest.nets.distill import move_toward
 from hemaest.nets.fieldnet import CLASSES, UNIT, FieldNet, depth_of, standardize_field
 
 from . import _runs
@@ -277,7 +278,7 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimizer.step()
-        _runs.follow(average, net, min(settings.decay, (step + 1) / (step + 10)))
+        move_toward(average, net, 1 - min(settings.decay, (step + 1) / (step + 10)))
         sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
         count += 1
         if (step + 1) % 50 == 0 or step + 1 == settings.steps:
