@@ -10,8 +10,8 @@ from hemaest import cellmap
 from hemaest._parallel import thread_pool
 
 from ._anatomy import Cell, build_cell, paint_cell
-from ._glass import draw_glass, place_precipitate, place_red_cells, sprinkle
-from ._kernels import paint_red_cells, paint_veil
+from ._glass import draw_glass, paint_red, place_precipitate, place_red_cells, sprinkle
+from ._kernels import paint_veil
 from ._microscope import new_canvas, photograph
 from ._plan import ANATOMY, CAMERA, LAB, SCENE, Plan
 from ._recipes import load_recipes
@@ -88,7 +88,7 @@ def _draw(
     still = keep_clear - [moved[0], moved[1], 0, 0]
     glass = draw_glass(rng)
     red = place_red_cells(size, size, scale, rng, stain.ring, still, glass)
-    paint_red_cells(canvas, scale, red, -moved[0], -moved[1])
+    paint_red(canvas, scale, red, glass.sheet, -moved[0], -moved[1])
     paint_veil(canvas, scale, stain.veil * rng.exponential(), -moved[0], -moved[1], row)
     _platelets(canvas, scale, keep_clear, rng)
     sprinkle(canvas, scale, place_precipitate(size, size, scale, rng, glass))

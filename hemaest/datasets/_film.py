@@ -18,11 +18,12 @@ from ._glass import (
     draw_glass,
     draw_marks,
     lay_over,
+    paint_red,
     place_precipitate,
     place_red_cells,
     sprinkle,
 )
-from ._kernels import paint_red_cells, paint_veil
+from ._kernels import paint_veil
 from ._microscope import Microscope, draw_microscope, new_canvas, photograph, view
 from ._plan import pick, trait_bias
 from ._recipes import load_recipes
@@ -60,6 +61,7 @@ class Film:
     scale: float
     leukocytes: list[tuple[Cell, float, float]]
     red_cells: np.ndarray
+    sheet: tuple[float, ...]  # how red cells that are pressed together look
     platelets: np.ndarray  # x, y (px) and how many times larger than usual
     grains: np.ndarray
     parasites: np.ndarray
@@ -134,6 +136,7 @@ def lay_out(
         scale=scale,
         leukocytes=leukocytes,
         red_cells=red_cells,
+        sheet=glass.sheet,
         platelets=_platelets(area, width, height, scale, glass, rng),
         grains=place_precipitate(height, width, scale, rng, glass),
         parasites=_parasites(red_cells, scale, glass, dirt),
@@ -276,9 +279,9 @@ def draw_tile(film: Film, top: int, left: int, image: np.ndarray, maps: Maps) ->
         return across & (y + reach > y0) & (y - reach < y0 + height)
 
     red = film.red_cells
-    names = np.flatnonzero(here(red[:, 0], red[:, 1], 2 * red[:, 2] * red[:, 3] * film.scale + 2))
+    names = np.flatnonzero(here(red[:, 0], red[:, 1], 4 * red[:, 2] * red[:, 3] * film.scale + 2))
     red = red[names]
-    paint_red_cells(canvas, film.scale, red, float(x0), float(y0), own.red_cells, names + 1)
+    paint_red(canvas, film.scale, red, film.sheet, float(x0), float(y0), own.red_cells, names + 1)
     for grains in (film.parasites, film.grains):
         near = grains[here(grains[:, 0], grains[:, 1], (grains[:, 2] + 1) * film.scale)]
         sprinkle(canvas, film.scale, near, x0, y0)

@@ -5,11 +5,11 @@
 odd, crenated and refractile red cells, stain clumps, fibers, bubbles, water marks and ink.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._kernels import paint_grains, settle
+from ._kernels import paint_grains, paint_red_cells, paint_sheet, settle
 
 __all__ = [
     "Glass",
@@ -17,6 +17,7 @@ __all__ = [
     "draw_glass",
     "draw_marks",
     "lay_over",
+    "paint_red",
     "place_precipitate",
     "place_red_cells",
     "sprinkle",
@@ -61,6 +62,9 @@ class Glass:
         Share of leukocytes that touch another.
     packs : float
         Clumps of platelets, for each 4,000 square micrometers.
+    sheet : tuple of float
+        Red cells are pressed against one another, as where a film is thick; how that looks, for
+        ``paint_sheet``. Empty where they are not.
     """
 
     cover: float
@@ -82,6 +86,7 @@ class Glass:
     parasites: float = 0.0
     crowd: float = 0.0
     packs: float = 0.0
+    sheet: tuple[float, ...] = ()
 
 
 def draw_glass(rng: np.random.Generator, severity: float = 0.0) -> Glass:
@@ -112,7 +117,7 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
     flat = bool(some(0.25))  # sheets of red cells without a pale middle, side by side
     if flat:
         cover = max(cover, float(rng.uniform(0.4, 1.1)))
-    return Glass(
+    worse = Glass(
         cover=cover,
         size=float(np.clip(good.size * np.exp(0.1 * severity * rng.standard_normal()), 2.3, 4.6)),
         clumping=1.0
@@ -136,6 +141,24 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
         crowd=min(some(0.6) * float(rng.uniform(0.1, 1.0)), 0.9),
         packs=some(0.3) * float(rng.exponential(0.7)),
     )
+    return _pressed(worse, rng) if some(0.22) else worse
+
+
+def _pressed(glass: Glass, rng: np.random.Generator) -> Glass:
+    """Press the red cells into sheets, often with large holes, as thick films dry."""
+    look = rng.uniform(1.05, 1.6), rng.uniform(-0.7, 1.0), rng.uniform(0.15, 0.6)
+    return replace(
+        glass,
+        cover=1.0,
+        clumping=1.0,
+        overlap=float(rng.uniform(0.66, 0.8)),
+        rolls=False,
+        holes=float(rng.uniform(0.15, 0.75)) if rng.random() < 0.7 else 0.0,
+        pallor=float(rng.uniform(0, 0.6)) * glass.pallor,
+        depth=glass.depth * float(np.exp(rng.uniform(-1.1, 0.2))),
+        refractile=0.0,
+        sheet=(*look, float(rng.uniform(0, 0.5) * rng.integers(2))),
+    )
 
 
 def place_red_cells(
@@ -151,7 +174,8 @@ def place_red_cells(
     margin = 5.0 * scale
     area = (height + 2 * margin) * (width + 2 * margin) / scale**2
     number = max(int(glass.cover * area / (np.pi * glass.size**2)), 1)
-    u = rng.random((3 * number, 4), dtype=np.float32)
+    # in a sheet hardly any place is left, and it takes many darts to find it
+    u = rng.random(((10 if glass.sheet else 3) * number, 4), dtype=np.float32)
     darts = np.empty_like(u)
     darts[:, 0] = u[:, 0] * (width + 2 * margin) - margin
     darts[:, 1] = u[:, 1] * (height + 2 * margin) - margin
@@ -160,11 +184,31 @@ def place_red_cells(
     if glass.holes > 0:
         darts = darts[_apart_from_holes(darts, scale, glass.holes, rng)]
     blockers = blockers.astype(np.float32).reshape(-1, 4)
+    if glass.sheet:  # it closes around the leukocytes too
+        blockers = blockers * np.float32([1, 1, 1, 0.4])
     if glass.rolls:
         darts = _stack(darts[: settle(darts, blockers, number // 4)], rng)
     else:
         darts = darts[: settle(darts, blockers, number)]
     return _formed(darts, scale, rng, ring, glass)
+
+
+def paint_red(
+    canvas: np.ndarray,
+    scale: float,
+    cells: np.ndarray,
+    sheet: tuple[float, ...] = (),
+    left: float = 0.0,
+    top: float = 0.0,
+    numbers: np.ndarray | None = None,
+    names: np.ndarray | None = None,
+) -> None:
+    """Paint red cells, clear discs that lie over one another or a sheet."""
+    if sheet:
+        look = np.array(sheet)
+        paint_sheet(canvas, scale, cells, look, left, top, numbers, names)
+    else:
+        paint_red_cells(canvas, scale, cells, left, top, numbers, names)
 
 
 def _formed(

@@ -282,6 +282,71 @@ def paint_red_cells(canvas, scale, cells, left=0.0, top=0.0, numbers=None, names
 
 
 @kernel
+def paint_sheet(canvas, scale, cells, look, left=0.0, top=0.0, numbers=None, names=None):
+    """Add red cells pressed flat against one another: each ends where a neighbor is as near.
+
+    ``look`` holds how many radii a cell reaches where none is near, how much darker the seams are
+    (below 0: lighter), their width (um), and the share of seams that have come apart. The other
+    arguments are those of :func:`paint_red_cells`; stretch, spikes and tails do not matter here.
+    """
+    height, width, _ = canvas.shape
+    far = np.float32(1e9)
+    first = np.full((height, width), far, np.float32)
+    second = np.full((height, width), far, np.float32)
+    owner = np.full((height, width), -1, np.int32)
+    other = np.full((height, width), -1, np.int32)
+    for k in range(cells.shape[0]):
+        x0, y0 = cells[k, 0] - left, cells[k, 1] - top
+        # far enough that whoever borders a cell is known where the cell ends
+        reach = 2.2 * look[0] * cells[k, 2] * scale
+        for row in range(max(int(y0 - reach), 0), min(int(y0 + reach) + 2, height)):
+            for col in range(max(int(x0 - reach), 0), min(int(x0 + reach) + 2, width)):
+                gap = (col - x0) ** 2 + (row - y0) ** 2
+                if gap < first[row, col]:
+                    second[row, col] = first[row, col]
+                    other[row, col] = owner[row, col]
+                    first[row, col] = gap
+                    owner[row, col] = k
+                elif gap < second[row, col]:
+                    second[row, col] = gap
+                    other[row, col] = k
+    for row in range(height):
+        for col in range(width):
+            k = owner[row, col]
+            if k < 0:
+                continue
+            radius, own = cells[k, 2], cells[k, 11]
+            dx = (col - cells[k, 0] + left) / scale
+            dy = (row - cells[k, 1] + top) / scale
+            r = math.sqrt(dx * dx + dy * dy)
+            wave = value_noise(2.0 * dx / (r + 0.05) + own, 2.0 * dy / (r + 0.05), 1)
+            depth = look[0] * radius * (1.0 + cells[k, 12] * wave) - r
+            j = other[row, col]
+            seam = 1e3
+            if j >= 0:
+                apart = math.sqrt(
+                    (cells[k, 0] - cells[j, 0]) ** 2 + (cells[k, 1] - cells[j, 1]) ** 2
+                )
+                seam = (second[row, col] - first[row, col]) / (2.0 * apart * scale + 1e-6)
+                seam += 0.12 * wave
+                pair = _hash(np.int32(1000 * (own + cells[j, 11])), 0, 7)
+                if 0.5 * (pair + 1.0) < look[3]:
+                    depth = min(depth, seam - look[2])
+            alpha = _smooth(depth * min(scale, 3.5) + 0.5)
+            if alpha <= 0.0:
+                continue
+            if numbers is not None and depth > 0.0:
+                numbers[row, col] = names[k]
+            s = r / (cells[k, 6] * radius)
+            body = 1.0 - cells[k, 5] * math.exp(-(s**4))
+            body += cells[k, 8] * math.exp(-((depth - 0.2) ** 2) / 0.06)
+            body *= 1.0 + look[1] * math.exp(-((seam / look[2]) ** 2))
+            here = cells[k, 7] * alpha * max(body, 0.0)
+            there = canvas[row, col, 3]
+            canvas[row, col, 3] = max(here, there) + 0.3 * min(here, there)
+
+
+@kernel
 def paint_veil(canvas, scale, amount, left, top, seed):
     """Add the faint mottled tint of dried plasma, in eosin."""
     height, width, _ = canvas.shape

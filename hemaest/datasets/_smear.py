@@ -69,8 +69,9 @@ def make_smear(
         How far film, stain, microscope and camera are from a well-kept laboratory's. At 1 the
         fields are those of any laboratory in the world: colored and uneven light, telephones and
         webcams, blur, halos, noise, heavy JPEG, a round view in a black frame; red cells of any
-        color and shape, anaemic and crowded films, stain clumps, fibers, bubbles, water marks,
-        ink, scale bars; leukocytes that touch one another and the border, or none at all.
+        color and shape, anaemic and crowded films, sheets of red cells, stain clumps, fibers,
+        bubbles, water marks, ink, scale bars; leukocytes that touch one another and the border,
+        or none at all.
     out : uint8 array of shape (height, width, 3), optional
         Where to draw, for example a ``numpy.memmap``.
     n_jobs : int, optional

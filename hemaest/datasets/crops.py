@@ -14,8 +14,8 @@ import numpy as np
 from hemaest._seeds import seed_of
 
 from ._anatomy import Cell, build_cell, paint_cell
-from ._glass import draw_glass, place_precipitate, place_red_cells, sprinkle
-from ._kernels import paint_red_cells, paint_veil
+from ._glass import draw_glass, paint_red, place_precipitate, place_red_cells, sprinkle
+from ._kernels import paint_veil
 from ._microscope import draw_microscope, new_canvas, photograph
 from ._plan import pick
 from ._recipes import load_recipes
@@ -211,7 +211,7 @@ def _surroundings(
     glass = draw_glass(rng, severity)
     if rng.random() < 0.92:
         red = place_red_cells(pixels, pixels, scale, rng, stain.ring, clear, glass)
-        paint_red_cells(canvas, scale, red)
+        paint_red(canvas, scale, red, glass.sheet)
     veil = stain.veil * rng.exponential() * (4.0 if rng.random() < 0.1 else 1.0)
     paint_veil(canvas, scale, veil, 0.0, 0.0, int(rng.integers(2**30)))
     nothing = np.zeros(canvas.shape[:2], np.uint8)

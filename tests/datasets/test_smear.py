@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hemaest.datasets import make_smear
+from hemaest.datasets import _glass, make_smear
+from hemaest.datasets._microscope import new_canvas
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +160,40 @@ def test_a_round_view_hides_what_lies_outside_of_it():
             assert smear.cell_map[:4, :4].max() == smear.red_cell_map[:4, :4].max() == 0
             return
     pytest.fail("no field had a round view")
+
+
+@pytest.fixture
+def pressed(monkeypatch):
+    """Let every severe film be a sheet of red cells."""
+    draw = _glass.draw_glass
+    monkeypatch.setattr(
+        "hemaest.datasets._film.draw_glass",
+        lambda rng, severity: _glass._pressed(draw(rng, severity), rng),
+    )
+
+
+def test_in_a_sheet_each_pixel_is_of_the_nearest_red_cell():
+    rng = np.random.default_rng(0)
+    cells = np.zeros((12, 15), np.float32)
+    cells[:, :2] = rng.uniform(0, 60, (12, 2))
+    cells[:, 2], cells[:, 6], cells[:, 7] = 12.0, 0.5, 1.0
+    canvas, numbers = new_canvas(60, 60), np.zeros((60, 60), np.int32)
+    sheet = (1.5, 0.0, 0.3, 0.0)
+    _glass.paint_red(canvas, 1.0, cells, sheet, 0.0, 0.0, numbers, np.arange(1, 13))
+    gaps = np.hypot(*(np.mgrid[:60, :60][::-1, None] - cells[:, :2].T[..., None, None]))
+    np.testing.assert_array_equal(numbers, np.where(gaps.min(axis=0) < 18, gaps.argmin(0) + 1, 0))
+    np.testing.assert_array_equal(canvas[..., 3] > 0.5, numbers > 0)
+
+
+@pytest.mark.usefixtures("pressed")
+def test_sheets_cover_the_film_and_tiles_leave_no_seam(monkeypatch):
+    covered = []
+    for seed in range(6):
+        at = {"severity": 1.0, "micrometres_per_pixel": 0.3, "random_state": seed}
+        whole = make_smear((192, 288), **at)
+        with monkeypatch.context() as patch:
+            patch.setattr("hemaest.datasets._film.TILE", 96)
+            tiled = make_smear((192, 288), **at)
+        np.testing.assert_array_equal(tiled.red_cell_map, whole.red_cell_map)
+        covered.append(float((whole.red_cell_map > 0).mean()))
+    assert max(covered) > 0.85
