@@ -185,7 +185,7 @@ def place_red_cells(
         darts = darts[_apart_from_holes(darts, scale, glass.holes, rng)]
     blockers = blockers.astype(np.float32).reshape(-1, 4)
     if glass.sheet:  # it closes around the leukocytes too
-        blockers = blockers * np.float32([1, 1, 1, 0.4])
+        blockers = blockers * np.array([1, 1, 1, 0.4], np.float32)
     if glass.rolls:
         darts = _stack(darts[: settle(darts, blockers, number // 4)], rng)
     else:
