@@ -164,6 +164,29 @@ _MOTTLED = _to(
     cytoplasm__eosin=(0.1, 0.45), cytoplasm__azure=(0.05, 0.4), cytoplasm__violet=(0.03, 0.25),
     cytoplasm__texture=(0.4, 0.9), cytoplasm__grain=(0.5, 1.3), cytoplasm__rim=(0.2, 2.0),
 )  # fmt: skip
+# the pink of eosinophils, but in fine granules
+_PINK_GRANULES = _to(
+    granules0__number=(120, 350),
+    granules0__diameter=(0.2, 0.45),
+    granules0__eosin=(0.4, 1.2),
+    granules0__cover=(0.35, 0.85),
+    cytoplasm__eosin=(0.1, 0.5),
+)
+# in blocks with paler chromatin between them, which is easily taken for nucleoli
+_BLOCKS = _both(
+    _to(
+        chromatin__sap=(0.15, 0.65),
+        chromatin__holes=(0.1, 0.65),
+        chromatin__grain=(0.4, 1.3),
+        chromatin__contrast=(0.1, 0.45),
+        chromatin__density=(0.6, 0.95),
+    ),
+    _times(chromatin__membrane=(1.0, 2.5)),
+)
+_PALE_SPOTS = _to(
+    chromatin__nucleoli=(0.5, 3), chromatin__nucleolus=(0.7, 1.8), chromatin__clarity=(0.08, 0.35)
+)
+_ASIDE = _to(nucleus__offset=(0.5, 1.1))
 _HYPOGRANULAR = _times(granules0__number=(0, 0.35), cytoplasm__texture=(0.2, 0.7))
 _VACUOLATED = _to(vacuoles__number=(3, 16), vacuoles__diameter=(0.5, 1.7))
 _CLEFT = _to(
@@ -202,6 +225,8 @@ _RIPENING: tuple[tuple[float, Change], ...] = (
 
 _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "neutrophil": (
+        (0.25, _PINK_GRANULES),
+        (0.25, _ASIDE),
         (0.35, _MARKED_GRANULES),
         (0.5, _EVEN_CYTOPLASM),
         (0.3, _DARK_CYTOPLASM),
@@ -218,6 +243,8 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.05, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.3), nucleus__waist=(0.25, 0.5))),
     ),
     "band_neutrophil": (
+        (0.25, _PINK_GRANULES),
+        (0.25, _ASIDE),
         (0.35, _MARKED_GRANULES),
         (0.5, _EVEN_CYTOPLASM),
         (0.3, _DARK_CYTOPLASM),
@@ -232,6 +259,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.25, _times(nucleus__waist=(0.75, 1.0), nucleus__length=(0.9, 1.4))),
     ),
     "eosinophil": (
+        (0.25, _times(granules0__eosin=(0.4, 0.8), granules0__cover=(0.5, 1.0))),
         (0.3, _OVERLAPPING),
         (0.5, _SMOOTH_LOBES),
         (0.4, _COARSE_GRANULES),
@@ -247,6 +275,10 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     ),
     "immature_eosinophil": ((0.5, _PACKED_GRANULES), (0.3, _COARSE_GRANULES)),
     "basophil": (
+        (0.35, _ASIDE),
+        (0.25, _to(cytoplasm__eosin=(0.2, 0.6))),
+        (0.2, _PALE_SPOTS),
+        (0.3, _to(vacuoles__number=(0, 0.5))),
         (0.3, _times(granules0__number=(0.1, 0.6), granules0__violet=(0.6, 1.0))),
         (0.2, _to(vacuoles__number=(3, 14), vacuoles__diameter=(0.4, 1.0))),
         (0.3, _both(_to(granules0__over=(0.7, 1)), _times(granules0__number=(1.0, 1.7)))),
@@ -264,6 +296,8 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         ),
     ),
     "lymphocyte": (
+        (0.35, _BLOCKS),
+        (0.3, _PALE_SPOTS),
         (0.3, _to(cell__ruffle=(0.004, 0.03))),
         (0.25, _to(chromatin__grain=(0.25, 0.7))),
         (0.12, _to(granules0__number=(4, 22))),
@@ -293,6 +327,9 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.15, _MARKED_NUCLEOLI),
     ),
     "monocyte": (
+        (0.3, _BLOCKS),
+        (0.35, _PALE_SPOTS),
+        (0.3, _ASIDE),
         (0.5, _to(chromatin__folds=(0.5, 3.5))),
         (0.35, _to(cell__squeeze=(0.6, 1.2), cell__stretch=(1.1, 1.9), cell__ruffle=(0, 0.02))),
         (0.15, _to(nucleus__nc_ratio=(0.25, 0.45))),
@@ -326,6 +363,8 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "myelocyte": _RIPENING,
     "metamyelocyte": _RIPENING,
     "erythroblast": (
+        (0.3, _ASIDE),
+        (0.25, _to(cytoplasm__eosin=(0.1, 0.4))),
         (
             0.35,
             _to(
@@ -371,7 +410,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (  # large to giant, dark and densely granular, often with spikes
             0.35,
             _to(
-                cell__diameter=(3.2, 7.0), cytoplasm__violet=(0.15, 0.7),
+                cell__diameter=(3.2, 7.0), cytoplasm__violet=(0.15, 1.0),
                 cytoplasm__azure=(0.1, 0.5), cytoplasm__texture=(0.3, 0.9),
                 granules0__number=(50, 200), granules0__diameter=(0.22, 0.5),
                 granules0__cover=(0.5, 0.95), cell__blebs=(0, 9), cell__ruffle=(0, 0.06),
