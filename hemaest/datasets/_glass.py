@@ -141,7 +141,7 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
         crowd=min(some(0.6) * float(rng.uniform(0.1, 1.0)), 0.9),
         packs=some(0.3) * float(rng.exponential(0.7)),
     )
-    return _pressed(worse, rng) if some(0.22) else worse
+    return _pressed(worse, rng) if some(0.35) else worse
 
 
 def _pressed(glass: Glass, rng: np.random.Generator) -> Glass:
