@@ -58,6 +58,8 @@ class FieldMaps:
         The scale at which the network takes the image to be; NaN where it sees no object.
     doubt : float
         How far its objects disagree about that, in octaves.
+    familiar : float
+        Log-odds that this is a film that can be read, and no writing, scene, tissue or noise.
     """
 
     shares: NDArray[np.float32]
@@ -67,13 +69,15 @@ class FieldMaps:
     film: NDArray[np.bool_]
     um_per_pixel: float
     doubt: float
+    familiar: float
 
 
 class FieldNet(nn.Module):
     """A U-Net that looks at blocks of 2 x 2 pixels and answers for each pixel.
 
-    Seven outputs: the logits of ``CLASSES``, the logit of the depth in the object, and the binary
-    logarithm of micrometers a pixel over ``UNIT``.
+    Eight outputs: the logits of ``CLASSES``, the logit of the depth in the object, the binary
+    logarithm of micrometers a pixel over ``UNIT``, and the logit of a film that can be read, which
+    counts as its mean over an image.
 
     Parameters
     ----------
@@ -84,13 +88,13 @@ class FieldNet(nn.Module):
     --------
     >>> net = FieldNet((4, 8, 8))
     >>> net(torch.zeros(1, 3, 16, 24)).shape, net.stride
-    (torch.Size([1, 7, 16, 24]), 8)
+    (torch.Size([1, 8, 16, 24]), 8)
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 48, 64, 96, 128)) -> None:
         super().__init__()
         self.widths = tuple(widths)
-        self.unet = SmallUNet(12, 4 * (len(CLASSES) + 2), self.widths)
+        self.unet = SmallUNet(12, 4 * (len(CLASSES) + 3), self.widths)
 
     @property
     def stride(self) -> int:
@@ -188,12 +192,14 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         shares = shares.permute(1, 2, 0).numpy()
         depth = out[len(CLASSES)].sigmoid().numpy()
         octaves = out[len(CLASSES) + 1].numpy()
+        familiar = out[len(CLASSES) + 2].numpy()
     object_ = depth > 0.4
     um, doubt = float("nan"), float("nan")
     if object_.sum() >= 20:
         low, middle, high = np.percentile(octaves[object_], [25, 50, 75])
         um, doubt = UNIT * 2 ** float(middle), float(high - low)
-    return FieldMaps(shares, kind, float(top.mean()), depth, film, um, doubt)
+    known = float(familiar[film].mean()) if film.any() else 0.0
+    return FieldMaps(shares, kind, float(top.mean()), depth, film, um, doubt, known)
 
 
 def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -43,11 +43,16 @@ def on_this_processor(settings: Any) -> Any:
 
 
 def load(net: torch.nn.Module, path: Path) -> None:
-    """Begin with the weights of an earlier run."""
+    """Begin with the weights of an earlier run; what a network can answer besides, with zeros."""
     from safetensors.torch import load_file
 
     own = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     weights = load_file(path)
+    for name in [k for k in weights if ".head." in k and k in own]:
+        more = len(own[name]) - len(weights[name])
+        if more > 0:
+            zeros = torch.zeros(more, *weights[name].shape[1:], dtype=weights[name].dtype)
+            weights[name] = torch.cat([weights[name], zeros])
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
         raise ValueError(f"{path} holds weights of another network.")
     net.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)

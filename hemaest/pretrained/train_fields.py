@@ -23,13 +23,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hemaest.datasets import make_smear
+from hemaest.datasets.crops import draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.distill import move_toward
-from hemaest.nets.fieldnet import CLASSES, UNIT, FieldNet, depth_of, standardize_field
+from hemaest.nets.fieldnet import (
+    CLASSES,
+    UNIT,
+    FieldNet,
+    depth_of,
+    look_at_field,
+    standardize_field,
+)
 
 from . import _runs
 
-__all__ = ["Settings", "draw_field", "train"]
+__all__ = ["Settings", "draw_field", "draw_stranger", "train"]
 
 SIDE = 256  # of a drawn field
 IGNORED = 255  # burst nuclei, and slices of cells: leukocytes to some, none to others
@@ -58,6 +66,7 @@ class Settings:
     crop: int = 192
     fresh: int = 2  # fields of a batch that are drawn anew; the rest were drawn lately
     pool: int = 1024
+    strangers: float = 0.08  # share of fields that show no film, or one that cannot be read
     severity: float = 1.3
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
@@ -71,7 +80,8 @@ class Settings:
 class Field:
     """A rendered field and its truth: class and depth of each pixel, and the scale.
 
-    ``seen`` is the image as the network sees it.
+    ``seen`` is the image as the network sees it; ``film`` is False of a stranger, of which nothing
+    else is known.
     """
 
     image: NDArray[np.uint8]
@@ -79,6 +89,7 @@ class Field:
     kind: NDArray[np.uint8]
     depth: NDArray[np.uint8]
     um_per_pixel: float
+    film: bool = True
 
 
 def draw_field(seed: list[int], severity: float = 1.3) -> Field:
@@ -136,6 +147,44 @@ def draw_field(seed: list[int], severity: float = 1.3) -> Field:
     return Field(image, seen, kind, (255 * depth).astype(np.uint8), um)
 
 
+def draw_stranger(seed: list[int], severity: float = 1.3) -> Field:
+    """Draw what is no film, or a film that cannot be read: blurred, drowned in noise, a negative.
+
+    Parameters
+    ----------
+    seed : list of int
+    severity : float
+        Of the films.
+
+    Returns
+    -------
+    field : Field
+
+    Examples
+    --------
+    >>> stranger = draw_stranger([0, 0])
+    >>> stranger.film, bool((stranger.kind == IGNORED).all())
+    (False, True)
+    """
+    import cv2
+
+    rng = np.random.default_rng([*seed, 1])
+    film = draw_field(seed, severity)
+    image = film.image
+    if (u := rng.random()) < 0.55:
+        image = cv2.resize(draw_unrelated(int(rng.integers(96, SIDE + 1)), rng), (SIDE, SIDE))
+    elif u < 0.7:
+        image = 255 - image
+    elif u < 0.85:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(1.8, 4.0) / film.um_per_pixel)
+    else:
+        noise = rng.uniform(45, 90) * rng.standard_normal(image.shape)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    seen = standardize_field(image).astype(np.float16)
+    kind = np.full(image.shape[:2], IGNORED, np.uint8)
+    return Field(image, seen, kind, np.zeros_like(kind), film.um_per_pixel, film=False)
+
+
 def _sick(rng: np.random.Generator) -> dict[str, float]:
     """Return the shares of a film that may hold any types: a few dominate."""
     return dict(zip(TYPES, rng.dirichlet(np.full(len(TYPES), 0.15)) + 1e-6, strict=True))
@@ -157,13 +206,15 @@ def _truth(smear: Any, um: float) -> tuple[NDArray[np.uint8], NDArray[np.float32
     return kind, depth_of(owners)
 
 
-def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield what the network sees, classes, depths and scales in octaves, step after step."""
+def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield what the network sees, classes, depths, scales in octaves, and which are films."""
     pool: dict[int, Field] = {}
 
     def field(k: int) -> Field:
         if k not in pool:
-            pool[k] = draw_field([settings.seed, k], settings.severity)
+            seed = [settings.seed, k]
+            strange = np.random.default_rng([*seed, 2]).random() < settings.strangers
+            pool[k] = (draw_stranger if strange else draw_field)(seed, settings.severity)
             pool.pop(k - settings.pool, None)
         return pool[k]
 
@@ -196,11 +247,12 @@ def _crop(field: Field, side: int, rng: np.random.Generator) -> tuple[Any, ...]:
         cut(field.kind).astype(np.int64),
         cut(field.depth).astype(np.float32) / 255,
         octaves,
+        np.float32(field.film),
     )
 
 
 def loss_of(
-    out: Tensor, kind: Tensor, depth: Tensor, octaves: Tensor
+    out: Tensor, kind: Tensor, depth: Tensor, octaves: Tensor, film: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of the losses, and each alone."""
     n = len(CLASSES)
@@ -220,8 +272,10 @@ def loss_of(
     objects = (depth > 0.3).float()
     octave = (out[:, n + 1] - octaves[:, None, None]).abs() * objects
     scale = octave.sum() / objects.sum().clamp(min=1)
+    familiar = F.binary_cross_entropy_with_logits(out[:, n + 2].mean((1, 2)), film)
     parts = {"entropy": entropy, "overlap": overlap, "depth": deep, "octaves": scale}
-    total = entropy + overlap + 2 * deep + 0.3 * scale
+    parts["familiar"] = familiar
+    total = entropy + overlap + 2 * deep + 0.3 * scale + 0.3 * familiar
     return total, {name: float(value.detach()) for name, value in parts.items()}
 
 
@@ -266,14 +320,14 @@ def train(
         (out / "commit.txt").write_text(_runs.commit(), encoding="utf-8")
     sums: dict[str, float] = {}
     began, count = time.time(), 0
-    for step, (x, kind, depth, octaves) in enumerate(batches(settings, start), start):
+    for step, (x, *truth) in enumerate(batches(settings, start), start):
         for group in optimizer.param_groups:
             group["lr"] = rate(settings, step)
         net.train()
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
             found = net(x)
-        loss, parts = loss_of(found.float(), kind, depth, octaves)
+        loss, parts = loss_of(found.float(), *truth)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
@@ -307,7 +361,8 @@ def finish(settings: Settings, net: FieldNet, out: Path, start_from: Path | None
         name="blood-fields",
         task="field of a stained film to the class of each pixel (background, red cell, platelet, "
         "cytoplasm, nucleus), its depth in its object, and the scale",
-        training_data=f"{fields:,} fields drawn by hemaest.datasets.make_smear, no real image"
+        training_data=f"{fields:,} fields drawn by hemaest.datasets.make_smear, no real image, "
+        f"{settings.strangers:.0%} of them strangers"
         f"{_runs.origin(start_from)}",
         command=_runs.command_of("fields", settings, start_from),
         commit=(out / "commit.txt").read_text(encoding="utf-8"),
@@ -336,11 +391,21 @@ def held_out(settings: Settings, net: FieldNet, number: int = 96) -> dict[str, f
             hits[c] += (a & b).sum(), a.sum(), b.sum()
         inside = field.depth > 100
         if inside.any():
-            off = np.median(found[-1].numpy()[inside]) - np.log2(field.um_per_pixel / UNIT)
+            off = np.median(found[len(CLASSES) + 1].numpy()[inside]) - np.log2(
+                field.um_per_pixel / UNIT
+            )
             octaves.append(abs(float(off)))
     dice = 2 * hits[:, 0] / np.maximum(hits[:, 1] + hits[:, 2], 1)
     scores = {f"Dice {name}": round(float(d), 4) for name, d in zip(CLASSES, dice, strict=True)}
-    return scores | {"median error of scale, octaves": round(float(np.median(octaves)), 4)}
+    scores["median error of scale, octaves"] = round(float(np.median(octaves)), 4)
+    for draw, title in (
+        (draw_field, "films taken for strangers"),
+        (draw_stranger, "strangers found"),
+    ):
+        fields = [draw([settings.seed + 2_000_003, k], settings.severity) for k in range(number)]
+        strange = [look_at_field(net, field.image).familiar < 0 for field in fields]
+        scores[title] = round(float(np.mean(strange)), 4)
+    return scores
 
 
 def main() -> None:
