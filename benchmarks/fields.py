@@ -4,8 +4,7 @@
 
 ``--parts`` chooses among real (bccd and the warty pigs, whose leukocytes experts boxed, and what is
 found in sets without such boxes), rendered (fields of unseen seeds by severity and scale), trust
-(how familiar fields and other images seem) and speed. ``--trust-levels`` prints the quantiles of
-rendered fields that ``hemaest.segmentation`` measures familiarity against.
+(how familiar fields and other images seem) and speed.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from benchmarks._results import data_folder, write_section
 from hemaest._tables import format_table
 from hemaest.datasets import load_bccd, make_smear
 from hemaest.datasets.crops import draw_unrelated
-from hemaest.images import read_image
+from hemaest.images import read_image, rgb
 from hemaest.segmentation import SmearDetector
 from hemaest.segmentation._smear import match_boxes
 
@@ -129,6 +128,26 @@ def rendered(small: bool) -> str:
     )
 
 
+PHOTOGRAPHS = (
+    "astronaut", "brick", "camera", "chelsea", "coffee", "coins", "colorwheel", "grass", "gravel",
+    "hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text",
+)  # fmt: skip
+
+
+def photographs() -> list[NDArray[np.uint8]]:
+    """Return pictures that come with scikit-image, whole and parts: a cat, tissue, writing."""
+    from skimage import data
+
+    pictures = []
+    for name in PHOTOGRAPHS:
+        picture = getattr(data, name)()
+        picture = rgb(picture) if picture.ndim == 3 else np.stack(3 * [picture], axis=2)
+        height, width = picture.shape[:2]
+        pictures += [picture, picture[: height // 2, : width // 2]]
+        pictures += [picture[height // 2 :, width // 2 :]]
+    return pictures
+
+
 def unfamiliar(n: int) -> dict[str, list[NDArray[np.uint8]]]:
     """Return images that show no film, or one that cannot be read."""
     import cv2
@@ -139,6 +158,7 @@ def unfamiliar(n: int) -> dict[str, list[NDArray[np.uint8]]]:
         "writing, scenes, tissue, noise": [
             cv2.resize(draw_unrelated(160, rng), (320, 320)) for _ in range(n)
         ],
+        "photographs": photographs(),
         "out of focus (blur of 2.5 um)": [cv2.GaussianBlur(s, (0, 0), 12.5) for s in smears],
         "inverted": [255 - s for s in smears],
         "noise of 60 levels": [
@@ -162,7 +182,7 @@ def trust(small: bool) -> str:
             table = SmearDetector(n_jobs=1).fit(images[:1]).quality(images)
             rows.append(
                 {
-                    "images": name, "they are": kind, "n": len(images),
+                    "images": name, "they are": kind, "fields": len(images),
                     "familiarity, median": table.familiarity.median(),
                     "unlike any film": table.warning.str.contains("unlike").mean(),
                     "warned": (table.warning != "").mean(),
@@ -181,24 +201,6 @@ def _rendered(n: int, severity: float) -> list[NDArray[np.uint8]]:
         ).image
         for k in range(n)
     ]  # fmt: skip
-
-
-def trust_levels(n: int = 450) -> dict[str, list[float]]:
-    """Return the quantiles of rendered fields that familiarity is measured against.
-
-    The hundredth is the one that warns; of 150 fields it is the second lowest, which is chance.
-    """
-    from hemaest._frame import paint_frame
-    from hemaest.segmentation._fields import find_field
-    from hemaest.segmentation._trust import LEVELS, measures
-
-    rows = [
-        measures(paint_frame(image), *find_field(paint_frame(image)))
-        for severity in (0.3, 0.6, 0.9)
-        for image in _rendered(n // 3, severity)
-    ]
-    table = pd.DataFrame(rows)
-    return {name: [round(float(table[name].quantile(q)), 3) for q in LEVELS] for name in table}
 
 
 def speed(rounds: int = 7) -> str:
@@ -251,11 +253,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="an eighth of the fields")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--figure", type=Path, help="folder for the worst fields")
-    parser.add_argument("--trust-levels", action="store_true")
     given = parser.parse_args()
-    if given.trust_levels:
-        print(trust_levels())
-        return
     size = "small" if given.small else "full"
     command = "python -m benchmarks.fields" + (" --small" if given.small else "")
     if "real" in given.parts:

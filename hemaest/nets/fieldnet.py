@@ -48,8 +48,6 @@ class FieldMaps:
         Probability of each of ``CLASSES``; one class after the other in memory.
     kind : int64 array (height, width)
         Place in ``CLASSES`` of the likeliest.
-    certainty : float
-        Its probability, as a mean over the pixels.
     depth : float32 array (height, width)
         0 at the edge of an object, 1 in its middle.
     film : bool array (height, width)
@@ -64,7 +62,6 @@ class FieldMaps:
 
     shares: NDArray[np.float32]
     kind: NDArray[np.int64]
-    certainty: float
     depth: NDArray[np.float32]
     film: NDArray[np.bool_]
     um_per_pixel: float
@@ -188,7 +185,7 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         x = torch.from_numpy(seen)[None].permute(0, 3, 1, 2)
         out = net(x)[0, :, :height, :width]
         shares = out[: len(CLASSES)].softmax(0)
-        top, kind = (found.numpy() for found in shares.max(0))
+        kind = shares.argmax(0).numpy()
         shares = shares.permute(1, 2, 0).numpy()
         depth = out[len(CLASSES)].sigmoid().numpy()
         octaves = out[len(CLASSES) + 1].numpy()
@@ -199,7 +196,7 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         low, middle, high = np.percentile(octaves[object_], [25, 50, 75])
         um, doubt = UNIT * 2 ** float(middle), float(high - low)
     known = float(familiar[film].mean()) if film.any() else 0.0
-    return FieldMaps(shares, kind, float(top.mean()), depth, film, um, doubt, known)
+    return FieldMaps(shares, kind, depth, film, um, doubt, known)
 
 
 def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:

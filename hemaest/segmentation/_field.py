@@ -55,9 +55,8 @@ class FieldResult:
         Of a typical red cell; NaN where none was seen.
     um_per_pixel : float
         The scale at which the field was seen.
-    certainty : float
-        How sure the network is, from 0 to 1: the mean over pixels of its largest probability,
-        brought to 0 for a guess.
+    familiar : float
+        Log-odds that this is a film that can be read.
     cover : float
         Share of the field that is not background.
     """
@@ -69,7 +68,7 @@ class FieldResult:
     platelet_places: NDArray[np.float64]
     red_cell_radius: float
     um_per_pixel: float
-    certainty: float
+    familiar: float
     cover: float
 
 
@@ -141,7 +140,7 @@ def read_maps(
         platelet_places=places["platelet"],
         red_cell_radius=radius * float(np.sqrt(back[0] * back[1])),
         um_per_pixel=um_per_pixel,
-        certainty=(maps.certainty - 1 / len(CLASSES)) / (1 - 1 / len(CLASSES)),
+        familiar=maps.familiar,
         cover=float((maps.kind > 0).mean()),
     )
 

@@ -249,7 +249,7 @@ def find_tiled(
         platelet_places=np.concatenate(platelets),
         red_cell_radius=mean("red_cell_radius"),
         um_per_pixel=um_per_pixel,
-        certainty=mean("certainty"),
+        familiar=mean("familiar"),
         cover=mean("cover"),
     )
 

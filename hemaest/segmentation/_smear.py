@@ -196,8 +196,8 @@ class SmearDetector(ImageTransformer):
         table : DataFrame
             One row a field: ``n_leukocytes``; ``um_per_pixel`` and ``scale_source`` ("given"; "red
             cells"; "network", where there are too few red cells; "none"); ``familiarity`` from 0
-            to 1, how much the field is like those that the network was trained on; ``warning`` in
-            words, empty where nothing speaks against the field.
+            to 1, the probability that this is a film that can be read, and no other picture;
+            ``warning`` in words, empty where nothing speaks against the field.
         """
         check_is_fitted(self)
         from hemaest.segmentation._trust import quality_of_field
