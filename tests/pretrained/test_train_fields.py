@@ -1,14 +1,17 @@
 """The training of the field network: what it is shown is true, and a run can be stopped."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
-from hemaest.nets.fieldnet import CLASSES, depth_of
-from hemaest.pretrained import train_fields
-from hemaest.pretrained.train_fields import IGNORED, Settings, draw_field, train
+from hemaest.nets.fieldnet import CLASSES, FieldNet, depth_of
+from hemaest.pretrained import _runs, train_fields
+from hemaest.pretrained.train_fields import IGNORED, Settings, batches, draw_field, train
 
 SMALL = Settings(steps=3, batch=2, crop=64, fresh=1, pool=4, widths=(4, 4, 4), precision="float32")
 
@@ -33,6 +36,28 @@ def test_depth_is_one_in_the_middle_of_each_object_and_falls_between_two():
     assert depth[30, 30] == depth[30, 59] == 1
     assert depth[30, 44:46].max() < 0.2
     assert (depth[owners == 0] == 0).all()
+
+
+def test_strangers_are_no_films_and_nothing_else_is_known_of_them():
+    settings = replace(SMALL, steps=2, batch=4, fresh=4, strangers=1.0)
+    for _, kind, depth, _, film in batches(settings, 0):
+        assert (kind == IGNORED).all() and (depth == 0).all() and (film == 0).all()
+    for *_, film in batches(replace(settings, strangers=0.0), 0):
+        assert (film == 1).all()
+
+
+def test_a_network_with_a_new_output_begins_with_what_it_knew(tmp_path):
+    old, new = FieldNet((4, 4, 4)).eval(), FieldNet((4, 4, 4)).eval()
+    weights = {k: v for k, v in old.state_dict().items() if not k.endswith("tracked")}
+    for name in ("unet.head.weight", "unet.head.bias"):
+        weights[name] = weights[name][:-4].contiguous()
+    save_file(weights, tmp_path / "old.safetensors")
+    _runs.load(new, tmp_path / "old.safetensors")
+    x = torch.randn(1, 3, 16, 16)
+    np.testing.assert_array_equal(new(x)[:, :-1].detach(), old(x)[:, :-1].detach())
+    assert (new(x)[:, -1] == 0).all()
+    with pytest.raises(ValueError, match="another network"):
+        _runs.load(FieldNet((4, 4, 8)), tmp_path / "old.safetensors")
 
 
 @pytest.mark.slow
