@@ -164,14 +164,6 @@ _MOTTLED = _to(
     cytoplasm__eosin=(0.1, 0.45), cytoplasm__azure=(0.05, 0.4), cytoplasm__violet=(0.03, 0.25),
     cytoplasm__texture=(0.4, 0.9), cytoplasm__grain=(0.5, 1.3), cytoplasm__rim=(0.2, 2.0),
 )  # fmt: skip
-# the pink of eosinophils, but in fine granules
-_PINK_GRANULES = _to(
-    granules0__number=(120, 350),
-    granules0__diameter=(0.2, 0.45),
-    granules0__eosin=(0.4, 1.2),
-    granules0__cover=(0.35, 0.85),
-    cytoplasm__eosin=(0.1, 0.5),
-)
 # in blocks with paler chromatin between them, which is easily taken for nucleoli
 _BLOCKS = _both(
     _to(
@@ -225,7 +217,6 @@ _RIPENING: tuple[tuple[float, Change], ...] = (
 
 _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
     "neutrophil": (
-        (0.25, _PINK_GRANULES),
         (0.25, _ASIDE),
         (0.35, _MARKED_GRANULES),
         (0.5, _EVEN_CYTOPLASM),
@@ -243,7 +234,6 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.05, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.3), nucleus__waist=(0.25, 0.5))),
     ),
     "band_neutrophil": (
-        (0.25, _PINK_GRANULES),
         (0.25, _ASIDE),
         (0.35, _MARKED_GRANULES),
         (0.5, _EVEN_CYTOPLASM),
@@ -259,7 +249,6 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.25, _times(nucleus__waist=(0.75, 1.0), nucleus__length=(0.9, 1.4))),
     ),
     "eosinophil": (
-        (0.25, _times(granules0__eosin=(0.4, 0.8), granules0__cover=(0.5, 1.0))),
         (0.3, _OVERLAPPING),
         (0.5, _SMOOTH_LOBES),
         (0.4, _COARSE_GRANULES),
