@@ -172,7 +172,7 @@ def draw_stranger(seed: list[int], severity: float = 1.3) -> Field:
     film = draw_field(seed, severity)
     image = film.image
     if (u := rng.random()) < 0.55:
-        image = cv2.resize(draw_unrelated(int(rng.integers(96, SIDE + 1)), rng), (SIDE, SIDE))
+        image = _picture(rng)
     elif u < 0.7:
         image = 255 - image
     elif u < 0.85:
@@ -183,6 +183,26 @@ def draw_stranger(seed: list[int], severity: float = 1.3) -> Field:
     seen = standardize_field(image).astype(np.float16)
     kind = np.full(image.shape[:2], IGNORED, np.uint8)
     return Field(image, seen, kind, np.zeros_like(kind), film.um_per_pixel, film=False)
+
+
+def _picture(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return what is no film: near or far, one or one before another, also in colors of a stain."""
+    import cv2
+
+    def one() -> NDArray[np.uint8]:
+        side = int(np.exp(rng.uniform(np.log(32), np.log(SIDE))))
+        return cv2.resize(draw_unrelated(side, rng), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+    image = one()
+    if rng.random() < 0.4:
+        coarse = rng.standard_normal((rng.integers(2, 9),) * 2).astype(np.float32)
+        before = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) > 0
+        image = np.where(before[..., None], one(), image)
+    if rng.random() < 0.35:
+        shade = image.mean(axis=2, keepdims=True) / 255
+        light, dark = rng.uniform(170, 255, 3), rng.uniform((40, 0, 60), (200, 120, 190))
+        image = (shade * light + (1 - shade) * dark).astype(np.uint8)
+    return image
 
 
 def _sick(rng: np.random.Generator) -> dict[str, float]:
