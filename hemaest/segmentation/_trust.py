@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest._frame import paint_frame
-from hemaest.segmentation._field import FieldResult
+from hemaest.nets.fieldnet import look_at_field, shipped_field_net
+from hemaest.segmentation._field import FieldResult, resized, working_zoom
 from hemaest.segmentation._fields import Scale
 
 UNFAMILIAR = 0.5
+# a second look is closer by so much, at so many pixels of the middle; a film is a film there, too
+CLOSER = 1.5
+WINDOW = 640
 RED_CELL_RADII = (2.0, 5.6)  # micrometers
 SCALES = (0.03, 1.3)  # micrometers a pixel
 CROWDED = 0.6  # of a field, under leukocytes
@@ -23,7 +27,8 @@ def quality_of_field(
     image: NDArray[np.uint8], field: FieldResult, scale: Scale, n_leukocytes: int
 ) -> dict[str, Any]:
     """Return one row of ``SmearDetector.quality``."""
-    familiarity = float(1 / (1 + np.exp(-field.familiar)))
+    image = paint_frame(image)
+    familiarity = familiarity_of(image, field)
     radius = field.red_cell_radius * field.um_per_pixel
     cells = float((field.segmentation.labels > 0).mean())
     wrong = []
@@ -37,7 +42,7 @@ def quality_of_field(
         wrong.append(f"implausible radius of red cells, {radius:.1f} um at this scale")
     if cells > CROWDED:
         wrong.append("implausibly much of the field is leukocytes")
-    if unevenness(paint_frame(image)) > UNEVEN:
+    if unevenness(image) > UNEVEN:
         wrong.append("uneven light")
     return {
         "n_leukocytes": n_leukocytes,
@@ -46,6 +51,16 @@ def quality_of_field(
         "familiarity": familiarity,
         "warning": "; ".join(wrong),
     }
+
+
+def familiarity_of(image: NDArray[np.uint8], field: FieldResult) -> float:
+    """Return the probability of a film that can be read, the lesser of two looks."""
+    zoom = CLOSER * working_zoom(field.um_per_pixel)
+    side = max(1, round(WINDOW / zoom))
+    top, left = (max(0, n - side) // 2 for n in image.shape[:2])
+    middle = resized(image[top : top + side, left : left + side], zoom)
+    closer = look_at_field(shipped_field_net(), middle).familiar
+    return float(1 / (1 + np.exp(-min(field.familiar, closer))))
 
 
 def unevenness(image: NDArray[np.uint8]) -> float:
