@@ -30,7 +30,12 @@ from hemaest.cli._shared import (
     say,
     stop,
 )
-from hemaest.clinical.reading import FieldReader, looks_like_field, name_cells
+from hemaest.clinical.reading import (
+    FieldReader,
+    field_warnings,
+    looks_like_field,
+    name_cells,
+)
 from hemaest.images import read_image, to_object_array
 
 SHOWN = 20
@@ -417,12 +422,13 @@ class FieldFiles:
             raise_if_interrupted(error)
             return [self.failed(file, f"{type(error).__name__}: {error}")]
         self.drawings.draw_field(file, reading)
-        note = ""
-        if self.reader.scales and not reading.red_cell_radius > 0:
-            note = "no red cell measured: cut out by its own size"
         rows = json.loads(reading.table.to_json(orient="records"))
+        notes = [] if rows else ["no leukocyte found"]
+        if rows and self.reader.scales and not reading.red_cell_radius > 0:
+            notes.append("no red cell measured: cut out by its own size")
+        note = "; ".join(notes + field_warnings(self.reader.detector, field))
         named = [{"file": written_path(file), **row, "note": note} for row in rows]
-        return named or [_empty(file, note="no leukocyte found")]
+        return named or [_empty(file, note=note)]
 
 
 def _empty(file: Path, *, note: str = "", error: str = "") -> Row:

@@ -20,7 +20,9 @@ from hemaest.base import labels_and_probabilities
 from hemaest.images import check_images, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 
-__all__ = ["FieldReader", "FieldReading", "NamedCell", "looks_like_field", "name_cells"]
+__all__ = [
+    "FieldReader", "FieldReading", "NamedCell", "field_warnings", "looks_like_field", "name_cells",
+]  # fmt: skip
 
 Image = NDArray[np.uint8]
 
@@ -287,6 +289,22 @@ class FieldReader:
         return [
             crop_at(image, box, self.trained_size, radius / self.trained_radius) for box in boxes
         ]
+
+
+def field_warnings(detector: Any, field: Image) -> list[str]:
+    """Return what a detector finds unlike anything it knows in a field, in words.
+
+    Examples
+    --------
+    >>> from hemaest.segmentation import SmearDetector
+    >>> blank = np.full((80, 80, 3), 235, np.uint8)
+    >>> field_warnings(SmearDetector().fit([blank]), blank)[-1]
+    'no cell that shows the scale'
+    """
+    if not hasattr(detector, "quality"):
+        return []
+    warning = detector.quality(to_object_array([field]))["warning"].iloc[0]
+    return [part for part in warning.split("; ") if part]
 
 
 NOTHING = np.zeros((1, 1), np.uint8)

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap, datasets, persistence, pretrained
+from hemaest.clinical.reading import field_warnings
 from hemaest.images import read_image, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 from hemaest.web._store import UNIDENTIFIED
 
-__all__ = ["CROP_SIDE", "FieldAnalyzer", "describe_cell", "field_warnings", "jpeg", "load_model"]
+__all__ = ["CROP_SIDE", "FieldAnalyzer", "describe_cell", "jpeg", "load_model"]
 
 CROP_SIDE = 128
 N_REFERENCES = 3
@@ -44,8 +45,7 @@ class FieldAnalyzer:
     def analyze(self, path: str | Path) -> dict[str, Any]:
         """Return size, warnings and cells of a field, as values that travel between processes."""
         image = rgb(read_image(path, max_pixels=self.max_pixels))
-        fields = to_object_array([image])
-        found = self.detector.detect_cells(fields)
+        found = self.detector.detect_cells(to_object_array([image]))
         cells: list[dict[str, Any]] = []
         if len(found.images):
             probabilities = np.asarray(self.classifier.predict_proba(found.images), float)
@@ -62,7 +62,7 @@ class FieldAnalyzer:
         return {
             "width": int(image.shape[1]),
             "height": int(image.shape[0]),
-            "warnings": field_warnings(self.detector, fields),
+            "warnings": field_warnings(self.detector, image),
             "cells": cells,
             "model": self.name,
         }
@@ -230,14 +230,6 @@ def _rendered(classes: list[str], n_each: int) -> tuple[NDArray[Any], list[str]]
 def _blank_fields() -> NDArray[np.uint8]:
     """Return what the detector is fitted on: without boxes it learns nothing from images."""
     return np.full((1, 64, 64, 3), 235, np.uint8)
-
-
-def field_warnings(detector: SmearDetector, fields: NDArray[Any]) -> list[str]:
-    """Return what the detector finds unlike anything it knows, in words."""
-    if not hasattr(detector, "quality"):
-        return []
-    warning = str(detector.quality(fields)["warning"].iloc[0] or "")
-    return [w.strip() for w in warning.split(";") if w.strip()]
 
 
 def _familiar(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:

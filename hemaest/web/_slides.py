@@ -16,10 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hemaest import cellmap
+from hemaest.clinical.reading import field_warnings
 from hemaest.images import to_object_array
 from hemaest.scale import Slide, SlideCount, count_slide
 from hemaest.segmentation import SmearDetector
-from hemaest.web._analysis import FieldAnalyzer, describe_cell, field_warnings
+from hemaest.web._analysis import FieldAnalyzer, describe_cell
 
 __all__ = ["TILE", "OpenSlides", "analyze_slide"]
 
@@ -152,7 +153,7 @@ def _warnings(analyzer: FieldAnalyzer, slide: Slide, found: SlideCount) -> list[
         tile = found.tiles.loc[found.tiles["n_cells"].idxmax()]
         place = (int(tile[k]) for k in ("x", "y", "width", "height"))
         field = slide.read(*place, downsample=_working_factor(found))
-        warnings += field_warnings(analyzer.detector, to_object_array([field]))
+        warnings += field_warnings(analyzer.detector, field)
     return warnings
 
 

@@ -1,6 +1,7 @@
 """Train, predict, info and audit from the shell, on cells and on whole fields."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -234,6 +235,18 @@ def test_the_shipped_models_need_no_model_file(fields, tmp_path):
     done = hemaest("predict", fields, "--csv", tmp_path / "p.csv")
     assert done.exit_code == 0, done.output
     assert pd.read_csv(tmp_path / "p.csv")["file"].nunique() == 2
+
+
+def test_a_field_that_is_no_film_carries_a_note(tmp_path):
+    for seed in range(2):
+        image = make_smear(420, n_cells=3, random_state=seed).image
+        Image.fromarray(image).save(tmp_path / f"film{seed}.png")
+    Image.fromarray(255 - image).save(tmp_path / "negative.png")
+    done = hemaest("predict", tmp_path, "--input", "field", "--csv", tmp_path / "p.csv")
+    assert done.exit_code == 0, done.output
+    notes = pd.read_csv(tmp_path / "p.csv", keep_default_na=False).groupby("file")["note"].first()
+    unlike = notes[notes.str.contains("unlike the films")]
+    assert [Path(file).name for file in unlike.index] == ["negative.png"]
 
 
 def test_drawings_of_one_name_do_not_meet_and_odd_names_stop_nothing(model, folder, tmp_path):
