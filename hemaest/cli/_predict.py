@@ -32,6 +32,7 @@ from hemaest.cli._shared import (
 )
 from hemaest.clinical.reading import (
     FieldReader,
+    familiar_cells,
     field_warnings,
     looks_like_field,
     name_cells,
@@ -338,14 +339,19 @@ class CellFiles:
     def _rows(self, files: Sequence[Path]) -> list[Row]:
         read = [opened(file) for file in files]
         classifier = self.fitted.get(files[0].parent, self.classifier)
-        cells = iter(name_cells(classifier, [i for i, _ in read if i is not None]))
+        images = [image for image, _ in read if image is not None]
+        cells = iter(name_cells(classifier, images))
+        familiar = iter(familiar_cells(classifier, to_object_array(images)) if images else ())
         rows = []
         for file, (image, reason) in zip(files, read, strict=True):
             row = self.failed(file, reason)
             if image is not None:
                 cell = next(cells)
                 row |= {"label": cell.label, "confidence": cell.confidence}
-                row |= {"note": self.note(image), "error": cell.error}
+                note = self.note(image)
+                if not next(familiar):
+                    note = "unlike the cells that the network knows"
+                row |= {"note": note, "error": cell.error}
             rows.append(row)
         return rows
 

@@ -21,7 +21,8 @@ from hemaest.images import check_images, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 
 __all__ = [
-    "FieldReader", "FieldReading", "NamedCell", "field_warnings", "looks_like_field", "name_cells",
+    "FieldReader", "FieldReading", "NamedCell", "familiar_cells", "field_warnings",
+    "looks_like_field", "name_cells",
 ]  # fmt: skip
 
 Image = NDArray[np.uint8]
@@ -289,6 +290,19 @@ class FieldReader:
         return [
             crop_at(image, box, self.trained_size, radius / self.trained_radius) for box in boxes
         ]
+
+
+def familiar_cells(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which cells are like those that a model was trained on, where the model says so.
+
+    Examples
+    --------
+    >>> familiar_cells("a model that does not say so", np.zeros((2, 8, 8, 3), np.uint8)).tolist()
+    [True, True]
+    """
+    if not (hasattr(classifier, "embed") and hasattr(classifier, "score_samples")):
+        return np.ones(len(images), bool)
+    return np.asarray(classifier.score_samples(images)) >= 0
 
 
 def field_warnings(detector: Any, field: Image) -> list[str]:

@@ -187,7 +187,9 @@ class BloodCellClassifier(
         scores : float array of shape (n,)
             Below 0 the crop is less familiar than 99 of 100 rendered crops.
         """
-        return self.look(X)[0].familiar - self._calibration.get("familiar", 0.0)
+        check_is_fitted(self, "module_")
+        parts = map_items(self._familiar, self._batches(self._check_images(X)), n_jobs=self.n_jobs)
+        return np.concatenate(list(parts)) - self._calibration.get("familiar", 0.0)
 
     def to_onnx(self, path: str | Path) -> Path:
         """Write the network to an ONNX file, compared with onnxruntime.
@@ -291,6 +293,10 @@ class BloodCellClassifier(
     def _look(self, items: NDArray[Any]) -> tuple[Glance, Glance]:
         _, closer, first = self._squares(items)
         return first, self._glance(closer)
+
+    def _familiar(self, items: NDArray[Any]) -> NDArray[np.float64]:
+        whole = _stacked([letterbox(as_array(item)[..., :3], None) for item in items])
+        return self._glance(whole).familiar
 
     def _squares(self, items: NDArray[Any]) -> "tuple[Tensor, Tensor, Glance]":
         """Return images whole and closer, and what is seen in the whole ones."""

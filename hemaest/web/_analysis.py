@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap, datasets, persistence, pretrained
-from hemaest.clinical.reading import field_warnings
+from hemaest.clinical.reading import familiar_cells, field_warnings
 from hemaest.images import read_image, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 from hemaest.web._store import UNIDENTIFIED
@@ -85,7 +85,7 @@ class FieldAnalyzer:
     ) -> list[dict[str, Any]]:
         """Return the nearest reference cells of each crop, and whether it is unlike all of them."""
         references = self.references.nearest(images, probabilities)
-        familiar = _familiar(self.classifier, images)
+        familiar = familiar_cells(self.classifier, images)
         return [
             {"reference_cells": near, "novel": int(not known)}
             for near, known in zip(references, familiar, strict=True)
@@ -230,10 +230,3 @@ def _rendered(classes: list[str], n_each: int) -> tuple[NDArray[Any], list[str]]
 def _blank_fields() -> NDArray[np.uint8]:
     """Return what the detector is fitted on: without boxes it learns nothing from images."""
     return np.full((1, 64, 64, 3), 235, np.uint8)
-
-
-def _familiar(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which cells are like those that the model was trained on, where the model says so."""
-    if not (hasattr(classifier, "embed") and hasattr(classifier, "score_samples")):
-        return np.ones(len(images), bool)
-    return np.asarray(classifier.score_samples(images)) >= 0

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from hemaest.cli import app
 from hemaest.clinical import RejectingClassifier, name_cells
 from hemaest.datasets import make_cells, make_smear
+from hemaest.datasets.crops import draw_unrelated
 from hemaest.persistence import load, save
 from hemaest.recipes import make_recipe
 
@@ -247,6 +248,19 @@ def test_a_field_that_is_no_film_carries_a_note(tmp_path):
     notes = pd.read_csv(tmp_path / "p.csv", keep_default_na=False).groupby("file")["note"].first()
     unlike = notes[notes.str.contains("unlike the films")]
     assert [Path(file).name for file in unlike.index] == ["negative.png"]
+
+
+def test_a_crop_that_is_no_cell_carries_a_note(tmp_path):
+    cells = make_cells(3, random_state=0)
+    for k, image in enumerate(cells.images):
+        Image.fromarray(image).save(tmp_path / f"cell{k}.png")
+    scene = draw_unrelated(120, np.random.default_rng(4))
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    done = hemaest("predict", tmp_path, "--input", "cell", "--csv", tmp_path / "p.csv")
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "p.csv", keep_default_na=False)
+    unlike = table.loc[table["note"].str.contains("unlike the cells"), "file"]
+    assert [Path(file).name for file in unlike] == ["scene.png"]
 
 
 def test_drawings_of_one_name_do_not_meet_and_odd_names_stop_nothing(model, folder, tmp_path):
