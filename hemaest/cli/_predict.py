@@ -340,8 +340,11 @@ class CellFiles:
         read = [opened(file) for file in files]
         classifier = self.fitted.get(files[0].parent, self.classifier)
         images = [image for image, _ in read if image is not None]
-        cells = iter(name_cells(classifier, images))
-        familiar = iter(familiar_cells(classifier, to_object_array(images)) if images else ())
+        named = name_cells(classifier, images)
+        # only what was named can be asked for: an image that fails spoils no other
+        known = [image for image, cell in zip(images, named, strict=True) if not cell.error]
+        familiar = iter(familiar_cells(classifier, to_object_array(known)) if known else ())
+        cells = iter(named)
         rows = []
         for file, (image, reason) in zip(files, read, strict=True):
             row = self.failed(file, reason)
@@ -349,7 +352,7 @@ class CellFiles:
                 cell = next(cells)
                 row |= {"label": cell.label, "confidence": cell.confidence}
                 note = self.note(image)
-                if not next(familiar):
+                if not cell.error and not next(familiar):
                     note = "unlike the cells that the network knows"
                 row |= {"note": note, "error": cell.error}
             rows.append(row)
@@ -424,6 +427,7 @@ class FieldFiles:
         try:
             reader = self.fitted.get(file.parent, self.reader)
             reading = reader.read(field, red_cell_radius=known)
+            warnings = field_warnings(reader.detector, field)
         except Exception as error:  # one field that fails spoils no other
             raise_if_interrupted(error)
             return [self.failed(file, f"{type(error).__name__}: {error}")]
@@ -432,7 +436,7 @@ class FieldFiles:
         notes = [] if rows else ["no leukocyte found"]
         if rows and self.reader.scales and not reading.red_cell_radius > 0:
             notes.append("no red cell measured: cut out by its own size")
-        note = "; ".join(notes + field_warnings(self.reader.detector, field))
+        note = "; ".join(notes + warnings)
         named = [{"file": written_path(file), **row, "note": note} for row in rows]
         return named or [_empty(file, note=note)]
 
