@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks._results import data_folder, write_section
 from hemaest._tables import format_table
 from hemaest.datasets import load_bccd, make_smear
-from hemaest.datasets.crops import draw_unrelated
+from hemaest.datasets.unrelated import draw_unrelated
 from hemaest.images import read_image, rgb
 from hemaest.segmentation import SmearDetector
 from hemaest.segmentation._smear import match_boxes

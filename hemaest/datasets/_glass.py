@@ -141,7 +141,7 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
         crowd=min(some(0.6) * float(rng.uniform(0.1, 1.0)), 0.9),
         packs=some(0.3) * float(rng.exponential(0.7)),
     )
-    return _pressed(worse, rng) if some(0.28) else worse
+    return _pressed(worse, rng) if some(0.4) else worse
 
 
 def _pressed(glass: Glass, rng: np.random.Generator) -> Glass:
@@ -237,7 +237,7 @@ def _formed(
         cells[:, 5] *= np.where(w[:, 3] < 0.2 * min(glass.odd, 1.5), 0.1, 1.0)  # spherocytes
         # dense ones without a pallor, half as dark again as the others or twice
         x = rng.random((len(darts), 2), dtype=np.float32)
-        dense = x[:, 0] < 0.12 * min(glass.odd, 1.5)
+        dense = x[:, 0] < 0.08 * min(glass.odd, 1.5)
         cells[:, 5] *= np.where(dense, 0.1, 1.0)
         cells[:, 7] *= np.where(dense, 1.3 + 0.9 * x[:, 1], 1.0)
     if glass.refractile > 0:

@@ -21,7 +21,7 @@ from ._plan import pick
 from ._recipes import load_recipes
 from ._stains import Stain, load_stains, restain, shift
 
-__all__ = ["TRAITS", "Crop", "draw_crop", "draw_unrelated"]
+__all__ = ["TRAITS", "Crop", "draw_crop"]
 
 # what an observer would note of a cell, each brought to about -1 to 1
 TRAITS = (
@@ -308,62 +308,3 @@ def _traits(cell: Cell | None, cell_map: np.ndarray) -> np.ndarray:
         np.log1p(t["vacuoles.number"]) - 1,
     )
     return np.clip(np.array(values, np.float32), -2.5, 2.5)
-
-
-def draw_unrelated(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return an image that shows no stained film: writing, scenes, tissue, bare noise.
-
-    A network that is to know when it does not know needs to have seen such images.
-    """
-    import cv2
-
-    base = rng.integers(0, 256, 3)
-    image = np.full((size, size, 3), base, np.uint8)
-    kind = rng.integers(7)
-
-    def color() -> tuple[int, ...]:
-        return tuple(int(v) for v in rng.integers(0, 256, 3))
-
-    if kind == 0:  # writing
-        ink = color()
-        for row in range(int(rng.integers(4, 14)), size + 8, int(rng.integers(9, 30))):
-            text = "".join(chr(c) for c in rng.integers(33, 123, 14))
-            font = int(rng.integers(8))
-            cv2.putText(image, text, (-4, row), font, rng.uniform(0.25, 1.2), ink, 1 + row % 2)
-    elif kind == 1:  # shapes with straight edges
-        for _ in range(rng.integers(3, 30)):
-            cv2.fillPoly(image, [rng.integers(-10, size + 10, (rng.integers(3, 6), 2))], color())
-    elif kind == 2:  # tissue: nuclei side by side
-        for _ in range(rng.integers(60, 300)):
-            center = tuple(int(v) for v in rng.integers(0, size, 2))
-            axes = tuple(int(v) for v in rng.integers(1, 6, 2))
-            cv2.ellipse(image, center, axes, rng.uniform(0, 180), 0, 360, color()[:1] * 3, -1)
-        tint = rng.integers(80, 256, 3)
-        image = (0.5 * image * (tint / 255) + 0.5 * tint * rng.uniform(0.5, 1)).astype(np.uint8)
-    elif kind in (3, 4):  # noise with a natural spectrum, as of scenes, fur and cloth
-        power = rng.uniform(0.3, 2.2)
-        f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) + 1 / size
-        planes = [
-            np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) / f**power)
-            for _ in range(3)
-        ]
-        stack = np.stack(planes, axis=-1)
-        mix = rng.standard_normal((3, 3)) * 0.4 + rng.uniform(0, 1.5)
-        stack = stack @ mix
-        stack = (stack - stack.mean()) / (stack.std() + 1e-6)
-        image = np.clip(base + rng.uniform(15, 80) * stack, 0, 255).astype(np.uint8)
-    elif kind == 5:  # stripes and boards
-        row, column = np.mgrid[:size, :size] / size
-        way, number = rng.uniform(0, np.pi), rng.uniform(2, 25)
-        wave = np.sin(2 * np.pi * number * (row * np.sin(way) + column * np.cos(way)))
-        wave = wave * np.cos(2 * np.pi * number * (row * np.cos(way) - column * np.sin(way)))
-        wave = np.sign(wave) if rng.random() < 0.5 else wave
-        image = np.clip(base + rng.uniform(20, 120) * wave[..., None], 0, 255).astype(np.uint8)
-    else:  # large soft blobs: a lens cap, a hand, a face out of focus
-        noise = rng.standard_normal((rng.integers(2, 7),) * 2 + (3,)).astype(np.float32)
-        soft = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
-        image = np.clip(base + 60 * soft, 0, 255).astype(np.uint8)
-    if rng.random() < 0.4:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 2.5))
-    grain = rng.uniform(0, 10) * rng.standard_normal(image.shape)
-    return np.clip(image + grain, 0, 255).astype(np.uint8)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
+from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop
+from hemaest.datasets.unrelated import draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.cellnet import BloodCellNet, Seen, recolor
 from hemaest.nets.distill import move_toward

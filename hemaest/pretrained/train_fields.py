@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hemaest.datasets import make_smear
-from hemaest.datasets.crops import draw_unrelated
+from hemaest.datasets.unrelated import draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.distill import move_toward
 from hemaest.nets.fieldnet import (
@@ -66,7 +66,7 @@ class Settings:
     crop: int = 192
     fresh: int = 2  # fields of a batch that are drawn anew; the rest were drawn lately
     pool: int = 1024
-    strangers: float = 0.08  # share of fields that show no film, or one that cannot be read
+    strangers: float = 0.12  # share of fields that show no film, or one that cannot be read
     severity: float = 1.3
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
@@ -171,11 +171,11 @@ def draw_stranger(seed: list[int], severity: float = 1.3) -> Field:
     rng = np.random.default_rng([*seed, 1])
     film = draw_field(seed, severity)
     image = film.image
-    if (u := rng.random()) < 0.55:
+    if (u := rng.random()) < 0.7:
         image = _picture(rng)
-    elif u < 0.7:
+    elif u < 0.8:
         image = 255 - image
-    elif u < 0.85:
+    elif u < 0.9:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(1.8, 4.0) / film.um_per_pixel)
     else:
         noise = rng.uniform(45, 90) * rng.standard_normal(image.shape)
@@ -190,8 +190,9 @@ def _picture(rng: np.random.Generator) -> NDArray[np.uint8]:
     import cv2
 
     def one() -> NDArray[np.uint8]:
-        side = int(np.exp(rng.uniform(np.log(32), np.log(SIDE))))
-        return cv2.resize(draw_unrelated(side, rng), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        side = int(np.exp(rng.uniform(np.log(48), np.log(3 * SIDE))))
+        way = cv2.INTER_AREA if side > SIDE else cv2.INTER_CUBIC
+        return cv2.resize(draw_unrelated(side, rng), (SIDE, SIDE), interpolation=way)
 
     image = one()
     if rng.random() < 0.4:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from hemaest.cli import app
 from hemaest.clinical import RejectingClassifier, name_cells
 from hemaest.datasets import make_cells, make_smear
-from hemaest.datasets.crops import draw_unrelated
+from hemaest.datasets.unrelated import draw_unrelated
 from hemaest.persistence import load, save
 from hemaest.recipes import make_recipe
 

@@ -10,7 +10,7 @@ from hemaest.datasets import list_cell_types
 from hemaest.datasets._anatomy import build_cell, paint_cell
 from hemaest.datasets._microscope import new_canvas
 from hemaest.datasets._recipes import load_recipes
-from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop, draw_unrelated
+from hemaest.datasets.crops import NOTHING, TRAITS, draw_crop
 
 NAMES = [*list_cell_types(), NOTHING]
 
@@ -60,13 +60,6 @@ def test_crops_go_beyond_the_textbook_and_no_cell_is_impossible():
             diameter = 12 * np.exp(crop.traits[TRAITS.index("diameter")])
             beyond.append(not 0.98 * low <= diameter <= 1.02 * high)
     assert 0.02 < np.mean(beyond) < 0.5
-
-
-def test_unrelated_images_are_of_many_kinds():
-    rng = np.random.default_rng(0)
-    images = [draw_unrelated(32, rng) for _ in range(30)]
-    assert all(i.shape == (32, 32, 3) and i.dtype == np.uint8 for i in images)
-    assert np.std([i.mean() for i in images]) > 20
 
 
 def test_pale_sap_takes_dye_from_the_nucleus_alone():

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from hemaest.clinical import CellTaxonomy
 from hemaest.datasets import make_cells, make_smear
-from hemaest.datasets.crops import draw_unrelated
+from hemaest.datasets.unrelated import draw_unrelated
 from hemaest.images import to_object_array
 from hemaest.nets.cellnet import NUCLEUS
 from hemaest.pretrained import list_pretrained, load_pretrained

@@ -6,7 +6,7 @@ from boxes import iou, n_matched
 from skimage.transform import resize
 
 from hemaest.datasets import make_smear
-from hemaest.datasets.crops import draw_unrelated
+from hemaest.datasets.unrelated import draw_unrelated
 from hemaest.segmentation import SmearDetector
 
 PLASMA, CYTOPLASM, NUCLEUS, RED_CELL = (
