@@ -75,7 +75,7 @@ def measured(
 
 def prediction(folder: Path, small: bool) -> pd.DataFrame:
     """Compare prediction from files with the bare model on decoded images, the sides in turn."""
-    from hemaest.cli._predict import CellFiles
+    from hemaest.cli._readers import CellFiles
     from hemaest.images import read_image, to_object_array
     from hemaest.pretrained import load_pretrained
     from hemaest.scale import predict_stream

@@ -334,7 +334,12 @@ def predict(
         typer.Option(help="A file that `hemaest train` wrote. Without one: the shipped models."),
     ] = None,
     kind: Annotated[
-        Shown, typer.Option("--input", help="What the images show; auto: as in training.")
+        Shown,
+        typer.Option(
+            "--input",
+            help="What the images show; auto: as in training, or what each shows where the shipped "
+            "models read it.",
+        ),
     ] = Shown.auto,
     same_microscope: Annotated[
         bool,

@@ -200,21 +200,29 @@ class SmearDetector(ImageTransformer):
             ``warning`` in words, empty where nothing speaks against the field.
         """
         check_is_fitted(self)
-        from hemaest.segmentation._trust import quality_of_field
 
         def row(image: NDArray[np.uint8]) -> dict[str, Any]:
-            field, scale = self._field(image)
-            return quality_of_field(rgb(image), field, scale, len(self._boxes(field)))
+            return self._quality_of(image, *self._field(image))
 
         return pd.DataFrame(self._map(row, self._check_images(X)))
 
-    def detect_cells(self, X: Any) -> Bunch:
+    def _quality_of(
+        self, image: NDArray[np.uint8], field: "FieldResult", scale: "Scale"
+    ) -> dict[str, Any]:
+        from hemaest.segmentation._trust import quality_of_field
+
+        return quality_of_field(rgb(image), field, scale, len(self._boxes(field)))
+
+    def detect_cells(self, X: Any, *, quality: bool = False) -> Bunch:
         """Cut every leukocyte out of its field.
 
         Parameters
         ----------
         X : images
             Fields, as :func:`hemaest.images.check_images` takes them.
+        quality : bool, default=False
+            Whether to return the table of :meth:`quality` too, which is much faster than to
+            ask for both.
 
         Returns
         -------
@@ -222,24 +230,34 @@ class SmearDetector(ImageTransformer):
             ``images``: object array of RGB crops with ``margin`` around each box; ``maps``: their
             cell maps, the cell in question being cell 1 and the only one; ``table``: DataFrame
             with field, cell (its number in the field), x0, y0, x1, y1, score, and the crop's
-            crop_x0, crop_y0, crop_x1, crop_y1; ``groups``: the field of each crop.
+            crop_x0, crop_y0, crop_x1, crop_y1; ``groups``: the field of each crop; ``quality``:
+            one row a field, where it was asked for.
         """
         check_is_fitted(self)
         X = self._check_images(X)
-        parts = self._map(self._cells_of, X)
+
+        def work(image: NDArray[np.uint8]) -> tuple[tuple[list, list, list], dict[str, Any]]:
+            field, scale = self._field(image)
+            about = self._quality_of(image, field, scale) if quality else {}
+            return self._cells_of(image, field), about
+
+        done = self._map(work, X)
+        parts = [part for part, _ in done]
         images = [crop for crops, _, _ in parts for crop in crops]
         maps = [labels for _, these, _ in parts for labels in these]
         rows = [{"field": i, **row} for i, (_, _, these) in enumerate(parts) for row in these]
         table = pd.DataFrame(rows, columns=["field", *_COLUMNS])
-        return Bunch(
+        cells = Bunch(
             images=to_object_array(images),
             maps=to_object_array(maps),
             table=table,
             groups=table["field"].to_numpy(),
         )
+        if quality:
+            cells.quality = pd.DataFrame([about for _, about in done])
+        return cells
 
-    def _cells_of(self, image: NDArray[np.uint8]) -> tuple[list, list, list]:
-        field, _ = self._field(image)
+    def _cells_of(self, image: NDArray[np.uint8], field: "FieldResult") -> tuple[list, list, list]:
         crops, maps, rows = [], [], []
         for number, box in enumerate(self._boxes(field)):
             around = _with_margin(box, self.margin, image.shape[:2])

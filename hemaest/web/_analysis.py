@@ -45,7 +45,7 @@ class FieldAnalyzer:
     def analyze(self, path: str | Path) -> dict[str, Any]:
         """Return size, warnings and cells of a field, as values that travel between processes."""
         image = rgb(read_image(path, max_pixels=self.max_pixels))
-        found = self.detector.detect_cells(to_object_array([image]))
+        found = self.detector.detect_cells(to_object_array([image]), quality=True)
         cells: list[dict[str, Any]] = []
         if len(found.images):
             probabilities = np.asarray(self.classifier.predict_proba(found.images), float)
@@ -62,7 +62,7 @@ class FieldAnalyzer:
         return {
             "width": int(image.shape[1]),
             "height": int(image.shape[0]),
-            "warnings": field_warnings(self.detector, image),
+            "warnings": field_warnings(found.quality),
             "cells": cells,
             "model": self.name,
         }

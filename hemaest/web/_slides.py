@@ -153,7 +153,7 @@ def _warnings(analyzer: FieldAnalyzer, slide: Slide, found: SlideCount) -> list[
         tile = found.tiles.loc[found.tiles["n_cells"].idxmax()]
         place = (int(tile[k]) for k in ("x", "y", "width", "height"))
         field = slide.read(*place, downsample=_working_factor(found))
-        warnings += field_warnings(analyzer.detector, field)
+        warnings += field_warnings(analyzer.detector.quality(to_object_array([field])))
     return warnings
 
 

@@ -263,6 +263,38 @@ def test_a_crop_that_is_no_cell_carries_a_note(tmp_path):
     assert [Path(file).name for file in unlike] == ["scene.png"]
 
 
+def test_cells_and_fields_of_one_call_are_each_read_as_what_they_show(tmp_path):
+    cells = make_cells(3, classes=["monocyte", "neutrophil"], random_state=0)
+    for k, image in enumerate(cells.images):
+        Image.fromarray(image).save(tmp_path / f"cell{k}.png")
+    smear = make_smear(420, n_cells=3, random_state=0)
+    Image.fromarray(smear.image).save(tmp_path / "field.png")
+    (tmp_path / "broken.png").write_bytes(b"junk")
+    csv, drawn = tmp_path / "p.csv", tmp_path / "drawn"
+    done = hemaest("predict", tmp_path, "--csv", csv, "--annotate", drawn)
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(csv, keep_default_na=False).set_index(
+        pd.Index([Path(file).name for file in pd.read_csv(csv)["file"]])
+    )
+    assert table["input"].groupby(level=0).unique().map(list).to_dict() == {
+        "broken.png": [""],
+        "cell0.png": ["cell"],
+        "cell1.png": ["cell"],
+        "cell2.png": ["cell"],
+        "field.png": ["field"],
+    }
+    assert len(table.loc[["field.png"]]) == 3
+    assert "field.png" in {path.name for path in drawn.iterdir()}
+    # each file alone is answered as it was among the others
+    for name in ("cell1.png", "field.png"):
+        alone = tmp_path / "alone.csv"
+        done = hemaest("predict", tmp_path / name, "--csv", alone)
+        assert done.exit_code == 0, done.output
+        one, among = pd.read_csv(alone), table.loc[[name]]
+        assert one["label"].tolist() == among["label"].tolist()
+        np.testing.assert_allclose(one["confidence"], among["confidence"].astype(float))
+
+
 def test_drawings_of_one_name_do_not_meet_and_odd_names_stop_nothing(model, folder, tmp_path):
     content = next(folder.rglob("*.png")).read_bytes()
     names = ("a/x/1.jpg", "a/x/1.png", "b/x/1.jpg", "a$\\frac$b.png")

@@ -6,7 +6,7 @@ import pytest
 
 from hemaest import cellmap
 from hemaest.clinical import FieldReader, looks_like_field
-from hemaest.clinical.reading import crop_at
+from hemaest.clinical.reading import crop_at, default_detector, found_in_field
 from hemaest.datasets import make_cells, make_smear
 from hemaest.recipes import make_recipe
 
@@ -67,3 +67,15 @@ def test_a_field_is_distinguished_from_a_crop_at_any_magnification(scale):
     assert [looks_like_field(image) for image in fields] == [True] * 3
     crops = make_cells(4, classes=["monocyte", "neutrophil"], random_state=0).images
     assert [looks_like_field(image) for image in crops] == [False] * 4
+
+
+def test_what_was_found_in_a_field_spares_the_second_search(model):
+    field = make_smear(420, n_cells=3, random_state=0).image
+    reader = FieldReader(model)
+    found = found_in_field(field, reader.detector)
+    with_it, without = reader.read(field, found=found), reader.read(field)
+    pd.testing.assert_frame_equal(with_it.table, without.table)
+    assert with_it.warnings == without.warnings
+    negative = reader.read(255 - field)
+    quality = default_detector().quality([255 - field])
+    assert "; ".join(negative.warnings) == quality["warning"].iloc[0] != ""

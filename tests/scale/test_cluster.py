@@ -92,10 +92,10 @@ def test_features_predictions_and_copies_of_files_are_those_of_this_process(fold
         return steps.transform(X), model.predict_proba(X), near_duplicate_groups(X)
 
     there = work()
-    ran = plain_joblib.run(lambda dask_worker: len(dask_worker.state.log))
+    ran = plain_joblib.run(lambda dask_worker: dask_worker.state.executed_count)
     with joblib.parallel_config(backend="threading"):
         here = work()
-    after = plain_joblib.run(lambda dask_worker: len(dask_worker.state.log))
+    after = plain_joblib.run(lambda dask_worker: dask_worker.state.executed_count)
     for mine, theirs in zip(here, there, strict=True):
         np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
     assert here[2][3] == here[2][-1]

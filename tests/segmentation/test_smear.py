@@ -1,6 +1,7 @@
 """The detector: boxes of drawn leukocytes, counts, crops that know where they come from."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from boxes import iou, n_matched
 from skimage.transform import resize
@@ -211,3 +212,13 @@ def test_every_laboratory():
         found, true = found + len(boxes), true + len(smear.boxes)
         hits += n_matched(boxes, smear.boxes.astype(float))
     assert hits / true > 0.8 and hits / max(found, 1) > 0.8
+
+
+def test_cells_and_quality_of_one_search_are_those_of_two():
+    fields = [make_smear(300, n_cells=3, random_state=k).image for k in range(2)]
+    fields.append(255 - fields[0])
+    detector = SmearDetector().fit(fields)
+    both, cells = detector.detect_cells(fields, quality=True), detector.detect_cells(fields)
+    pd.testing.assert_frame_equal(both.quality, detector.quality(fields))
+    pd.testing.assert_frame_equal(both.table, cells.table)
+    assert "quality" not in cells
