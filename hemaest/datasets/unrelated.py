@@ -107,7 +107,7 @@ def _drawing(size: int, rng: np.random.Generator) -> np.ndarray:
     import cv2
 
     image = np.full((size, size, 3), _color(rng), np.uint8)
-    if rng.random() < 0.3:
+    if rng.random() < 0.5:
         image[:] = rng.choice([0, 255])
     one = _color(rng) if rng.random() < 0.3 else None
     thick = -1 if rng.random() < 0.7 else int(rng.integers(1, 4))
@@ -131,6 +131,8 @@ def _drawing(size: int, rng: np.random.Generator) -> np.ndarray:
             cv2.polylines(image, [curve], True, color, 2) if thick > 0 else cv2.fillPoly(
                 image, [curve], color
             )
+    if rng.random() < 0.4:  # as on a screen: each color runs into another
+        image = image * np.exp(rng.uniform(0.1, 0.5) * _soft(size, rng, 3, int(rng.choice([1, 3]))))
     return image
 
 
@@ -292,12 +294,12 @@ def _fur(image: np.ndarray, rng: np.random.Generator) -> None:
 
 # and how often each is drawn
 _DRAWERS = (
-    (_scene, 0.34),
+    (_scene, 0.32),
     (_relief, 0.1),
     (_tissue, 0.14),
     (_page, 0.09),
     (_letters, 0.05),
-    (_drawing, 0.09),
+    (_drawing, 0.14),
     (_night, 0.06),
     (_stripes, 0.04),
     (_noise, 0.06),
