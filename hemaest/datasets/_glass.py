@@ -134,12 +134,12 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
         depth=good.depth * float(np.exp(0.15 * severity * rng.standard_normal())),
         refractile=some(0.2) * float(rng.uniform(0.05, 0.8)),
         platelets=float(np.exp(0.8 * severity * rng.standard_normal())),
-        giant=some(0.25) * float(rng.uniform(0, 0.25)),
+        giant=some(0.4) * float(rng.uniform(0, 0.25)),
         grains=good.grains * float(np.exp(0.8 * severity * rng.standard_normal())),
         clumps=some(0.35) * float(rng.exponential(1.2)),
         parasites=some(0.15) * float(rng.uniform(0.01, 0.25)),
         crowd=min(some(0.6) * float(rng.uniform(0.1, 1.0)), 0.9),
-        packs=some(0.2) * float(rng.exponential(0.7)),
+        packs=some(0.3) * float(rng.exponential(0.7)),
     )
     return _pressed(worse, rng) if some(0.4) else worse
 

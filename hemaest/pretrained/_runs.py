@@ -15,24 +15,40 @@ from hemaest.nets.cards import file_hash
 from hemaest.nets.devices import multiplies_bfloat16
 
 __all__ = [
-    "command_of", "commit", "keep", "load", "on_this_processor", "origin", "parsed",
-    "resume",
+    "command_of", "commit", "first_weights", "keep", "load", "on_this_processor", "origin",
+    "parsed", "resume",
 ]  # fmt: skip
 
 
 def parsed(
     usual: Any, about: str, command: Sequence[str] | None = None
-) -> tuple[Any, Path, Path | None]:
+) -> tuple[Any, Path, list[Path]]:
     """Return the settings, the folder and the first weights that a command line gives."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--steps", type=int, default=usual.steps)
     parser.add_argument("--seed", type=int, default=usual.seed)
     parser.add_argument("--learning-rate", type=float, default=usual.learning_rate)
-    parser.add_argument("--start", type=Path, help="weights to begin with")
+    parser.add_argument(
+        "--start", type=Path, nargs="+", default=[], help="weights to begin with: their mean"
+    )
     given = parser.parse_args(command)
     numbers = {name: getattr(given, name) for name in ("steps", "seed", "learning_rate")}
     return replace(usual, **numbers), given.out, given.start
+
+
+def first_weights(files: Sequence[Path], out: Path) -> Path | None:
+    """Return the file of weights to begin with; the mean of several often does better than each."""
+    from safetensors.torch import load_file, save_file
+
+    if len(files) < 2:
+        return files[0] if files else None
+    runs = [load_file(file) for file in files]
+    mean = {name: sum(run[name].double() for run in runs) / len(runs) for name in runs[0]}
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "start.safetensors"
+    save_file({name: value.to(runs[0][name].dtype) for name, value in mean.items()}, path)
+    return path
 
 
 def on_this_processor(settings: Any) -> Any:

@@ -411,8 +411,8 @@ def calibrated(
 
 def main() -> None:
     """Read the command line and train."""
-    settings, out, start_from = _runs.parsed(Settings(), __doc__.splitlines()[0])
-    print(train(settings, out, start_from=start_from))
+    settings, out, start = _runs.parsed(Settings(), __doc__.splitlines()[0])
+    print(train(settings, out, start_from=_runs.first_weights(start, out)))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from hemaest.datasets import list_cell_types
 from hemaest.datasets.crops import NOTHING, TRAITS
 from hemaest.nets.cards import file_hash, read_card
 from hemaest.pretrained import _runs, train_cells
-from hemaest.pretrained._runs import on_this_processor, parsed
+from hemaest.pretrained._runs import first_weights, on_this_processor, parsed
 from hemaest.pretrained.train_cells import (
     CLASSES,
     Settings,
@@ -66,6 +66,15 @@ def test_a_run_can_begin_with_the_weights_of_an_earlier_one(tmp_path, monkeypatc
     assert file_hash(first)[:8] in card["training_data"] and first.name in card["command"]
     with pytest.raises(ValueError, match="another network"):
         train(replace(still, channels=(8, 8, 8, 16)), tmp_path / "other", start_from=first)
+
+
+def test_a_run_can_begin_with_the_mean_of_several(tmp_path):
+    files = [tmp_path / f"{k}.safetensors" for k in range(2)]
+    for k, file in enumerate(files):
+        save_file({"weight": np.full((2, 3), 1.0 + 2 * k, np.float16)}, file)
+    assert first_weights([], tmp_path) is None and first_weights(files[:1], tmp_path) == files[0]
+    mean = load_file(first_weights(files, tmp_path / "new"))["weight"]
+    np.testing.assert_array_equal(mean, np.full((2, 3), 2.0, np.float16))
 
 
 def test_a_zoomed_crop_keeps_its_outline_and_its_trait():
