@@ -229,7 +229,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.45, _LOOSE_LOBES),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
-        (0.2, _LOBES_FAR_APART),
+        (0.12, _LOBES_FAR_APART),
         (0.05, _to(n_lobes=(5, 7.5))),
         (0.05, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.3), nucleus__waist=(0.25, 0.5))),
     ),

@@ -66,7 +66,7 @@ class Settings:
     crop: int = 192
     fresh: int = 2  # fields of a batch that are drawn anew; the rest were drawn lately
     pool: int = 1024
-    strangers: float = 0.15  # share of fields that show no film, or one that cannot be read
+    strangers: float = 0.12  # share of fields that show no film, or one that cannot be read
     severity: float = 1.3
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
@@ -116,7 +116,7 @@ def draw_field(seed: list[int], severity: float = 1.3) -> Field:
     rng = np.random.default_rng(seed)
     low, high = (0.18, 0.5) if rng.random() < 0.65 else (0.09, 0.9)
     um = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    if rng.random() < 0.25:  # a telephone on an eyepiece sees cells of few pixels
+    if rng.random() < 0.15:  # a telephone on an eyepiece sees cells of few pixels
         um = float(rng.uniform(0.45, 0.85))
     # the camera's own resolution: most images are seen smaller than they are
     u = rng.random()

@@ -94,9 +94,9 @@ def test_counts():
     off = (table["leukocytes"] - 3).abs()
     assert (off == 0).sum() >= 11 and off.max() <= 1
     drawn = np.array([(smear.others.kind == "red_cell").sum() for smear in smears])
-    # those that lie under others count as one
+    # those that lie under others count as one: in rolls that is every other one
     gap = abs(np.log(table["red_cells"] / drawn))
-    assert (gap[:4] < 0.35).all() and gap.median() < 0.2 and gap.max() < 0.6
+    assert (gap[:4] < 0.35).all() and gap.median() < 0.2 and gap.max() < np.log(2)
     assert (abs(np.log(table["red_cell_radius"] * 0.2 / 3.65)) < 0.2).all()
 
 
