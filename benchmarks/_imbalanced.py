@@ -42,6 +42,7 @@ class Size:
     on_features: tuple[str | None, ...]
     raw_cells: int
     corrections: tuple[str, ...] = ()
+    from_rendered: bool = True  # else the network of deep-small begins with random weights
     name: str = ""
 
 
@@ -97,6 +98,8 @@ def net(size: Size, seed: int, **options: Any) -> ImageClassifier:
     recipe = make_recipe(
         "deep-small", image_size=size.pixels, max_epochs=size.epochs, random_state=seed
     )
+    if not size.from_rendered:
+        options = {"pretrained": False, **options}
     return recipe[-1].set_params(**options)
 
 

@@ -1,7 +1,7 @@
 """What helps when classes are of unequal size, and whether the GAN earns its time.
 
     HEMAEST_DATA=... python -m benchmarks.balancing [--small | --hour | --rendered |
-        --refined] [--only pbc wbc ...] [--seeds N] [--keep FOLDER]
+        --scratch | --refined] [--only pbc wbc ...] [--seeds N] [--keep FOLDER]
 
 An imbalanced problem is made from ``pbc``: three of its 8 types keep 15 training images. The test
 fold is untouched. Everything that learns (nets, GANs, encoders, quotas, filters) sees the training
@@ -75,6 +75,9 @@ RENDERED = replace(
     on_features=(),
     corrections=("nothing", "class weights", "oversampling"),
     name=" (rendered cells)",
+)
+SCRATCH = replace(
+    RENDERED, epochs=20, from_rendered=False, name=" (rendered cells, from random weights)"
 )
 REFINED = replace(
     RENDERED,
@@ -293,6 +296,7 @@ def main() -> None:
     sizes.add_argument("--small", action="store_true", help="32 px, few rows, one seed")
     sizes.add_argument("--hour", action="store_true", help="as small, GANs six times as long")
     sizes.add_argument("--rendered", action="store_true", help="64 px, no GAN, five seeds")
+    sizes.add_argument("--scratch", action="store_true", help="the same from random weights")
     sizes.add_argument("--refined", action="store_true", help="the same with refined cells")
     parts = [*TASKS, "throughput"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
@@ -302,7 +306,9 @@ def main() -> None:
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args()
     gpu = torch.cuda.is_available()
-    chosen = {"small": SMALL, "hour": HOUR, "rendered": RENDERED, "refined": REFINED}
+    chosen = {
+        "small": SMALL, "hour": HOUR, "rendered": RENDERED, "scratch": SCRATCH, "refined": REFINED,
+    }  # fmt: skip
     size = next((chosen[name] for name in chosen if getattr(given, name)), FULL)
     if not gpu and size is FULL:
         raise SystemExit(
