@@ -192,6 +192,16 @@ def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page):
     store.close()
 
 
+def test_who_has_given_no_name_is_told_so_beside_the_field(server, new_page):
+    session = prepared(server.state, ["lymphocyte"] * 4)
+    page = new_page(f"{server.address}#{session}/smear", "")
+    aside = page.locator("#smear .details")
+    aside.filter(has_text="Enter your name").wait_for()
+    page.fill("#observer", "Ada")
+    page.keyboard.press("Tab")
+    aside.filter(has_text="Choose a cell").wait_for()
+
+
 def test_two_observers_at_once_are_blind_and_then_compared(server, new_page):
     session = prepared(server.state, ["lymphocyte"] * 6 + ["monocyte"] * 6)
     pages = {who: new_page(f"{server.address}#{session}/gallery", who) for who in ("Ada", "Bo")}

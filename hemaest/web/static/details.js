@@ -21,8 +21,9 @@ export function start() {
 
 function draw() {
   const cell = state.cells.get(state.current);
+  const none = t(state.observer ? "details_none" : "observer_needed");
   for (const panel of document.querySelectorAll("section:not([hidden]) .details")) {
-    panel.replaceChildren(...(cell ? content(cell) : [h("p", { class: "empty" }, t("details_none"))]));
+    panel.replaceChildren(...(cell ? content(cell) : [h("p", { class: "empty" }, none)]));
   }
 }
 
