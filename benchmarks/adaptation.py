@@ -351,9 +351,16 @@ def transfer(size: Size) -> str:
         folds = list(GroupedFolds(4, random_state=0).split(y, y, groups))
         both = seen(size, name, lambda images=images: images)
         arms = {}
+        file = size.folder / f"measured-{name}.joblib"
+        measured = remembered(file, lambda images=images: handcrafted(images))
+        measured = np.where(np.isfinite(measured), measured, np.nanmedian(measured, axis=0))
+        arms[f"{name}: handcrafted"] = [scored(linear(0.1), measured, y, *fold) for fold in folds]
         for kind, start in (("shipped", SHIPPED), ("adapted to pbc", adapted(size))):
             Z = embedded(start, both)
             arms[f"{name}: {kind}"] = [scored(linear(0.1), Z, y, *fold) for fold in folds]
+            Z = np.hstack([Z, measured])
+            words = f"{name}: {kind}, with handcrafted"
+            arms[words] = [scored(linear(0.1), Z, y, *fold) for fold in folds]
         for recipe in ("color-logistic", "handcrafted-xgboost"):
             made = make_recipe(recipe, n_jobs=1, random_state=0)
             arms[f"{name}: {recipe}"] = [scored(made, images, y, *fold) for fold in folds]
