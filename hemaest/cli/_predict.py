@@ -16,7 +16,7 @@ from hemaest._tables import format_table
 from hemaest.cli._info import read_card
 from hemaest.cli._ledger import Ledger
 from hemaest.cli._outputs import Drawings, written_path
-from hemaest.cli._readers import evenly, opened, reader_of, shows_field
+from hemaest.cli._readers import evenly, opened, reader_of
 from hemaest.cli._shared import (
     INTERRUPTED,
     NOTHING_DONE,
@@ -26,6 +26,7 @@ from hemaest.cli._shared import (
     say,
     stop,
 )
+from hemaest.clinical.reading import looks_like_field
 
 SHOWN = 20
 WHOLE = ("cell", "nucleus_area", "cell_area")
@@ -221,8 +222,9 @@ def chosen_kind(kind: str, trained: dict[str, Any], files: Sequence[Path], *, sh
 
 def fields_among(files: Sequence[Path]) -> tuple[int, int]:
     """Return how many of a few images look like fields, and how many were looked at."""
-    some = [file for file in evenly(files, LOOKED_AT) if opened(file)[0] is not None]
-    return sum(map(shows_field, some)), len(some)
+    read = (opened(file)[0] for file in evenly(files, LOOKED_AT))
+    images = [image for image in read if image is not None]
+    return sum(map(looks_like_field, images)), len(images)
 
 
 def warn_of(trained: dict[str, Any], kind: str) -> None:
