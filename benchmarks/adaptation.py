@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
@@ -121,7 +122,13 @@ def embedded(start: Any, both: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 def linear(C: float = 0.03) -> Any:
     """Return the linear model of ``synthetic-linear``."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=5000))
+    return make_pipeline(scaler(), LogisticRegression(C=C, max_iter=5000))
+
+
+def scaler() -> Any:
+    """Return what fills in missing measurements and scales, by the rows that it is fitted on."""
+    filled = SimpleImputer(strategy="median", keep_empty_features=True)
+    return make_pipeline(filled, StandardScaler())
 
 
 def scored(model: Any, X: Any, y: np.ndarray, train: Any, test: Any) -> tuple[float, float]:
@@ -188,14 +195,13 @@ def few_labels(size: Size) -> FewLabels:
     both = seen(size, f"few-{len(rows)}", lambda: data.images[rows])
     file = size.folder / f"measured-{len(rows)}.joblib"
     measured = remembered(file, lambda: handcrafted(data.images[rows]))
-    measured = np.where(np.isfinite(measured), measured, np.nanmedian(measured, axis=0))
     places = [np.searchsorted(rows, part) for part in draws]
     return FewLabels(both, measured, y[rows], places, np.searchsorted(rows, test))
 
 
 def balanced_blocks(rows: np.ndarray, *blocks: np.ndarray) -> np.ndarray:
     """Return blocks of features side by side, each of one weight, scaled by the labeled rows."""
-    scaled = [StandardScaler().fit(X[rows]).transform(X) / np.sqrt(X.shape[1]) for X in blocks]
+    scaled = [scaler().fit(X[rows]).transform(X) / np.sqrt(X.shape[1]) for X in blocks]
     return np.hstack(scaled)
 
 
@@ -287,7 +293,6 @@ def every(size: Size) -> str:
         measured = remembered(
             size.folder / "measured-pbc.joblib", lambda data=data: handcrafted(data.images)
         )
-        measured = np.where(np.isfinite(measured), measured, np.nanmedian(measured, axis=0))
         X = np.hstack([load_embedding(size), measured])
         names = ("linear, shipped", "fine-tuned, adapted", "vote")
         arms: dict[str, list[tuple[float, float]]] = {f"{words}: {name}": [] for name in names}
@@ -353,7 +358,6 @@ def transfer(size: Size) -> str:
         arms = {}
         file = size.folder / f"measured-{name}.joblib"
         measured = remembered(file, lambda images=images: handcrafted(images))
-        measured = np.where(np.isfinite(measured), measured, np.nanmedian(measured, axis=0))
         arms[f"{name}: handcrafted"] = [scored(linear(0.1), measured, y, *fold) for fold in folds]
         for kind, start in (("shipped", SHIPPED), ("adapted to pbc", adapted(size))):
             Z = embedded(start, both)
