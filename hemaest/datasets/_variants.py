@@ -229,7 +229,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.45, _LOOSE_LOBES),
         (0.15, _TOXIC),
         (0.15, _HYPOGRANULAR),
-        (0.12, _LOBES_FAR_APART),
+        (0.16, _LOBES_FAR_APART),
         (0.05, _to(n_lobes=(5, 7.5))),
         (0.05, _to(n_lobes=(2, 2.9), nucleus__length=(0.02, 0.3), nucleus__waist=(0.25, 0.5))),
     ),
@@ -388,6 +388,13 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.2, _times(granules0__violet=(1.1, 1.6), granules0__cover=(1.0, 1.4))),
         (0.3, _to(cell__blebs=(2, 8))),
         (0.5, _to(granules0__inward=(0.45, 0.9))),
+        (  # a lilac haze: the granules hardly show
+            0.25,
+            _times(
+                cytoplasm__violet=(0.4, 1.2), granules0__violet=(0.3, 0.8),
+                granules0__cover=(0.2, 0.7), granules0__number=(0.2, 1.0),
+            ),
+        ),
         (  # small and dense: the granules reach the edge
             0.5,
             _to(
@@ -403,6 +410,13 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
                 cytoplasm__azure=(0.1, 0.5), cytoplasm__texture=(0.3, 0.9),
                 granules0__number=(50, 200), granules0__diameter=(0.22, 0.5),
                 granules0__cover=(0.5, 0.95), cell__blebs=(0, 9), cell__ruffle=(0, 0.06),
+            ),
+        ),
+        (  # speckled: fine grains side by side, as a good objective shows them
+            0.35,
+            _to(
+                granules0__number=(50, 170), granules0__diameter=(0.13, 0.27),
+                granules0__cover=(0.5, 0.95), granules0__violet=(0.5, 1.1),
             ),
         ),
     ),

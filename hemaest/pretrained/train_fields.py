@@ -277,7 +277,7 @@ def loss_of(
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of the losses, and each alone."""
     n = len(CLASSES)
-    weight = torch.tensor([1.0, 1.0, 2.0, 2.0, 2.0])
+    weight = torch.tensor([1.0, 1.0, 1.5, 2.0, 2.0])
     entropy = F.cross_entropy(out[:, :n], kind, weight=weight, ignore_index=IGNORED)
     known = (kind != IGNORED).float()
     p = out[:, :n].softmax(1) * known[:, None]
