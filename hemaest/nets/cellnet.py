@@ -15,10 +15,12 @@ from torch.nn import functional as F
 from .cards import read_card, shipped_weights
 
 __all__ = [
-    "BloodCellNet", "CellEncoder", "Seen", "Standardize", "recolor", "net_of", "shipped_net",
-    "standardize",
+    "BloodCellNet", "CellEncoder", "Seen", "Standardize", "near_widths", "net_of", "recolor",
+    "shipped_net", "standardize",
 ]  # fmt: skip
 
+# widths of an image, in octaves from 1 um, of which the network is told how near its own is
+WIDTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
 NUCLEUS = (1.0, 1.25, 0.55)  # optical density of a recolored nucleus: the usual violet
 LEAST = 0.02  # share of an image that is enough to read a color from
 
@@ -77,6 +79,30 @@ def recolor(x: Tensor, outline: Tensor) -> Tensor:
     factor = (aim / mean.clamp(min=0.1)).clamp(0.4, 3.0)
     recolored = (-density * factor).exp().clamp(0, 1)
     return torch.where(weight > LEAST, recolored, x)
+
+
+def near_widths(width: Tensor) -> Tensor:
+    """Return how near a width, in micrometers, is to each of ``WIDTHS``; 0 to all if not known.
+
+    Parameters
+    ----------
+    width : Tensor of shape (n,)
+        0 or NaN where it is not known.
+
+    Returns
+    -------
+    near : Tensor of shape (n, len(WIDTHS))
+
+    Examples
+    --------
+    >>> near = near_widths(torch.tensor([16.0, 0.0]))
+    >>> WIDTHS[int(near[0].argmax())], float(near[1].sum())
+    (4.0, 0.0)
+    """
+    known = width > 0
+    octaves = torch.where(known, width, torch.ones_like(width)).log2()
+    away = (octaves[:, None].clamp(WIDTHS[0], WIDTHS[-1]) - width.new_tensor(WIDTHS)) / 0.5
+    return torch.exp(-away.square()) * known[:, None]
 
 
 class Standardize(nn.Module):
@@ -179,6 +205,9 @@ class Seen:
 class BloodCellNet(nn.Module):
     """Type, outline, traits and familiarity of the cell in the middle of an image.
 
+    Cut out and enlarged, a platelet looks like a lymphocyte. The network can be told how wide the
+    image is; without that it goes by what it sees.
+
     Parameters
     ----------
     n_classes, n_traits : int
@@ -219,14 +248,21 @@ class BloodCellNet(nn.Module):
             nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
         )
         self.outline = nn.Conv2d(32, 3, 1)
+        # what the width adds to the maps of the second and the third stage
+        self.scale = nn.ModuleList(nn.Linear(len(WIDTHS), c, bias=False) for c in channels[1:3])
+        for part in self.scale:
+            nn.init.zeros_(part.weight)
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(width, n_classes)
         self.trait = nn.Linear(width, n_traits)
         self.familiar = nn.Linear(width, 1)
 
-    def forward(self, x: Tensor) -> Seen:
-        """Return everything about each image of (n, 3, h, w); any affine scale of RGB will do."""
-        maps = self.encoder.maps(x)
+    def forward(self, x: Tensor, width: Tensor | None = None) -> Seen:
+        """Return everything about each image of (n, 3, h, w); any affine scale of RGB will do.
+
+        ``width`` (n,) is that of the images in micrometers, 0 or NaN where it is not known.
+        """
+        maps = self._maps(x, width)
         y = self.lateral[3](maps[3])
         for k in (2, 1, 0):
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -241,6 +277,20 @@ class BloodCellNet(nn.Module):
             familiar=self.familiar(read).squeeze(1),
         )
 
+    def _maps(self, x: Tensor, width: Tensor | None) -> list[Tensor]:
+        """Return the maps of the four stages; the last two know the width."""
+        if width is None:
+            return self.encoder.maps(x)
+        near = near_widths(width)
+        x = self.encoder.stem(x)
+        maps = []
+        for k, stage in enumerate(self.encoder.stages):
+            x = stage(x)
+            maps.append(x)
+            if k in (1, 2):
+                x = x + self.scale[k - 1](near.to(x.dtype))[:, :, None, None]
+        return maps
+
     def flat(self, order: Tensor) -> nn.Module:
         """Return this network with a tuple of tensors as output, the classes in another order."""
         return _Flat(self, order)
@@ -254,8 +304,8 @@ class _Flat(nn.Module):
         self.net = net
         self.register_buffer("order", order)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        seen = self.net(x)
+    def forward(self, x: Tensor, width: Tensor) -> tuple[Tensor, ...]:
+        seen = self.net(x, width)
         logits = seen.logits.index_select(1, self.order)
         return logits, seen.embedding, seen.outline, seen.traits, seen.familiar
 

@@ -18,7 +18,11 @@ TOLERANCE = 1e-4
 
 
 def write_onnx(
-    module: nn.Module, image_size: int, path: str | Path, outputs: Sequence[str] = ("logits",)
+    module: nn.Module,
+    image_size: int,
+    path: str | Path,
+    outputs: Sequence[str] = ("logits",),
+    numbers: Sequence[str] = (),
 ) -> Path:
     """Write a network to an ONNX file and compare it with onnxruntime.
 
@@ -32,6 +36,8 @@ def write_onnx(
         Ends in ``.onnx``.
     outputs : sequence of str
         Names of what is returned.
+    numbers : sequence of str
+        Names of what the module takes beside the images, each one number an image.
 
     Returns
     -------
@@ -50,18 +56,22 @@ def write_onnx(
     weight = next(module.parameters())
     random = torch.rand(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     example = random.to(weight.device, weight.dtype)
+    more = [torch.linspace(10, 20, 2).to(example) for _ in numbers]
+    inputs = ("image", *numbers)
     module = module.eval()
     n = torch.export.Dim("n", min=1)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter, about its own insides
         torch.onnx.export(
-            module, (example,), str(path), input_names=["image"], output_names=list(outputs),
-            dynamic_shapes=({0: n},), dynamo=True, external_data=False, verbose=False,
+            module, (example, *more), str(path), input_names=inputs, output_names=list(outputs),
+            dynamic_shapes=tuple({0: n} for _ in inputs), dynamo=True, external_data=False,
+            verbose=False,
         )  # fmt: skip
-        wanted = module(example)
+        wanted = module(example, *more)
     wanted = [wanted] if isinstance(wanted, Tensor) else list(wanted)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = session.run(None, {"image": example.cpu().numpy()})
+    given = (value.cpu().numpy() for value in (example, *more))
+    found = session.run(None, dict(zip(inputs, given, strict=True)))
     for name, a, b in zip(outputs, wanted, found, strict=True):
         gap = float((a.cpu() - torch.from_numpy(b)).abs().max())
         if gap > TOLERANCE * max(1.0, float(a.abs().max())):

@@ -224,7 +224,9 @@ def batch_norms(module: nn.Module) -> list[BatchNorm]:
 
 
 def measure_batch_norms(
-    module: nn.Module, batches: Iterable[Tensor], norms: list[BatchNorm] | None = None
+    module: nn.Module,
+    batches: Iterable[Tensor | tuple[Tensor, ...]],
+    norms: list[BatchNorm] | None = None,
 ) -> None:
     """Set the statistics of batch norms to their mean over some batches, in place.
 
@@ -232,8 +234,8 @@ def measure_batch_norms(
     ----------
     module : Module
         Left in evaluation mode.
-    batches : iterable of Tensor
-        Images (n, 3, h, w) from 0 to 1.
+    batches : iterable of Tensor or of tuples of Tensor
+        Images (n, 3, h, w) from 0 to 1, and what the module takes beside them.
     norms : list of batch norms, optional
         Those that are measured; by default all of the module.
 
@@ -255,8 +257,8 @@ def measure_batch_norms(
         norm.momentum, norm.training = None, True
     try:
         with torch.no_grad():
-            for images in batches:
-                module(images)
+            for batch in batches:
+                module(*batch) if isinstance(batch, tuple) else module(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum, norm.training = momentum, False

@@ -59,7 +59,7 @@ def on_this_processor(settings: Any) -> Any:
 
 
 def load(net: torch.nn.Module, path: Path) -> None:
-    """Begin with the weights of an earlier run; what a network can answer besides, with zeros."""
+    """Begin with the weights of an earlier run; what a network can do besides, with zeros."""
     from safetensors.torch import load_file
 
     own = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -69,6 +69,8 @@ def load(net: torch.nn.Module, path: Path) -> None:
         if more > 0:
             zeros = torch.zeros(more, *weights[name].shape[1:], dtype=weights[name].dtype)
             weights[name] = torch.cat([weights[name], zeros])
+    for name in [k for k in own if k.startswith("scale.") and k not in weights]:
+        weights[name] = torch.zeros_like(own[name])
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
         raise ValueError(f"{path} holds weights of another network.")
     net.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)

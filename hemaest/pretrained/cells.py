@@ -8,7 +8,7 @@ of a film is up.
 
 import copy
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -26,6 +26,8 @@ from hemaest.nets.cards import read_card, shipped_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    View = tuple[Tensor, Tensor]  # images, and how wide they are in micrometers
 
 __all__ = ["BloodCellClassifier", "Glance"]
 
@@ -58,6 +60,9 @@ class BloodCellClassifier(
 
     Parameters
     ----------
+    um_per_pixel : float, optional
+        The scale of the images, in micrometers a pixel. By default it is read from each image: red
+        cells and leukocytes show it, but a crop that a platelet fills does not.
     batch_size : int, default=32
         Images at a time.
     n_jobs : int, optional
@@ -80,11 +85,19 @@ class BloodCellClassifier(
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "um_per_pixel": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
     }
 
-    def __init__(self, *, batch_size: int = 32, n_jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        um_per_pixel: float | None = None,
+        batch_size: int = 32,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.um_per_pixel = um_per_pixel
         self.batch_size = batch_size
         self.n_jobs = n_jobs
 
@@ -202,15 +215,16 @@ class BloodCellClassifier(
         Returns
         -------
         path : Path
-            Input ``image``: (n, 3, 96, 96), RGB from 0 to 1. Outputs ``logits`` in the order of
-            ``classes_``, ``embedding``, ``outline``, ``traits`` and ``familiar``.
+            Inputs ``image``: (n, 3, 96, 96), RGB from 0 to 1, and ``width``: (n,), how wide each
+            of them is in micrometers, 0 where that is not known. Outputs ``logits`` in the order
+            of ``classes_``, ``embedding``, ``outline``, ``traits`` and ``familiar``.
         """
         check_is_fitted(self, "module_")
         import torch
 
         names = ("logits", "embedding", "outline", "traits", "familiar")
         order = torch.from_numpy(self._order)
-        return nets.onnx.write_onnx(self.module_.flat(order), SIZE, path, names)
+        return nets.onnx.write_onnx(self.module_.flat(order), SIZE, path, names, ("width",))
 
     def look(self, X: Any) -> tuple[Glance, Glance]:
         """Return what the network sees in the whole crop, and in the cell cut out of it.
@@ -257,7 +271,7 @@ class BloodCellClassifier(
         """
         check_is_fitted(self, "module_")
         X = self._check_images(X)
-        squares = [square for batch in self._batches(X) for square in self._squares(batch)[:2]]
+        squares = [view for batch in self._batches(X) for view in self._views(batch)[:2]]
         adapted = copy.deepcopy(self)
         norms = nets.weights.batch_norms(adapted.module_)
         before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
@@ -282,8 +296,8 @@ class BloodCellClassifier(
         whole, closer : uint8 arrays of shape (n, 96, 96, 3)
         """
         check_is_fitted(self, "module_")
-        parts = [self._squares(batch)[:2] for batch in self._batches(self._check_images(X))]
-        whole, closer = zip(*parts, strict=True)
+        parts = [self._views(batch)[:2] for batch in self._batches(self._check_images(X))]
+        whole, closer = ([view[0] for view in views] for views in zip(*parts, strict=True))
         return _pixels(whole), _pixels(closer)
 
     def _batches(self, X: NDArray[Any]) -> list[NDArray[Any]]:
@@ -291,35 +305,47 @@ class BloodCellClassifier(
         return np.array_split(X, -(-len(X) // self.batch_size))
 
     def _look(self, items: NDArray[Any]) -> tuple[Glance, Glance]:
-        _, closer, first = self._squares(items)
-        return first, self._glance(closer)
+        _, closer, first = self._views(items)
+        return first, self._glance(*closer)
 
     def _familiar(self, items: NDArray[Any]) -> NDArray[np.float64]:
-        whole = _stacked([letterbox(as_array(item)[..., :3], None) for item in items])
-        return self._glance(whole).familiar
+        return self._glance(*self._whole([as_array(item)[..., :3] for item in items])).familiar
 
-    def _squares(self, items: NDArray[Any]) -> "tuple[Tensor, Tensor, Glance]":
+    def _views(self, items: NDArray[Any]) -> "tuple[View, View, Glance]":
         """Return images whole and closer, and what is seen in the whole ones."""
         images = [as_array(item)[..., :3] for item in items]
-        whole = _stacked([letterbox(image, None) for image in images])
-        first = self._glance(whole)
+        whole = self._whole(images)
+        first = self._glance(*whole)
         closer = _stacked([letterbox(*p) for p in zip(images, first.box, strict=True)])
-        return whole, self._recolored(closer), first
+        extent = first.box[:, 2:] - first.box[:, :2]
+        widths = whole[1] * closer.new_tensor(extent.max(axis=1))
+        return whole, (self._recolored(closer, widths), widths), first
 
-    def _recolored(self, x: "Tensor") -> "Tensor":
+    def _whole(self, images: list[NDArray[np.uint8]]) -> "View":
+        """Return whole images and how wide they are."""
+        squares = [letterbox(image, None) for image in images]
+        x = _stacked(squares)
+        if self.um_per_pixel is not None:
+            return x, x.new_tensor([self.um_per_pixel * max(image.shape[:2]) for image in images])
+        return x, x.new_tensor([nets.fieldnet.seen_width(square) for square in squares])
+
+    def _recolored(self, x: "Tensor", widths: "Tensor") -> "Tensor":
         import torch
 
         with torch.inference_mode():
-            outline = self._folded(x.contiguous(memory_format=torch.channels_last)).outline
+            outline = self._folded(x.contiguous(memory_format=torch.channels_last), widths).outline
             return nets.cellnet.recolor(x, outline.softmax(dim=1))
 
-    def _glance(self, x: "Tensor") -> Glance:
+    def _glance(self, x: "Tensor", widths: "Tensor") -> Glance:
         import torch
 
         with torch.inference_mode():
             # one turn after the other: all at once would need four times the memory
             turned = (x.rot90(k, (2, 3)) for k in range(TURNS))
-            seen = [self._folded(t.contiguous(memory_format=torch.channels_last)) for t in turned]
+            seen = [
+                self._folded(t.contiguous(memory_format=torch.channels_last), widths)
+                for t in turned
+            ]
             cell = 1 - seen[0].outline.softmax(dim=1)[:, 0]
 
         def mean(name: str) -> NDArray[np.float64]:

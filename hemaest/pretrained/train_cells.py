@@ -8,6 +8,9 @@ One thread, seeded, resumable: run the same command again to go on after a stop.
 read. With ``--start FILE`` the run begins with the weights of an earlier one. The last step writes
 ``blood-cells.safetensors`` (float16) and its card to ``--out``; copied to ``hemaest/nets/shipped``
 they are what :func:`hemaest.pretrained.load_pretrained` loads.
+
+The network is told how wide most of the crops are, some of them as the shipped network of fields
+sees it, so these weights depend on those.
 """
 
 import math
@@ -26,10 +29,15 @@ from hemaest.datasets.unrelated import draw_unrelated
 from hemaest.nets.cards import ModelCard, file_hash, write_card
 from hemaest.nets.cellnet import BloodCellNet, Seen, recolor
 from hemaest.nets.distill import move_toward
+from hemaest.nets.fieldnet import seen_width
 
 from . import _runs
 
-__all__ = ["CLASSES", "Settings", "train"]
+__all__ = ["CLASSES", "Settings", "told_width", "train"]
+
+# shares of crops whose width the network is not told, and of those where it is told what the
+# network of fields sees in them; of the others it is told the width and an error in octaves
+UNTOLD, MEASURED, ERROR, BLUNDER = 0.2, 0.3, 0.15, 0.05
 
 # the type that the network names, and the recipes that are drawn for it with their shares
 CLASSES: dict[str, dict[str, float]] = {
@@ -87,6 +95,7 @@ class Pool:
     outlines: np.ndarray
     targets: np.ndarray
     traits: np.ndarray
+    widths: np.ndarray  # in micrometers, as the network is told; 0 = it is not told
     filled: int = 0
     drawn: int = 0
 
@@ -99,6 +108,7 @@ class Pool:
             outlines=np.zeros((n, size, size), np.uint8),
             targets=np.zeros(n, np.int64),
             traits=np.zeros((n, len(TRAITS)), np.float32),
+            widths=np.zeros(n, np.float32),
         )
 
     def draw(self, settings: Settings, number: int) -> np.ndarray:
@@ -117,6 +127,8 @@ class Pool:
                 self.outlines[at] = 0
                 self.targets[at] = -1
                 self.traits[at] = np.nan
+                width = float(np.exp(rng.uniform(np.log(4), np.log(60))))
+                self.widths[at] = told_width(self.images[at], width, rng)
             else:
                 severity = 1.1 * rng.random() ** 1.5
                 crop = draw_crop(names[kind], settings.size, severity=severity, random_state=rng)
@@ -124,14 +136,44 @@ class Pool:
                 self.outlines[at] = np.where(crop.cell_map > 2, 0, crop.cell_map)
                 self.targets[at] = shares[names[kind]][0]
                 self.traits[at] = crop.traits
+                self.widths[at] = told_width(
+                    crop.image, settings.size * crop.micrometers_per_pixel, rng
+                )
             places[i] = at
             self.drawn += 1
         self.filled = min(self.drawn, settings.pool)
         return places
 
 
-def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield images, outlines at a quarter of the size, targets and traits, step after step."""
+def told_width(image: np.ndarray, width: float, rng: np.random.Generator) -> float:
+    """Return what the network is told of the width of a crop: 0 is nothing.
+
+    Parameters
+    ----------
+    image : uint8 array (size, size, 3)
+    width : float
+        In micrometers.
+    rng : Generator
+
+    Examples
+    --------
+    >>> crop = draw_crop("monocyte", 96, random_state=0)
+    >>> width, rng = 96 * crop.micrometers_per_pixel, np.random.default_rng(0)
+    >>> told = [told_width(crop.image, width, rng) for _ in range(20)]
+    >>> 0 in told, bool(abs(np.log2(np.median(told) / width)) < 0.3)
+    (True, True)
+    """
+    if (u := rng.random()) < UNTOLD:
+        return 0.0
+    if u < UNTOLD + MEASURED:
+        seen = seen_width(image)
+        return seen if np.isfinite(seen) else 0.0
+    error = (0.7 if rng.random() < BLUNDER else ERROR) * rng.standard_normal()
+    return float(width * 2**error)
+
+
+def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield images, widths, outlines at a quarter of the size, targets and traits, step by step."""
     pool = Pool.empty(settings)
     number = max(int(settings.fresh * settings.batch), 1)
     pool.drawn = max(start * number - settings.pool, 0)
@@ -151,10 +193,12 @@ def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Te
                 images[rows] = _turned(images[rows], k)
                 outlines[rows] = _turned(outlines[rows], k)
         traits = torch.from_numpy(pool.traits[places])
-        images, outlines, traits = _shaken(images, outlines, traits, rng)
+        widths = torch.from_numpy(pool.widths[places])
+        images, outlines, traits, widths = _shaken(images, outlines, traits, widths, rng)
         images = _recolored(images, outlines, settings.recolored, rng)
         yield (
             images,
+            widths,
             outlines[:, 2::4, 2::4].long(),
             torch.from_numpy(pool.targets[places]),
             traits,
@@ -162,8 +206,8 @@ def batches(settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor, Te
 
 
 def _shaken(
-    images: Tensor, outlines: Tensor, traits: Tensor, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+    images: Tensor, outlines: Tensor, traits: Tensor, widths: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Zoom, shift and tint each image a little, so that a crop is never seen twice the same."""
     n = len(images)
     zoom = np.exp(rng.uniform(-0.2, 0.2, n)).astype(np.float32)
@@ -178,6 +222,7 @@ def _shaken(
     ).byte()[:, 0]
     traits = traits.clone()
     traits[:, TRAITS.index("share_of_width")] += torch.from_numpy(np.log(zoom))
+    widths = widths / torch.from_numpy(zoom)
     images = _focused(images, rng)
     mix = np.eye(3) + 0.06 * rng.standard_normal((n, 3, 3))
     gray = np.exp(0.25 * rng.standard_normal((n, 1, 1)))  # more or less color than was drawn
@@ -186,7 +231,8 @@ def _shaken(
         0.15 * rng.standard_normal((n, 1, 1, 1)) + 0.05 * rng.standard_normal((n, 3, 1, 1))
     )
     tinted = torch.einsum("nij,njhw->nihw", torch.from_numpy(mix.astype(np.float32)), images)
-    return tinted.clamp(1e-4, 1) ** torch.from_numpy(tone.astype(np.float32)), outlines, traits
+    toned = tinted.clamp(1e-4, 1) ** torch.from_numpy(tone.astype(np.float32))
+    return toned, outlines, traits, widths
 
 
 def _focused(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -285,14 +331,15 @@ def train(
         (out / "commit.txt").write_text(_runs.commit(), encoding="utf-8")
     sums: dict[str, float] = {}
     began, count = time.time(), 0
-    for step, (images, outlines, targets, traits) in enumerate(batches(settings, start), start):
+    for step, batch in enumerate(batches(settings, start), start):
+        images, widths, outlines, targets, traits = batch
         for group in optimizer.param_groups:
             group["lr"] = rate(settings, step)
         net.train()
         # the draw of dropout must not depend on where a run was stopped
         torch.manual_seed(settings.seed + step)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            seen = net(images.contiguous(memory_format=torch.channels_last))
+            seen = net(images.contiguous(memory_format=torch.channels_last), widths)
         seen = Seen(*(part.float() for part in vars(seen).values()))
         loss, parts = loss_of(seen, outlines, targets, traits, settings.smoothing)
         optimizer.zero_grad()

@@ -36,3 +36,17 @@ def test_the_encoder_is_the_cellnet_that_is_built_by_name():
     x = torch.rand(2, 3, 64, 64)
     # its own normalization undoes the one in front
     torch.testing.assert_close(built.eval()(x), encoder.eval()(x), atol=2e-3, rtol=1e-2)
+
+
+def test_a_width_that_is_not_known_changes_nothing():
+    torch.manual_seed(0)
+    net = BloodCellNet(4, 3, **SMALL).eval()
+    for part in net.scale:
+        torch.nn.init.normal_(part.weight)
+    x = torch.rand(3, 3, 64, 64)
+    plain, told = net(x), net(x, torch.tensor([0.0, float("nan"), 16.0]))
+    torch.testing.assert_close(plain.logits[:2], told.logits[:2])
+    assert (plain.logits[2] - told.logits[2]).abs().max() > 1e-3
+    # beyond the widest that was learned nothing changes any more
+    widest, wider = (net(x, torch.full((3,), w)).logits for w in (64.0, 200.0))
+    torch.testing.assert_close(widest, wider)

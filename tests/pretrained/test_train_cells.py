@@ -84,11 +84,13 @@ def test_a_zoomed_crop_keeps_its_outline_and_its_trait():
     traits = torch.zeros(1, len(TRAITS))
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        moved, map_, changed = _shaken(image, outline, traits, rng)
+        width = torch.tensor([16.0])
+        moved, map_, changed, narrower = _shaken(image, outline, traits, width, rng)
         assert ((moved[0].mean(0) > 0.5) == (map_[0] == 2)).float().mean() > 0.99
         wider = np.sqrt(float((map_ == 2).sum())) / 16
         share = TRAITS.index("share_of_width")
         assert float(changed[0, share]) == pytest.approx(np.log(wider), abs=0.07)
+        assert float(narrower) == pytest.approx(16 / np.exp(float(changed[0, share])))
         changed[0, share] = 0
         assert (changed == traits).all()
 
