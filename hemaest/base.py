@@ -78,12 +78,13 @@ def fit_with_groups(estimator: Any, X: Any, y: Any, groups: Any) -> Any:
 
 
 def labels_and_probabilities(
-    classifier: Any, X: Any
+    classifier: Any, X: Any, *, um_per_pixel: float | None = None
 ) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
     """Return what ``predict`` answers and what ``predict_proba`` gives, None where it has none.
 
     The steps before the classifier of a pipeline run once, and so does a network: classifiers with
-    a method ``labels_of(probabilities)`` answer from the probabilities alone.
+    a method ``labels_of(probabilities)`` answer from the probabilities alone. One that takes the
+    scale of images, as a parameter of that name, is told it where it is known.
 
     Examples
     --------
@@ -97,7 +98,10 @@ def labels_and_probabilities(
     if isinstance(classifier, Pipeline) and len(classifier) > 1:
         with one_blas_thread():
             return labels_and_probabilities(classifier[-1], classifier[:-1].transform(X))
-    probabilities = np.asarray(classifier.predict_proba(X), float)
+    told = {}
+    if um_per_pixel is not None and hasattr(classifier, "um_per_pixel"):
+        told["um_per_pixel"] = um_per_pixel
+    probabilities = np.asarray(classifier.predict_proba(X, **told), float)
     if hasattr(classifier, "labels_of"):
         return classifier.labels_of(probabilities), probabilities
     if getattr(classifier, "voting", None) == "soft":  # scikit-learn's answers with the likeliest

@@ -15,7 +15,6 @@ from hemaest.cli._outputs import Drawings, written_path
 from hemaest.cli._shared import say
 from hemaest.clinical.reading import (
     FieldReader,
-    familiar_cells,
     found_in_field,
     looks_like_field,
     name_cells,
@@ -126,9 +125,6 @@ class CellFiles:
         classifier = self.fitted.get(files[0].parent, self.classifier)
         images = [image for image, _ in read if image is not None]
         named = name_cells(classifier, images)
-        # only what was named can be asked for: an image that fails spoils no other
-        known = [image for image, cell in zip(images, named, strict=True) if not cell.error]
-        familiar = iter(familiar_cells(classifier, to_object_array(known)) if known else ())
         cells = iter(named)
         rows = []
         for file, (image, reason) in zip(files, read, strict=True):
@@ -137,7 +133,7 @@ class CellFiles:
                 cell = next(cells)
                 row |= {"label": cell.label, "confidence": cell.confidence}
                 note = self.note(image)
-                if not cell.error and not next(familiar):
+                if not cell.familiar:
                     note = "unlike the cells that the network knows"
                 row |= {"note": note, "error": cell.error}
             rows.append(row)

@@ -23,7 +23,7 @@ from hemaest.segmentation import SmearDetector
 
 __all__ = [
     "FieldReader", "FieldReading", "NamedCell", "familiar_cells", "field_warnings",
-    "found_in_field", "looks_like_field", "name_cells",
+    "found_in_field", "looks_like_field", "name_cells", "scale_of_field",
 ]  # fmt: skip
 
 Image = NDArray[np.uint8]
@@ -50,20 +50,25 @@ class NamedCell:
         Its probability; None where the classifier gives none.
     error : str
         Why it failed.
+    familiar : bool
+        Whether it is like the cells that the classifier knows, where that says so.
 
     Examples
     --------
     >>> from hemaest.clinical import NamedCell
     >>> NamedCell("monocyte", 0.9)
-    NamedCell(label='monocyte', confidence=0.9, error='')
+    NamedCell(label='monocyte', confidence=0.9, error='', familiar=True)
     """
 
     label: str
     confidence: float | None = None
     error: str = ""
+    familiar: bool = True
 
 
-def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
+def name_cells(
+    classifier: Any, images: Sequence[Image], *, um_per_pixel: float | None = None
+) -> list[NamedCell]:
     """Classify images of single cells; one that fails spoils no other.
 
     Parameters
@@ -73,6 +78,8 @@ def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
         of its ``predict_proba``, where it has that, the confidence.
     images : sequence of images
         Of any sizes.
+    um_per_pixel : float, optional
+        The scale of the images, for a classifier that can be told it.
 
     Returns
     -------
@@ -85,12 +92,17 @@ def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
     >>> model = make_recipe("color-knn").set_params(classify__n_neighbors=1)
     >>> model = model.fit(X, ["dark", "dark", "light", "light"])
     >>> name_cells(model, [X[0]])
-    [NamedCell(label='dark', confidence=1.0, error='')]
+    [NamedCell(label='dark', confidence=1.0, error='', familiar=True)]
     """
     if not len(images):
         return []
+    X = to_object_array(list(images))
     try:
-        labels, probabilities = labels_and_probabilities(classifier, to_object_array(list(images)))
+        if hasattr(classifier, "assess"):
+            seen = classifier.assess(X, um_per_pixel=um_per_pixel)
+            rows = zip(seen.labels, seen.probabilities.max(axis=1), seen.familiar, strict=True)
+            return [NamedCell(str(label), float(p), "", bool(f >= 0)) for label, p, f in rows]
+        labels, probabilities = labels_and_probabilities(classifier, X, um_per_pixel=um_per_pixel)
         if probabilities is None:
             return [NamedCell(str(label)) for label in labels]
         best = probabilities.max(axis=1)
@@ -99,7 +111,7 @@ def name_cells(classifier: Any, images: Sequence[Image]) -> list[NamedCell]:
         raise_if_interrupted(error)
         if len(images) == 1:
             return [NamedCell("", None, f"{type(error).__name__}: {error}")]
-    return [name_cells(classifier, [image])[0] for image in images]
+    return [name_cells(classifier, [one], um_per_pixel=um_per_pixel)[0] for one in images]
 
 
 def looks_like_field(image: Image, detector: SmearDetector | None = None) -> bool:
@@ -325,7 +337,10 @@ class FieldReader:
         radius = float("nan") if red_cell_radius is None else red_cell_radius
         if self.scales and red_cell_radius is None and len(found.table):
             radius = self.red_cell_radius([image])
-        named = name_cells(self.classifier, self._crops(image, found, radius))
+        crops = self._crops(image, found, radius)
+        # cells that are brought to the scale of the training images are not at that of the field
+        um = None if self.scales or "quality" not in found else scale_of_field(found.quality)
+        named = name_cells(self.classifier, crops, um_per_pixel=um)
         rows = [
             {
                 "cell": int(row.cell) + 1,
@@ -355,16 +370,33 @@ class FieldReader:
 
 
 def familiar_cells(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which cells are like those that a model was trained on, where the model says so.
+    """Return which cells are like those that a classifier knows, all where it does not say so.
 
     Examples
     --------
     >>> familiar_cells("a model that does not say so", np.zeros((2, 8, 8, 3), np.uint8)).tolist()
     [True, True]
     """
-    if not (hasattr(classifier, "embed") and hasattr(classifier, "score_samples")):
+    if not hasattr(classifier, "assess"):
         return np.ones(len(images), bool)
     return np.asarray(classifier.score_samples(images)) >= 0
+
+
+def scale_of_field(quality: pd.DataFrame) -> float | None:
+    """Return the scale of one field in micrometers a pixel, None where it could not be measured.
+
+    Parameters
+    ----------
+    quality : DataFrame
+        Its row, as :meth:`~hemaest.segmentation.SmearDetector.quality` returns it.
+
+    Examples
+    --------
+    >>> scale_of_field(pd.DataFrame({"um_per_pixel": [0.2]}))
+    0.2
+    """
+    um = float(quality["um_per_pixel"].iloc[0])
+    return um if np.isfinite(um) else None
 
 
 def field_warnings(quality: pd.DataFrame) -> list[str]:

@@ -8,6 +8,7 @@ of a film is up.
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from hemaest import nets
@@ -151,19 +153,57 @@ class BloodCellClassifier(
         if weights is not None:
             self._build(weights, self._structure)
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any, *, um_per_pixel: float | None = None) -> NDArray[np.float64]:
         """Return the probability of each type, calibrated on rendered cells.
 
         Parameters
         ----------
         X : images
             As :func:`hemaest.images.check_images` takes them: crops of any size and framing.
+        um_per_pixel : float, optional
+            The scale of these images, where it is known and the parameter does not say it.
 
         Returns
         -------
         probabilities : float array of shape (n, n_classes)
         """
-        first, second = self.look(X)
+        return self._odds(*self.look(X, um_per_pixel=um_per_pixel))
+
+    def assess(self, X: Any, *, um_per_pixel: float | None = None) -> Bunch:
+        """Name cells and say how familiar they are, which takes no longer than to name them.
+
+        Parameters
+        ----------
+        X : images
+            As :func:`hemaest.images.check_images` takes them.
+        um_per_pixel : float, optional
+            The scale of these images, where it is known and the parameter does not say it.
+
+        Returns
+        -------
+        seen : Bunch
+            ``labels``, ``probabilities`` and ``familiar``: what :meth:`predict`,
+            :meth:`predict_proba` and :meth:`score_samples` return.
+
+        Examples
+        --------
+        >>> from hemaest.datasets import make_cells
+        >>> from hemaest.pretrained import load_pretrained
+        >>> cells = make_cells(3, random_state=0)
+        >>> seen = load_pretrained("blood-cells").assess(cells.images)
+        >>> len(seen.labels), seen.probabilities.shape, seen.familiar.shape
+        (3, (3, 16), (3,))
+        """
+        first, second = self.look(X, um_per_pixel=um_per_pixel)
+        odds = self._odds(first, second)
+        familiar = first.familiar - self._least_familiar
+        return Bunch(labels=self.labels_of(odds), probabilities=odds, familiar=familiar)
+
+    @property
+    def _least_familiar(self) -> float:
+        return float(self._calibration.get("familiar", 0.0))
+
+    def _odds(self, first: Glance, second: Glance) -> NDArray[np.float64]:
         share = self._calibration["second_look"]
         logits = (1 - share) * first.logits + share * second.logits
         logits = logits[:, self._order] / self._calibration["temperature"]
@@ -202,7 +242,7 @@ class BloodCellClassifier(
         """
         check_is_fitted(self, "module_")
         parts = map_items(self._familiar, self._batches(self._check_images(X)), n_jobs=self.n_jobs)
-        return np.concatenate(list(parts)) - self._calibration.get("familiar", 0.0)
+        return np.concatenate(list(parts)) - self._least_familiar
 
     def to_onnx(self, path: str | Path) -> Path:
         """Write the network to an ONNX file, compared with onnxruntime.
@@ -226,20 +266,23 @@ class BloodCellClassifier(
         order = torch.from_numpy(self._order)
         return nets.onnx.write_onnx(self.module_.flat(order), SIZE, path, names, ("width",))
 
-    def look(self, X: Any) -> tuple[Glance, Glance]:
+    def look(self, X: Any, *, um_per_pixel: float | None = None) -> tuple[Glance, Glance]:
         """Return what the network sees in the whole crop, and in the cell cut out of it.
 
         Parameters
         ----------
         X : images
             As :func:`hemaest.images.check_images` takes them.
+        um_per_pixel : float, optional
+            The scale of these images, where it is known and the parameter does not say it.
 
         Returns
         -------
         first, second : Glance
         """
         check_is_fitted(self, "module_")
-        pairs = map_items(self._look, self._batches(self._check_images(X)), n_jobs=self.n_jobs)
+        look = partial(self._look, um_per_pixel=um_per_pixel)
+        pairs = map_items(look, self._batches(self._check_images(X)), n_jobs=self.n_jobs)
         first, second = zip(*pairs, strict=True)
         return _joined(first), _joined(second)
 
@@ -304,30 +347,35 @@ class BloodCellClassifier(
         # of even size: each counts as one where statistics are measured
         return np.array_split(X, -(-len(X) // self.batch_size))
 
-    def _look(self, items: NDArray[Any]) -> tuple[Glance, Glance]:
-        _, closer, first = self._views(items)
+    def _look(
+        self, items: NDArray[Any], um_per_pixel: float | None = None
+    ) -> tuple[Glance, Glance]:
+        _, closer, first = self._views(items, um_per_pixel)
         return first, self._glance(*closer)
 
     def _familiar(self, items: NDArray[Any]) -> NDArray[np.float64]:
         return self._glance(*self._whole([as_array(item)[..., :3] for item in items])).familiar
 
-    def _views(self, items: NDArray[Any]) -> "tuple[View, View, Glance]":
+    def _views(
+        self, items: NDArray[Any], um_per_pixel: float | None = None
+    ) -> "tuple[View, View, Glance]":
         """Return images whole and closer, and what is seen in the whole ones."""
         images = [as_array(item)[..., :3] for item in items]
-        whole = self._whole(images)
+        whole = self._whole(images, um_per_pixel)
         first = self._glance(*whole)
         closer = _stacked([letterbox(*p) for p in zip(images, first.box, strict=True)])
         extent = first.box[:, 2:] - first.box[:, :2]
         widths = whole[1] * closer.new_tensor(extent.max(axis=1))
         return whole, (self._recolored(closer, widths), widths), first
 
-    def _whole(self, images: list[NDArray[np.uint8]]) -> "View":
+    def _whole(self, images: list[NDArray[np.uint8]], um_per_pixel: float | None = None) -> "View":
         """Return whole images and how wide they are."""
         squares = [letterbox(image, None) for image in images]
         x = _stacked(squares)
-        if self.um_per_pixel is not None:
-            return x, x.new_tensor([self.um_per_pixel * max(image.shape[:2]) for image in images])
-        return x, x.new_tensor([nets.fieldnet.seen_width(square) for square in squares])
+        um = um_per_pixel if self.um_per_pixel is None else self.um_per_pixel
+        if um is None:
+            return x, x.new_tensor([nets.fieldnet.seen_width(square) for square in squares])
+        return x, x.new_tensor([um * max(image.shape[:2]) for image in images])
 
     def _recolored(self, x: "Tensor", widths: "Tensor") -> "Tensor":
         import torch

@@ -226,7 +226,7 @@ def count_slide(
     tiles = with_focus(slide, tiles, factor, min_focus, n_jobs)
     margin = MARGIN_UM / scale if scale else 0.15 * tile_size * factor
     finer = max(1.0, CROP_UM_PER_PIXEL / scale) if scale else 1.0
-    work = _Work(slide, detector, classifier, factor, round(margin), finer)
+    work = _Work(slide, detector, classifier, factor, round(margin), finer, scale)
     order = np.flatnonzero(tiles["used"].to_numpy())
     if stop_width is not None:
         order = np.random.default_rng(_seed(random_state)).permutation(order)
@@ -280,6 +280,7 @@ class _Work:
     factor: float
     margin: int
     crop_factor: float
+    um_per_pixel: float | None
 
 
 def _count(
@@ -331,7 +332,10 @@ def _cells_of(work: _Work, number: int, tile: Mapping[str, Any]) -> pd.DataFrame
     table = table[own].reset_index(drop=True)
     if work.classifier is not None and len(table):
         crops = to_object_array([_crop(work, box) for box in table[BOX].to_numpy()])
-        table["label"], probabilities = labels_and_probabilities(work.classifier, crops)
+        um = work.um_per_pixel and work.um_per_pixel * work.crop_factor
+        table["label"], probabilities = labels_and_probabilities(
+            work.classifier, crops, um_per_pixel=um
+        )
         if probabilities is not None:
             table["confidence"] = probabilities.max(axis=1)
             names = [f"p_{name}" for name in work.classifier.classes_]

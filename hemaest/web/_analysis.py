@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap, datasets, persistence, pretrained
-from hemaest.clinical.reading import familiar_cells, field_warnings
+from hemaest.base import labels_and_probabilities
+from hemaest.clinical.reading import familiar_cells, field_warnings, scale_of_field
 from hemaest.images import read_image, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 from hemaest.web._store import UNIDENTIFIED
@@ -48,7 +49,10 @@ class FieldAnalyzer:
         found = self.detector.detect_cells(to_object_array([image]), quality=True)
         cells: list[dict[str, Any]] = []
         if len(found.images):
-            probabilities = np.asarray(self.classifier.predict_proba(found.images), float)
+            _, probabilities = labels_and_probabilities(
+                self.classifier, found.images, um_per_pixel=scale_of_field(found.quality)
+            )
+            assert probabilities is not None  # load_model refuses a classifier without
             shown = self.compared(found.images, probabilities)
             for i, row in enumerate(found.table.to_dict("records")):
                 nucleus = np.asarray(cellmap.nuclei(found.maps[i])) > 0

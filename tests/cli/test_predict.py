@@ -367,9 +367,10 @@ def test_cells_of_one_microscope_are_named_together(place):
     assert "scope b" in done.stderr and "4 cells are too few" in done.stderr
     one, other = (pd.DataFrame(json.loads(run.stdout)).set_index("file") for run in (alone, done))
     assert list(one.index) == list(other.index) and len(other) == 24
-    same = (one.confidence - other.confidence).abs() < 1e-9
+    change = (one.confidence - other.confidence).abs()
     in_b = one.index.str.contains("scope b")
-    assert same[in_b].all() and not same[~in_b].any()
+    # a batch of another size is rounded in another order
+    assert change[in_b].max() < 1e-5 < change[~in_b].median()
 
 
 def test_fields_of_one_microscope_are_named_together(fields):

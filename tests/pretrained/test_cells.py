@@ -62,9 +62,24 @@ def test_an_answer_depends_on_nothing_else_in_the_call(model, cells):
 
 def test_no_side_of_a_film_is_up(model, cells):
     turned = np.rot90(cells.images, 1, (1, 2))
-    first, again = model.look(cells.images)[0], model.look(turned)[0]
+    first, again = (model.look(X, um_per_pixel=0.15)[0] for X in (cells.images, turned))
     np.testing.assert_allclose(first.logits, again.logits, atol=1e-4)
     np.testing.assert_allclose(first.embedding, again.embedding, atol=1e-4)
+
+
+def test_one_look_says_what_three_methods_say(model, cells):
+    seen = model.assess(cells.images)
+    np.testing.assert_array_equal(seen.labels, model.predict(cells.images))
+    np.testing.assert_allclose(seen.probabilities, model.predict_proba(cells.images), atol=1e-6)
+    np.testing.assert_allclose(seen.familiar, model.score_samples(cells.images), atol=1e-5)
+
+
+def test_the_scale_may_be_given_to_the_model_or_with_the_images(model, cells):
+    told = load_pretrained("blood-cells").set_params(um_per_pixel=0.15)
+    probabilities = model.predict_proba(cells.images, um_per_pixel=0.15)
+    np.testing.assert_array_equal(told.predict_proba(cells.images), probabilities)
+    # what the model was made with is obeyed
+    np.testing.assert_array_equal(told.predict_proba(cells.images, um_per_pixel=0.3), probabilities)
 
 
 def test_lamp_and_gain_hardly_matter(model, cells):
