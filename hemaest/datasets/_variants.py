@@ -47,6 +47,16 @@ def _times(**factors: tuple[float, float]) -> Change:
     return change
 
 
+def _more(**ends: tuple[float, float]) -> Change:
+    """Add to traits, to each a number between two ends."""
+
+    def change(traits: Traits, rng: np.random.Generator) -> None:
+        for name, (low, high) in ends.items():
+            traits[name.replace("__", ".")] += rng.uniform(low, high)
+
+    return change
+
+
 def _to(**ends: tuple[float, float]) -> Change:
     """Set traits to a number between two ends."""
 
@@ -222,7 +232,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.5, _EVEN_CYTOPLASM),
         (0.3, _DARK_CYTOPLASM),
         (0.3, _MOTTLED),
-        (0.1, _to(granules0__eosin=(0.4, 1.0))),
+        (0.25, _to(granules0__eosin=(0.4, 1.0))),
         (0.3, _times(nucleus__roughness=(0.1, 0.5))),
         (0.3, _times(chromatin__density=(1.1, 1.5))),
         (0.35, _OVERLAPPING),
@@ -239,7 +249,7 @@ _FORMS: dict[str, tuple[tuple[float, Change], ...]] = {
         (0.5, _EVEN_CYTOPLASM),
         (0.3, _DARK_CYTOPLASM),
         (0.3, _MOTTLED),
-        (0.1, _to(granules0__eosin=(0.4, 1.0))),
+        (0.25, _to(granules0__eosin=(0.4, 1.0))),
         (0.3, _times(nucleus__roughness=(0.1, 0.5))),
         (0.3, _times(chromatin__density=(1.1, 1.5))),
         (0.55, _RIBBON),
@@ -457,6 +467,8 @@ _ANY: tuple[tuple[float, Change], ...] = (
     (0.3, _times(chromatin__density=(0.65, 1.35))),
     # overstained: a nucleus of any type is dark and even
     (0.25, _times(chromatin__density=(1.15, 1.7), chromatin__contrast=(0.2, 0.8))),
+    # quick stains, and films that were hardly rinsed, tint the cytoplasm of every type pink to tan
+    (0.3, _more(cytoplasm__eosin=(0.05, 0.55), cytoplasm__violet=(0.0, 0.15))),
     # a little out of focus, a cell has a dark border
     (0.12, _to(cytoplasm__rim=(0.4, 2.5))),
 )  # fmt: skip

@@ -39,24 +39,25 @@ __all__ = ["CLASSES", "Settings", "told_width", "train"]
 # network of fields sees in them; of the others it is told the width and an error in octaves
 UNTOLD, MEASURED, ERROR, BLUNDER = 0.2, 0.3, 0.15, 0.05
 
-# the type that the network names, and the recipes that are drawn for it with their shares
+# the type that the network names, and the recipes that are drawn for it with their shares: what
+# blood holds most of is drawn most
 CLASSES: dict[str, dict[str, float]] = {
-    "segmented neutrophil": {"neutrophil": 2.0},
+    "segmented neutrophil": {"neutrophil": 2.4},
     "band neutrophil": {"band_neutrophil": 1.0},
     "eosinophil": {"eosinophil": 1.2, "immature_eosinophil": 0.35},
     "basophil": {"basophil": 1.2},
     "lymphocyte": {"lymphocyte": 2.0, "cll_lymphocyte": 0.3, "hematogone": 0.1},
     "reactive lymphocyte": {"reactive_lymphocyte": 0.7},
-    "monocyte": {"monocyte": 1.8},
-    "promyelocyte": {"promyelocyte": 0.8},
-    "myelocyte": {"myelocyte": 0.8},
-    "metamyelocyte": {"metamyelocyte": 0.8},
+    "monocyte": {"monocyte": 2.2},
+    "promyelocyte": {"promyelocyte": 0.6},
+    "myelocyte": {"myelocyte": 0.6},
+    "metamyelocyte": {"metamyelocyte": 0.6},
     "blast": {
         "myeloblast": 0.4, "lymphoblast": 0.25, "early_pre_b_lymphoblast": 0.1,
         "pre_b_lymphoblast": 0.1, "pro_b_lymphoblast": 0.1,
     },
     "plasma cell": {"plasma_cell": 0.6},
-    "erythroblast": {"erythroblast": 0.9, "proerythroblast": 0.15},
+    "erythroblast": {"erythroblast": 1.2, "proerythroblast": 0.15},
     "platelet": {"platelet": 1.0},
     "smudge cell": {"smudge_cell": 0.5},
     "artefact": {"artefact": 0.4, "unidentifiable": 0.2, NOTHING: 0.5},
