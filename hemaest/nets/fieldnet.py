@@ -186,7 +186,7 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         x = torch.from_numpy(seen)[None].permute(0, 3, 1, 2)
         out = net(x)[0, :, :height, :width]
         shares = out[: len(CLASSES)].softmax(0)
-        kind = shares.argmax(0).numpy()
+        kind = _likeliest(shares).numpy()
         shares = shares.permute(1, 2, 0).numpy()
         depth = out[len(CLASSES)].sigmoid().numpy()
         octaves = out[len(CLASSES) + 1].numpy()
@@ -198,6 +198,16 @@ def look_at_field(net: nn.Module, image: NDArray[np.uint8]) -> FieldMaps:
         um, doubt = UNIT * 2 ** float(middle), float(high - low)
     known = float(familiar[film].mean()) if film.any() else 0.0
     return FieldMaps(shares, kind, depth, film, um, doubt, known)
+
+
+def _likeliest(shares: Tensor) -> Tensor:
+    """Return ``shares.argmax(0)``, which takes torch a fourth of the time of a field."""
+    kind = torch.zeros(shares.shape[1:], dtype=torch.int64)
+    best = shares[0]
+    for k in range(1, len(shares)):
+        kind = torch.where(shares[k] > best, k, kind)
+        best = torch.maximum(best, shares[k])
+    return kind
 
 
 def depth_of(owners: NDArray[np.integer]) -> NDArray[np.float32]:

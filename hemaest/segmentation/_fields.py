@@ -37,6 +37,7 @@ TILE = 1024
 # how far a tile looks over its edge, in micrometers: two leukocytes
 OVERLAP = 36.0
 RED_CELL_RADIUS = 3.6  # micrometers
+NO_DOUBT = 0.15
 DOUBTFUL = 0.7  # octaves by which red cells of one field do not differ
 ENOUGH = 6  # red cells that are seen whole, to measure a field by them
 # a cell is the same as one of another tile where they share this much of it
@@ -116,20 +117,45 @@ def segment_field(
 def measure_scale(image: NDArray[np.uint8], net: Any) -> Scale:
     """Return the scale of a field by its red cells, or as the network reads it.
 
-    The field is seen enlarged, as it is, at half the size and so on. Where cells are larger than
-    what the network sees at once, or mere specks, each look halves the scale that it gives; where
-    they are of a size that it knows, two looks agree. Of these the least doubtful two are believed.
+    The field is seen small, at twice that size and so on, up to enlarged. Where cells are mere
+    specks, or larger than what the network sees at once, each look halves the scale that it gives;
+    where they are of a size that it knows, two looks agree. The first two that both measure red
+    cells and hardly differ are believed, else those that are the least doubtful.
     """
-    zoom, looks = 2.0, []
-    while zoom * max(image.shape[:2]) >= SMALLEST_VIEW:
-        looks.append((zoom, _look(image, zoom, net)))
-        zoom /= 2
-    looks = [(zoom, look) for zoom, look in looks if np.isfinite(look.um_per_pixel)]
+    looks: list[tuple[float, Scale]] = []
+    for zoom in _zooms(max(image.shape[:2])):
+        look = _look(image, zoom, net)
+        if not np.isfinite(look.um_per_pixel):
+            continue
+        looks.append((zoom, look))
+        if len(looks) > 1 and _sure(*looks[-2:]):
+            looks = looks[-2:]
+            break
     if not looks:
         return Scale(float("nan"), "none", float("nan"))
     pairs = [(a, b) for a, b in itertools.pairwise(looks) if _apart(a, b) < AGREE]
     likely = min(pairs, key=lambda pair: _apart(*pair) + sum(map(_doubt, pair)), default=looks)
     return min(likely, key=_off_the_usual)[1]
+
+
+def _zooms(longest: int) -> list[float]:
+    """Return the zooms of all looks, the smallest first.
+
+    Examples
+    --------
+    >>> _zooms(640)
+    [0.25, 0.5, 1.0, 2.0]
+    """
+    zooms = [2.0]
+    while zooms[0] / 2 * longest >= SMALLEST_VIEW:
+        zooms.insert(0, zooms[0] / 2)
+    return zooms if zooms[0] * longest >= SMALLEST_VIEW else []
+
+
+def _sure(a: tuple[float, Scale], b: tuple[float, Scale]) -> bool:
+    """Return whether two looks leave no doubt, so that no other need be taken."""
+    by_red_cells = a[1].source == b[1].source == "red cells"
+    return by_red_cells and _apart(a, b) < NO_DOUBT and max(a[1].doubt, b[1].doubt) < DOUBTFUL
 
 
 def _apart(a: tuple[float, Scale], b: tuple[float, Scale]) -> float:
