@@ -62,6 +62,8 @@ class Glass:
         Share of leukocytes that touch another.
     packs : float
         Clumps of platelets, for each 4,000 square micrometers.
+    dense : float
+        Share of red cells without a pallor, as dark as the others or up to twice.
     sheet : tuple of float
         Red cells are pressed against one another, as where a film is thick; how that looks, for
         ``paint_sheet``. Empty where they are not.
@@ -86,6 +88,7 @@ class Glass:
     parasites: float = 0.0
     crowd: float = 0.0
     packs: float = 0.0
+    dense: float = 0.0
     sheet: tuple[float, ...] = ()
 
 
@@ -140,6 +143,7 @@ def _worse(good: Glass, rng: np.random.Generator, severity: float) -> Glass:
         parasites=some(0.15) * float(rng.uniform(0.01, 0.25)),
         crowd=min(some(0.6) * float(rng.uniform(0.1, 1.0)), 0.9),
         packs=some(0.3) * float(rng.exponential(0.7)),
+        dense=min(some(0.3) * float(rng.uniform(0.02, 0.35)), 0.5),
     )
     return _pressed(worse, rng) if some(0.4) else worse
 
@@ -235,11 +239,11 @@ def _formed(
         cells[:, 12] += 0.25 * glass.odd * w[:, 1] ** 2
         cells[:, 13] = np.where(w[:, 2] < 0.15 * min(glass.odd, 1.5), 0.2 + 0.7 * w[:, 3], 0.0)
         cells[:, 5] *= np.where(w[:, 3] < 0.2 * min(glass.odd, 1.5), 0.1, 1.0)  # spherocytes
-        # dense ones without a pallor, half as dark again as the others or twice
+    if (share := 0.08 * min(glass.odd, 1.5) + glass.dense) > 0:
         x = rng.random((len(darts), 2), dtype=np.float32)
-        dense = x[:, 0] < 0.08 * min(glass.odd, 1.5)
+        dense = x[:, 0] < share
         cells[:, 5] *= np.where(dense, 0.1, 1.0)
-        cells[:, 7] *= np.where(dense, 1.3 + 0.9 * x[:, 1], 1.0)
+        cells[:, 7] *= np.where(dense, 1.0 + 1.2 * x[:, 1] ** 1.5, 1.0)
     if glass.refractile > 0:
         bright = rng.random(len(darts), dtype=np.float32)
         cells[:, 14] = np.where(bright < glass.refractile, 0.5 + 2.0 * bright, 0.0)
