@@ -38,8 +38,10 @@ def test_tiles_see_what_one_look_sees(smear, monkeypatch):
     monkeypatch.setattr("hemaest.segmentation._fields.LARGEST", 400)
     monkeypatch.setattr("hemaest.segmentation._fields.TILE", 400)
     (tiled,), again = detector.predict([part]), detector.count([part])
-    assert len(whole) == len(tiled) and not np.array_equal(whole, tiled)
-    assert (iou(whole, tiled).max(axis=1) > 0.8).all()
+    assert not np.array_equal(whole, tiled)
+    for one, other in ((whole, tiled), (tiled, whole)):
+        sure = one[one[:, 4] > 0.65]  # the edge of a tile may decide about the others
+        assert len(sure) >= 4 and (iou(sure, other).max(axis=1) > 0.8).all()
     assert abs(again["red_cells"][0] / seen["red_cells"][0] - 1) < 0.15
 
 

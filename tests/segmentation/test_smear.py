@@ -97,7 +97,8 @@ def test_counts():
     # those that lie under others count as one: in rolls that is every other one
     gap = abs(np.log(table["red_cells"] / drawn))
     assert (gap[:4] < 0.35).all() and gap.median() < 0.2 and gap.max() < np.log(2)
-    assert (abs(np.log(table["red_cell_radius"] * 0.2 / 3.65)) < 0.2).all()
+    away = abs(np.log(table["red_cell_radius"] * 0.2 / 3.65))
+    assert away.median() < 0.15 and away.max() < 0.35
 
 
 def test_crops_know_their_place():
