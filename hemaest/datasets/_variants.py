@@ -14,6 +14,9 @@ from ._recipes import possible
 
 __all__ = ["vary"]
 
+# micrometers; no film shrinks a cell with a nucleus so far that it is as small as a large platelet
+SMALLEST_WITH_NUCLEUS = 6.8
+
 Traits = dict[str, float]
 Change = Callable[[Traits, np.random.Generator], None]
 
@@ -32,6 +35,8 @@ def possible_with_lobes(traits: Traits) -> Traits:
     """Return possible traits; how far lobes lie apart may be negative."""
     apart = traits.pop("nucleus.apart", None)
     traits = possible(traits)
+    if traits["nucleus.nc_ratio"] > 0:
+        traits["cell.diameter"] = max(traits["cell.diameter"], SMALLEST_WITH_NUCLEUS)
     return traits if apart is None else {**traits, "nucleus.apart": apart}
 
 
