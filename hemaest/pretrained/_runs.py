@@ -38,16 +38,22 @@ def parsed(
 
 
 def first_weights(files: Sequence[Path], out: Path) -> Path | None:
-    """Return the file of weights to begin with; the mean of several often does better than each."""
+    """Return the file of weights to begin with; the mean of several often does better than each.
+
+    What a network of an earlier version does not have counts as zeros.
+    """
     from safetensors.torch import load_file, save_file
 
     if len(files) < 2:
         return files[0] if files else None
     runs = [load_file(file) for file in files]
-    mean = {name: sum(run[name].double() for run in runs) / len(runs) for name in runs[0]}
+    known = {name: value for run in runs for name, value in run.items()}
+    mean = {
+        name: sum(run[name].double() for run in runs if name in run) / len(runs) for name in known
+    }
     out.mkdir(parents=True, exist_ok=True)
     path = out / "start.safetensors"
-    save_file({name: value.to(runs[0][name].dtype) for name, value in mean.items()}, path)
+    save_file({name: value.to(known[name].dtype) for name, value in mean.items()}, path)
     return path
 
 

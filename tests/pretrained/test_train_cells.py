@@ -71,10 +71,13 @@ def test_a_run_can_begin_with_the_weights_of_an_earlier_one(tmp_path, monkeypatc
 def test_a_run_can_begin_with_the_mean_of_several(tmp_path):
     files = [tmp_path / f"{k}.safetensors" for k in range(2)]
     for k, file in enumerate(files):
-        save_file({"weight": np.full((2, 3), 1.0 + 2 * k, np.float16)}, file)
+        weights = {"weight": np.full((2, 3), 1.0 + 2 * k, np.float16)}
+        save_file(weights | ({"new": np.ones(3, np.float16)} if k else {}), file)
     assert first_weights([], tmp_path) is None and first_weights(files[:1], tmp_path) == files[0]
-    mean = load_file(first_weights(files, tmp_path / "new"))["weight"]
-    np.testing.assert_array_equal(mean, np.full((2, 3), 2.0, np.float16))
+    mean = load_file(first_weights(files, tmp_path / "new"))
+    np.testing.assert_array_equal(mean["weight"], np.full((2, 3), 2.0, np.float16))
+    # what the first network did not have yet
+    np.testing.assert_array_equal(mean["new"], np.full(3, 0.5, np.float16))
 
 
 def test_a_zoomed_crop_keeps_its_outline_and_its_trait():
