@@ -83,8 +83,8 @@ def labels_and_probabilities(
     """Return what ``predict`` answers and what ``predict_proba`` gives, None where it has none.
 
     The steps before the classifier of a pipeline run once, and so does a network: classifiers with
-    a method ``labels_of(probabilities)`` answer from the probabilities alone. One that takes the
-    scale of images, as a parameter of that name, is told it where it is known.
+    a method ``labels_of(probabilities)`` answer from the probabilities alone. One with a
+    parameter ``um_per_pixel`` gets the scale of the images where it is known.
 
     Examples
     --------
@@ -98,10 +98,10 @@ def labels_and_probabilities(
     if isinstance(classifier, Pipeline) and len(classifier) > 1:
         with one_blas_thread():
             return labels_and_probabilities(classifier[-1], classifier[:-1].transform(X))
-    told = {}
+    scale = {}
     if um_per_pixel is not None and hasattr(classifier, "um_per_pixel"):
-        told["um_per_pixel"] = um_per_pixel
-    probabilities = np.asarray(classifier.predict_proba(X, **told), float)
+        scale["um_per_pixel"] = um_per_pixel
+    probabilities = np.asarray(classifier.predict_proba(X, **scale), float)
     if hasattr(classifier, "labels_of"):
         return classifier.labels_of(probabilities), probabilities
     if getattr(classifier, "voting", None) == "soft":  # scikit-learn's answers with the likeliest

@@ -22,8 +22,8 @@ from hemaest.images import check_images, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 
 __all__ = [
-    "FieldReader", "FieldReading", "NamedCell", "familiar_cells", "field_warnings",
-    "found_in_field", "looks_like_field", "name_cells", "scale_of_field",
+    "FieldReader", "FieldReading", "NamedCell", "assess_cells", "familiar_cells",
+    "field_warnings", "found_in_field", "looks_like_field", "name_cells", "scale_of_field",
 ]  # fmt: skip
 
 Image = NDArray[np.uint8]
@@ -79,7 +79,7 @@ def name_cells(
     images : sequence of images
         Of any sizes.
     um_per_pixel : float, optional
-        The scale of the images, for a classifier that can be told it.
+        The scale of the images, for a classifier with a parameter of that name.
 
     Returns
     -------
@@ -98,15 +98,10 @@ def name_cells(
         return []
     X = to_object_array(list(images))
     try:
-        if hasattr(classifier, "assess"):
-            seen = classifier.assess(X, um_per_pixel=um_per_pixel)
-            rows = zip(seen.labels, seen.probabilities.max(axis=1), seen.familiar, strict=True)
-            return [NamedCell(str(label), float(p), "", bool(f >= 0)) for label, p, f in rows]
-        labels, probabilities = labels_and_probabilities(classifier, X, um_per_pixel=um_per_pixel)
-        if probabilities is None:
-            return [NamedCell(str(label)) for label in labels]
-        best = probabilities.max(axis=1)
-        return [NamedCell(str(label), float(p)) for label, p in zip(labels, best, strict=True)]
+        labels, probabilities, familiar = assess_cells(classifier, X, um_per_pixel=um_per_pixel)
+        best = [None] * len(X) if probabilities is None else probabilities.max(axis=1).tolist()
+        rows = zip(labels, best, familiar, strict=True)
+        return [NamedCell(str(label), p, familiar=bool(known)) for label, p, known in rows]
     except Exception as error:  # whatever a step raises, the other images are read
         raise_if_interrupted(error)
         if len(images) == 1:
@@ -367,6 +362,25 @@ class FieldReader:
         return [
             crop_at(image, box, self.trained_size, radius / self.trained_radius) for box in boxes
         ]
+
+
+def assess_cells(
+    classifier: Any, X: NDArray[Any], *, um_per_pixel: float | None = None
+) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.bool_]]:
+    """Return labels, probabilities (None without any) and which cells the classifier knows.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> model = DummyClassifier(strategy="most_frequent").fit([[0], [1], [2]], ["a", "b", "b"])
+    >>> assess_cells(model, [[3]])
+    (array(['b'], dtype='<U1'), array([[0., 1.]]), array([ True]))
+    """
+    if hasattr(classifier, "assess"):  # one look says all three
+        seen = classifier.assess(X, um_per_pixel=um_per_pixel)
+        return seen.labels, seen.probabilities, seen.familiar >= 0
+    labels, probabilities = labels_and_probabilities(classifier, X, um_per_pixel=um_per_pixel)
+    return labels, probabilities, np.ones(len(labels), bool)
 
 
 def familiar_cells(classifier: Any, images: NDArray[Any]) -> NDArray[np.bool_]:

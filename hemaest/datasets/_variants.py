@@ -52,7 +52,7 @@ def _times(**factors: tuple[float, float]) -> Change:
     return change
 
 
-def _more(**ends: tuple[float, float]) -> Change:
+def _plus(**ends: tuple[float, float]) -> Change:
     """Add to traits, to each a number between two ends."""
 
     def change(traits: Traits, rng: np.random.Generator) -> None:
@@ -473,7 +473,7 @@ _ANY: tuple[tuple[float, Change], ...] = (
     # overstained: a nucleus of any type is dark and even
     (0.25, _times(chromatin__density=(1.15, 1.7), chromatin__contrast=(0.2, 0.8))),
     # quick stains, and films that were hardly rinsed, tint the cytoplasm of every type pink to tan
-    (0.3, _more(cytoplasm__eosin=(0.05, 0.55), cytoplasm__violet=(0.0, 0.15))),
+    (0.3, _plus(cytoplasm__eosin=(0.05, 0.55), cytoplasm__violet=(0.0, 0.15))),
     # a little out of focus, a cell has a dark border
     (0.12, _to(cytoplasm__rim=(0.4, 2.5))),
 )  # fmt: skip

@@ -19,7 +19,7 @@ __all__ = [
     "shipped_net", "standardize",
 ]  # fmt: skip
 
-# widths of an image, in octaves from 1 um, of which the network is told how near its own is
+# widths in octaves from 1 um; the network takes how near that of an image is to each of them
 WIDTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
 NUCLEUS = (1.0, 1.25, 0.55)  # optical density of a recolored nucleus: the usual violet
 LEAST = 0.02  # share of an image that is enough to read a color from
@@ -205,8 +205,8 @@ class Seen:
 class BloodCellNet(nn.Module):
     """Type, outline, traits and familiarity of the cell in the middle of an image.
 
-    Cut out and enlarged, a platelet looks like a lymphocyte. The network can be told how wide the
-    image is; without that it goes by what it sees.
+    Cut out and enlarged, a platelet looks like a lymphocyte. The network takes the width of the
+    image; without it, it goes by what it sees.
 
     Parameters
     ----------

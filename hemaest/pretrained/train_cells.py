@@ -9,8 +9,8 @@ read. With ``--start FILE`` the run begins with the weights of an earlier one. T
 ``blood-cells.safetensors`` (float16) and its card to ``--out``; copied to ``hemaest/nets/shipped``
 they are what :func:`hemaest.pretrained.load_pretrained` loads.
 
-The network is told how wide most of the crops are, some of them as the shipped network of fields
-sees it, so these weights depend on those.
+Most crops come with their width, some with that which the shipped network of fields measures, so
+these weights depend on those.
 """
 
 import math
@@ -33,11 +33,11 @@ from hemaest.nets.fieldnet import seen_width
 
 from . import _runs
 
-__all__ = ["CLASSES", "Settings", "told_width", "train"]
+__all__ = ["CLASSES", "Settings", "given_width", "train"]
 
-# shares of crops whose width the network is not told, and of those where it is told what the
-# network of fields sees in them; of the others it is told the width and an error in octaves
-UNTOLD, MEASURED, ERROR, BLUNDER = 0.2, 0.3, 0.15, 0.05
+# shares of crops without a width, and of those with the width that the network of fields measures;
+# the others have their own, with an error in octaves
+UNKNOWN, MEASURED, ERROR, BLUNDER = 0.2, 0.3, 0.15, 0.05
 
 # the type that the network names, and the recipes that are drawn for it with their shares: what
 # blood holds most of is drawn most
@@ -96,7 +96,7 @@ class Pool:
     outlines: np.ndarray
     targets: np.ndarray
     traits: np.ndarray
-    widths: np.ndarray  # in micrometers, as the network is told; 0 = it is not told
+    widths: np.ndarray  # in micrometers, as the network gets them; 0 = not known
     filled: int = 0
     drawn: int = 0
 
@@ -129,7 +129,7 @@ class Pool:
                 self.targets[at] = -1
                 self.traits[at] = np.nan
                 width = float(np.exp(rng.uniform(np.log(4), np.log(60))))
-                self.widths[at] = told_width(self.images[at], width, rng)
+                self.widths[at] = given_width(self.images[at], width, rng)
             else:
                 severity = 1.1 * rng.random() ** 1.5
                 crop = draw_crop(names[kind], settings.size, severity=severity, random_state=rng)
@@ -137,7 +137,7 @@ class Pool:
                 self.outlines[at] = np.where(crop.cell_map > 2, 0, crop.cell_map)
                 self.targets[at] = shares[names[kind]][0]
                 self.traits[at] = crop.traits
-                self.widths[at] = told_width(
+                self.widths[at] = given_width(
                     crop.image, settings.size * crop.micrometers_per_pixel, rng
                 )
             places[i] = at
@@ -146,8 +146,8 @@ class Pool:
         return places
 
 
-def told_width(image: np.ndarray, width: float, rng: np.random.Generator) -> float:
-    """Return what the network is told of the width of a crop: 0 is nothing.
+def given_width(image: np.ndarray, width: float, rng: np.random.Generator) -> float:
+    """Return the width of a crop as the network gets it: with an error, or 0 for not known.
 
     Parameters
     ----------
@@ -160,13 +160,13 @@ def told_width(image: np.ndarray, width: float, rng: np.random.Generator) -> flo
     --------
     >>> crop = draw_crop("monocyte", 96, random_state=0)
     >>> width, rng = 96 * crop.micrometers_per_pixel, np.random.default_rng(0)
-    >>> told = [told_width(crop.image, width, rng) for _ in range(20)]
-    >>> 0 in told, bool(abs(np.log2(np.median(told) / width)) < 0.3)
+    >>> given = [given_width(crop.image, width, rng) for _ in range(20)]
+    >>> 0 in given, bool(abs(np.log2(np.median(given) / width)) < 0.3)
     (True, True)
     """
-    if (u := rng.random()) < UNTOLD:
+    if (u := rng.random()) < UNKNOWN:
         return 0.0
-    if u < UNTOLD + MEASURED:
+    if u < UNKNOWN + MEASURED:
         seen = seen_width(image)
         return seen if np.isfinite(seen) else 0.0
     error = (0.7 if rng.random() < BLUNDER else ERROR) * rng.standard_normal()

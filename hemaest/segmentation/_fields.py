@@ -37,7 +37,7 @@ TILE = 1024
 # how far a tile looks over its edge, in micrometers: two leukocytes
 OVERLAP = 36.0
 RED_CELL_RADIUS = 3.6  # micrometers
-NO_DOUBT = 0.15
+NO_DOUBT = 0.15  # octaves by which two looks differ that need no third
 DOUBTFUL = 0.7  # octaves by which red cells of one field do not differ
 ENOUGH = 6  # red cells that are seen whole, to measure a field by them
 # a cell is the same as one of another tile where they share this much of it
@@ -155,7 +155,7 @@ def _zooms(longest: int) -> list[float]:
 def _sure(a: tuple[float, Scale], b: tuple[float, Scale]) -> bool:
     """Return whether two looks leave no doubt, so that no other need be taken."""
     by_red_cells = a[1].source == b[1].source == "red cells"
-    return by_red_cells and _apart(a, b) < NO_DOUBT and max(a[1].doubt, b[1].doubt) < DOUBTFUL
+    return by_red_cells and _apart(a, b) < NO_DOUBT
 
 
 def _apart(a: tuple[float, Scale], b: tuple[float, Scale]) -> float:

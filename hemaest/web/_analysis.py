@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemaest import cellmap, datasets, persistence, pretrained
-from hemaest.base import labels_and_probabilities
-from hemaest.clinical.reading import familiar_cells, field_warnings, scale_of_field
+from hemaest.clinical.reading import assess_cells, field_warnings, scale_of_field
 from hemaest.images import read_image, rgb, to_object_array
 from hemaest.segmentation import SmearDetector
 from hemaest.web._store import UNIDENTIFIED
@@ -49,11 +48,11 @@ class FieldAnalyzer:
         found = self.detector.detect_cells(to_object_array([image]), quality=True)
         cells: list[dict[str, Any]] = []
         if len(found.images):
-            _, probabilities = labels_and_probabilities(
+            _, probabilities, familiar = assess_cells(
                 self.classifier, found.images, um_per_pixel=scale_of_field(found.quality)
             )
             assert probabilities is not None  # load_model refuses a classifier without
-            shown = self.compared(found.images, probabilities)
+            shown = self.compared(found.images, probabilities, familiar)
             for i, row in enumerate(found.table.to_dict("records")):
                 nucleus = np.asarray(cellmap.nuclei(found.maps[i])) > 0
                 cell = nucleus | (np.asarray(cellmap.cytoplasm(found.maps[i])) > 0)
@@ -85,11 +84,13 @@ class FieldAnalyzer:
         }
 
     def compared(
-        self, images: NDArray[Any], probabilities: NDArray[np.float64]
+        self,
+        images: NDArray[Any],
+        probabilities: NDArray[np.float64],
+        familiar: NDArray[np.bool_],
     ) -> list[dict[str, Any]]:
         """Return the nearest reference cells of each crop, and whether it is unlike all of them."""
         references = self.references.nearest(images, probabilities)
-        familiar = familiar_cells(self.classifier, images)
         return [
             {"reference_cells": near, "novel": int(not known)}
             for near, known in zip(references, familiar, strict=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hemaest import cellmap
-from hemaest.clinical.reading import field_warnings
+from hemaest.clinical.reading import familiar_cells, field_warnings
 from hemaest.images import to_object_array
 from hemaest.scale import Slide, SlideCount, count_slide
 from hemaest.segmentation import SmearDetector
@@ -101,7 +101,7 @@ def _described(
     outlines = outliner.detect_cells(to_object_array(fields))
     probabilities = rows[[f"p_{c}" for c in analyzer.classifier.classes_]].to_numpy(float)
     kept = to_object_array(crops)
-    shown = analyzer.compared(kept, probabilities)
+    shown = analyzer.compared(kept, probabilities, familiar_cells(analyzer.classifier, kept))
     cells = []
     for i, row in enumerate(rows.to_dict("records")):
         nucleus, cell, x0, y0 = _middle_cell(outlines, i, fields[i])

@@ -49,28 +49,28 @@ def test_a_field_is_read_by_itself_at_its_own_magnification(model):
     pd.testing.assert_frame_equal(known.table, alone[0].table)
 
 
-class Told:
-    """Keeps what scale it is told."""
+class KeepsScale:
+    """Keeps the scale that it gets."""
 
     classes_ = np.array(["cell"])
     um_per_pixel = None
 
     def predict_proba(self, X, um_per_pixel=None):
-        self.told = um_per_pixel
+        self.scale = um_per_pixel
         return np.ones((len(X), 1))
 
     def predict(self, X):
         return self.classes_[np.zeros(len(X), int)]
 
 
-def test_a_classifier_is_told_the_scale_of_the_field():
+def test_a_classifier_gets_the_scale_of_the_field():
     drawn = make_smear(420, n_cells=3, micrometres_per_pixel=0.2, random_state=0)
-    plain, scaled = Told(), Told()
+    plain, scaled = KeepsScale(), KeepsScale()
     FieldReader(plain).read(drawn.image)
-    assert plain.told == pytest.approx(0.2, rel=0.1)
+    assert plain.scale == pytest.approx(0.2, rel=0.1)
     # its cells are at the scale of the training images
     FieldReader(scaled, trained_size=(128, 128), trained_radius=20.0).read(drawn.image)
-    assert scaled.told is None
+    assert scaled.scale is None
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])

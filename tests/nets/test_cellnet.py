@@ -44,9 +44,9 @@ def test_a_width_that_is_not_known_changes_nothing():
     for part in net.scale:
         torch.nn.init.normal_(part.weight)
     x = torch.rand(3, 3, 64, 64)
-    plain, told = net(x), net(x, torch.tensor([0.0, float("nan"), 16.0]))
-    torch.testing.assert_close(plain.logits[:2], told.logits[:2])
-    assert (plain.logits[2] - told.logits[2]).abs().max() > 1e-3
+    plain, known = net(x), net(x, torch.tensor([0.0, float("nan"), 16.0]))
+    torch.testing.assert_close(plain.logits[:2], known.logits[:2])
+    assert (plain.logits[2] - known.logits[2]).abs().max() > 1e-3
     # beyond the widest that was learned nothing changes any more
     widest, wider = (net(x, torch.full((3,), w)).logits for w in (64.0, 200.0))
     torch.testing.assert_close(widest, wider)

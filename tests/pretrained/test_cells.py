@@ -75,11 +75,13 @@ def test_one_look_says_what_three_methods_say(model, cells):
 
 
 def test_the_scale_may_be_given_to_the_model_or_with_the_images(model, cells):
-    told = load_pretrained("blood-cells").set_params(um_per_pixel=0.15)
+    scaled = load_pretrained("blood-cells").set_params(um_per_pixel=0.15)
     probabilities = model.predict_proba(cells.images, um_per_pixel=0.15)
-    np.testing.assert_array_equal(told.predict_proba(cells.images), probabilities)
+    np.testing.assert_array_equal(scaled.predict_proba(cells.images), probabilities)
     # what the model was made with is obeyed
-    np.testing.assert_array_equal(told.predict_proba(cells.images, um_per_pixel=0.3), probabilities)
+    np.testing.assert_array_equal(
+        scaled.predict_proba(cells.images, um_per_pixel=0.3), probabilities
+    )
 
 
 def test_lamp_and_gain_hardly_matter(model, cells):

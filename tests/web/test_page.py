@@ -192,7 +192,7 @@ def test_every_cell_can_be_reviewed_by_keyboard_alone(server, new_page):
     store.close()
 
 
-def test_who_has_given_no_name_is_told_so_beside_the_field(server, new_page):
+def test_beside_a_field_the_page_says_that_a_name_is_missing(server, new_page):
     session = prepared(server.state, ["lymphocyte"] * 4)
     page = new_page(f"{server.address}#{session}/smear", "")
     aside = page.locator("#smear .details")
